@@ -1,0 +1,237 @@
+"""One crystal: what it holds, and what makes it unfit for the tables.
+
+Needs numpy only; pymatgen is imported where a formula or a rare neighbour search asks for it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+# fmt: off
+SYMBOLS: tuple[str, ...] = (
+    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K",
+    "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr",
+    "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba",
+    "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W",
+    "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",
+    "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr",
+)
+# fmt: on
+"""Element symbols by atomic number - 1; the element embedding ends at Lr (103), so the list does too."""
+
+ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
+NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
+
+MIN_DISTANCE = 0.4
+"""Å; nearer atoms overlap (the shortest bond, H2, has 0.74 Å)."""
+NEIGHBOUR_RADIUS = 18.0
+"""Å; sphere in which every atom must have its k neighbours, as in the released code."""
+VOLUME_TOLERANCE = 0.01
+"""Relative difference allowed between a source's volume per atom and that of its own lattice."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """A label: its unit and the physical range outside of which a value is refused."""
+
+    name: str
+    unit: str
+    lower: float
+    upper: float
+    symbol: str
+
+    def refuse(self, value: float) -> str | None:
+        """Return why ``value`` (in ``unit``) cannot be this property, or None."""
+        if math.isnan(value):
+            return f"label not a number: {self.name}"
+        if self.name.startswith("e_") and abs(value) > self.upper:
+            return f"label looks per cell: {self.name} = {value:.6g}, beyond ±{self.upper:g} {self.unit}"
+        if not self.lower <= value <= self.upper:
+            return (
+                f"label out of range: {self.name} = {value:.6g}, outside "
+                f"{self.lower:g} to {self.upper:g} {self.unit}"
+            )
+        return None
+
+
+PROPERTIES: dict[str, Property] = {
+    p.name: p
+    for p in (
+        Property("e_form", "eV/atom", -10.0, 10.0, "E_form"),
+        # Distances to a hull that does not hold the compound itself may be slightly negative.
+        Property("e_above_hull", "eV/atom", -1.0, 10.0, "E_hull"),
+        Property("band_gap", "eV", 0.0, 25.0, "E_gap"),
+        Property("volume_per_atom", "Å³/atom", 1.0, 1000.0, "V"),
+    )
+}
+
+
+@cache
+def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
+    from pymatgen.core.composition import Composition
+
+    with warnings.catch_warnings():
+        # Noble gases have no Pauling electronegativity; pymatgen says so and orders them last.
+        warnings.simplefilter("ignore", UserWarning)
+        return str(Composition({SYMBOLS[z - 1]: n for z, n in counts}).reduced_formula)
+
+
+def reduced_formula(numbers: NDArray[np.integer]) -> str:
+    """Return the reduced formula of atomic numbers (n,) in pymatgen's writing, e.g. ``NaCl``.
+
+    The counts are divided by their greatest common divisor first, so that the cache holds one entry per
+    formula; pymatgen then writes diatomic gases as molecules (``O2``) whatever the cell.
+    """
+    counts = sorted(Counter(numbers.tolist()).items())
+    divisor = math.gcd(*(n for _, n in counts))
+    return _reduced_formula(tuple((z, n // divisor) for z, n in counts))
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """One crystal as arrays.
+
+    Attributes:
+        material_id: the source's id.
+        lattice: (3, 3) float64, row vectors, Å.
+        numbers: (n,) atomic numbers.
+        frac_coords: (n, 3) float64, fractional.
+        labels: property name -> value in the unit of ``PROPERTIES``; a label that is missing has no key.
+    """
+
+    material_id: str
+    lattice: NDArray[np.float64]
+    numbers: NDArray[np.integer]
+    frac_coords: NDArray[np.float64]
+    labels: dict[str, float]
+
+    @property
+    def formula(self) -> str:
+        """Reduced formula, the group key of the splits."""
+        return reduced_formula(self.numbers)
+
+    @property
+    def volume_per_atom(self) -> float:
+        """Cell volume over number of atoms, Å³/atom."""
+        return abs(float(np.linalg.det(self.lattice))) / len(self.numbers)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that was not taken: its id (empty where it has none), why, and where it stood."""
+
+    material_id: str
+    reason: str
+    source: str
+
+    @property
+    def kind(self) -> str:
+        """The reason up to the first colon, for counting."""
+        return self.reason.split(":", 1)[0]
+
+
+def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = None) -> str | None:
+    """Return the reason for which ``crystal`` cannot be taken, one phrase, or None when it is fine.
+
+    ``noble_gases=False`` refuses crystals with He, Ne, Ar, Kr, Xe or Rn. With ``neighbours`` each atom must
+    have that many neighbours within 18 Å.
+    """
+    return (
+        _check_elements(crystal, noble_gases)
+        or _check_cell(crystal)
+        or _check_labels(crystal)
+        or _check_overlap(crystal)
+        or (_check_neighbours(crystal, neighbours) if neighbours else None)
+    )
+
+
+def _check_elements(crystal: Crystal, noble_gases: bool) -> str | None:
+    if len(crystal.numbers) == 0:
+        return "no atoms"
+    for z in sorted(set(crystal.numbers.tolist())):
+        if not 1 <= z <= len(SYMBOLS):
+            return f"unknown element: atomic number {z}, the element embedding ends at Lr (103)"
+        if not noble_gases and z in NOBLE_GASES:
+            return f"noble gas: {SYMBOLS[z - 1]}"
+    return None
+
+
+def _check_cell(crystal: Crystal) -> str | None:
+    n = len(crystal.numbers)
+    if crystal.lattice.shape != (3, 3):
+        return f"bad geometry: lattice has shape {crystal.lattice.shape}, not (3, 3)"
+    if crystal.frac_coords.shape != (n, 3):
+        return f"bad geometry: coordinates have shape {crystal.frac_coords.shape}, not ({n}, 3)"
+    if not np.isfinite(crystal.lattice).all():
+        return "bad geometry: lattice is not finite"
+    if not np.isfinite(crystal.frac_coords).all():
+        return "bad geometry: coordinates are not finite"
+    volume = float(np.linalg.det(crystal.lattice))
+    if volume < 0:
+        return f"negative volume: {volume:.6g} Å³ (left-handed lattice)"
+    if volume < 1e-3 * n:
+        return f"zero volume: {volume:.3g} Å³"
+    return PROPERTIES["volume_per_atom"].refuse(volume / n)
+
+
+def _check_labels(crystal: Crystal) -> str | None:
+    for name, value in crystal.labels.items():
+        reason = PROPERTIES[name].refuse(value)
+        if reason:
+            return reason
+    stated = crystal.labels.get("volume_per_atom")
+    if stated is not None and abs(stated / crystal.volume_per_atom - 1) > VOLUME_TOLERANCE:
+        return (
+            f"volume does not match the lattice: volume_per_atom = {stated:.6g}, lattice gives "
+            f"{crystal.volume_per_atom:.6g} Å³/atom (per cell, or another unit?)"
+        )
+    return None
+
+
+def _pairs_within(crystal: Crystal, radius: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Centres (p,) and distances (p,) Å of all periodic pairs within ``radius``, without each atom itself."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    lattice = np.ascontiguousarray(crystal.lattice, dtype=np.float64)
+    cartesian = np.ascontiguousarray(crystal.frac_coords @ lattice)
+    pbc = np.ones(3, dtype=np.int64)
+    centre, other, image, distance = find_points_in_spheres(cartesian, cartesian, radius, pbc, lattice, 1e-8)
+    itself = (centre == other) & (image == 0).all(axis=1)
+    return centre[~itself], distance[~itself]
+
+
+def _check_overlap(crystal: Crystal) -> str | None:
+    lattice, n = crystal.lattice, len(crystal.numbers)
+    # Distance between opposite faces of the cell. Where all exceed twice the limit, a pair nearer than the
+    # limit differs by less than half a cell along each axis: wrapping to the nearest image finds it, and no
+    # image of an atom itself can be that near. Only flatter cells need the search over images.
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    if heights.min() > 2 * MIN_DISTANCE:
+        first, second = np.triu_indices(n, k=1)
+        delta = crystal.frac_coords[first] - crystal.frac_coords[second]
+        distance = np.sqrt((((delta - np.round(delta)) @ lattice) ** 2).sum(axis=1))
+    else:
+        distance = _pairs_within(crystal, MIN_DISTANCE)[1]
+    if len(distance) and distance.min() < MIN_DISTANCE:
+        return f"overlapping atoms: {distance.min():.3f} Å apart, less than {MIN_DISTANCE} Å"
+    return None
+
+
+def _check_neighbours(crystal: Crystal, neighbours: int) -> str | None:
+    # Any point in space has a point of each sublattice within half the longest body diagonal, so a ball of
+    # radius R holds at least as many of them as cells fill a ball of radius R - diagonal / 2.
+    signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
+    reach = NEIGHBOUR_RADIUS - 0.5 * float(np.linalg.norm(signs @ crystal.lattice, axis=1).max())
+    if reach > 0 and 4 / 3 * math.pi * reach**3 / crystal.volume_per_atom - 1 >= neighbours:
+        return None
+    counts = np.bincount(_pairs_within(crystal, NEIGHBOUR_RADIUS)[0], minlength=len(crystal.numbers))
+    if counts.min() < neighbours:
+        return f"fewer neighbours than {neighbours}: an atom has {counts.min()} within {NEIGHBOUR_RADIUS:g} Å"
+    return None
