@@ -1,0 +1,272 @@
+"""From notebooks to the built book: stage, execute with the profile's parameters, render, and only then replace.
+
+Executed notebooks are kept and reused while nothing they depend on has changed (`_key`). Training runs are kept by
+the run store on their own terms, so that executing a page again is cheap. The previous HTML stays in place until a
+complete new book exists.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cgatlib import CgatError
+from cgatlib.notebooks import (
+    Notebook,
+    Profile,
+    Values,
+    effective_values,
+    find_notebook,
+    pages,
+    parse_overrides,
+    read_notebooks,
+    read_profile,
+)
+from cgatlib.provenance import code_version, library_versions, source_digest
+
+Echo = Callable[[str], None]
+DEFAULT_PROFILE = "demo"
+
+
+def build(
+    root: Path,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    data: Path | None = None,
+    only: Collection[str] = (),
+    force: bool = False,
+    out: Path | None = None,
+    echo: Echo = lambda line: None,
+) -> Path:
+    """Build the book and return the path of its first page.
+
+    Args:
+        root: folder with ``_config.yml``, ``_toc.yml`` and ``book/``.
+        profile: a profile of ``book/parameters.yml``; ``demo``, or ``mp`` when a data folder is given.
+        overrides: ``NOTEBOOK.PARAMETER=VALUE``, the value as YAML.
+        data: folder with the tables of a profile that needs one.
+        only: execute these notebooks; of the others, those that would be stale are shown as not executed.
+        force: execute although nothing has changed.
+        out: folder of the HTML, ``_build/html`` by default.
+        echo: receives one line of progress at a time.
+
+    Raises:
+        CgatError: something unknown was asked for, a cell failed or a page did not render; the previous HTML stays.
+    """
+    root = root.resolve()
+    chosen = read_profile(root, profile or ("mp" if data else DEFAULT_PROFILE))
+    notebooks = read_notebooks(root)
+    values = effective_values(notebooks, _with_data(chosen, data), parse_overrides(overrides))
+    wanted = {find_notebook(notebooks, name).name for name in only} or set(notebooks)
+    echo(f"Profile {chosen.name}: {chosen.about}")
+
+    executed: dict[str, Any] = {}
+    for number, name in enumerate(notebooks, start=1):
+        cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
+        start = time.monotonic()
+        executed[name], note = _executed(
+            root, notebooks[name], values[name], cached, name in wanted, force and name in wanted
+        )
+        echo(f"[{number}/{len(notebooks)}] {name} ... {note or f'{time.monotonic() - start:.0f} s'}")
+    start = time.monotonic()
+    stage = _stage(root, executed, chosen)
+    html = _render(stage, (out or root / "_build" / "html").resolve())
+    echo(f"Rendered {len(pages(root))} pages in {time.monotonic() - start:.0f} s")
+    first = html / "index.html"
+    echo(f"The book is at {first}")
+    return first
+
+
+def _with_data(profile: Profile, data: Path | None) -> Profile:
+    """The profile with the parameter ``data`` set to the folder its tables are in."""
+    if profile.needs_data and data is None:
+        raise CgatError(f"profile {profile.name} reads tables from a folder; name it with --data DIR")
+    if data is None:
+        return profile
+    if not profile.needs_data:
+        raise CgatError(f"profile {profile.name} uses the embedded tables; --data goes with profile mp")
+    if not data.is_dir():
+        raise CgatError(f"the data folder {data} does not exist")
+    common = {**profile.common, "data": str(data.resolve())}
+    return Profile(profile.name, profile.about, True, common, profile.notebooks)
+
+
+# Executing
+
+
+def _executed(
+    root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool
+) -> tuple[Any, str]:
+    """The executed notebook, from the cache when its key still holds; a note when it did not run now."""
+    import nbformat
+
+    key = _key(root, notebook, values)
+    if cached.is_file() and not force:
+        node = nbformat.read(cached, as_version=4)
+        if node.metadata.get("cgatlib_key") == key:
+            return node, "unchanged"
+    if not wanted:
+        return None, "not executed"
+    node = _execute(root, notebook, values)
+    node.metadata["cgatlib_key"] = key
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_suffix(".part")
+    nbformat.write(node, partial)
+    os.replace(partial, cached)
+    return node, ""
+
+
+def _key(root: Path, notebook: Notebook, values: Values) -> str:
+    """Fingerprint of all an executed notebook depends on: its text, parameters, package, libraries and data files."""
+    parts = {
+        "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells],
+        "values": values,
+        "sources": source_digest(),
+        "libraries": library_versions(),
+        "data": {str(path): _file_digest(path) for path in _data_files(root, values)},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _data_files(root: Path, values: Values) -> list[Path]:
+    """Published numbers and the tables named by the parameters ``data`` and ``sources``, those that exist."""
+    folder = root / values.get("data", "")
+    tables = [folder / source["file"] for source in values.get("sources", {}).values() if "file" in source]
+    published = (root / "data" / "published").glob("*")
+    return sorted(path for path in [*tables, *published] if path.is_file())
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _execute(root: Path, notebook: Notebook, values: Values) -> Any:
+    """Run a notebook in its own kernel with `values`; its progress goes to the terminal."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    node = _with_parameter_table(notebook, values)
+    log = root / "_build" / "failed" / f"{notebook.name}.ipynb"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = papermill.execute_notebook(
+            node, log, values, kernel_name="python3", cwd=root, progress_bar=False, stderr_file=sys.stderr
+        )
+    except PapermillExecutionError as error:
+        first = next((line for line in error.source.splitlines() if line.strip()), "")
+        raise CgatError(
+            f"notebook {notebook.name} failed in code cell {error.exec_count} ({first.strip()!r}): "
+            f"{error.ename}: {error.evalue} (the whole notebook with its traceback: {log})"
+        ) from error
+    except DeadKernelError as error:
+        raise CgatError(f"the kernel of notebook {notebook.name} died; is there enough memory?") from error
+    log.unlink()
+    return _cleaned(done)
+
+
+def _with_parameter_table(notebook: Notebook, values: Values) -> Any:
+    """A copy of the notebook with the effective parameters spelled out below its parameters cell."""
+    import nbformat
+
+    node = nbformat.from_dict(json.loads(nbformat.writes(notebook.node)))
+    rows = ["| parameter | this build | default | meaning |", "| :--- | :--- | :--- | :--- |"]
+    for name, parameter in notebook.parameters.items():
+        used = f"`{values[name]!r}`" if values[name] == parameter.default else f"**`{values[name]!r}`**"
+        rows.append(f"| `{name}` | {used} | `{parameter.default!r}` | {parameter.meaning} |")
+    changed = sum(values[name] != parameter.default for name, parameter in notebook.parameters.items())
+    title = f"Parameters of this page ({changed} of {len(values)} differ from the defaults)"
+    text = "\n".join([f":::{{dropdown}} {title}", *rows, ":::"])
+    tagged = (i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
+    position = next(tagged)
+    node.cells[position].metadata.tags.append("remove-cell")  # the table says the same, and what was overridden
+    node.cells.insert(position + 1, nbformat.v4.new_markdown_cell(text))
+    return node
+
+
+def _cleaned(node: Any) -> Any:
+    """Without papermill's timings (they would change every byte) and progress bars; injected cell hidden."""
+    node.metadata.pop("papermill", None)
+    for cell in node.cells:
+        cell.metadata.pop("papermill", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-cell")
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return node
+
+
+# Rendering
+
+
+def _stage(root: Path, executed: Mapping[str, Any], profile: Profile) -> Path:
+    """Copy configuration, plain pages and executed notebooks to ``_build/stage``, ready to render."""
+    import nbformat
+
+    stage = root / "_build" / "stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    assets = root / "book" / "assets"
+    if assets.is_dir():
+        shutil.copytree(assets, stage / "book" / "assets")
+    for path in [root / "_toc.yml", *pages(root), *(root / "book").glob("*.bib")]:
+        target = stage / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        node = executed.get(path.stem)
+        if node is not None:
+            nbformat.write(node, target.with_suffix(".ipynb"))
+        elif path.stem in executed:
+            title = next(line for line in path.read_text().splitlines() if line.startswith("# "))
+            target.write_text(f"{title}\n\nThis page was not executed in this build.\n")
+        else:
+            shutil.copy2(path, target)
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    config.setdefault("execute", {})["execute_notebooks"] = "off"
+    config.setdefault("html", {})["extra_footer"] = _site_footer(profile)
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return stage
+
+
+def _site_footer(profile: Profile) -> str:
+    """One line below every page: which code and profile the book was built with."""
+    code = code_version()
+    commit = "outside version control" if code["commit"] is None else f"commit {code['commit']}"
+    changes = " with uncommitted changes" if code["dirty"] else ""
+    return (
+        f'<p class="built-with">Built with cgatlib {code["version"]} ({commit}{changes}, '
+        f"sources {code['sources']}), profile {profile.name}.</p>"
+    )
+
+
+def _render(stage: Path, html: Path) -> Path:
+    """Render the stage with warnings as errors, then put the result in the place of the previous one."""
+    html.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".rendering-", dir=html.parent) as folder:
+        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
+        options = ["--path-output", folder, "--all", "-W", "-n", "--keep-going"]
+        done = subprocess.run(
+            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        fresh = Path(folder) / "_build" / "html"
+        if done.returncode or not (fresh / "index.html").is_file():
+            raise CgatError(f"the book did not render: {_problems(done.stdout)}")
+        previous = Path(folder) / "previous"
+        if html.exists():
+            os.replace(html, previous)
+        os.replace(fresh, html)
+    return html
+
+
+def _problems(log: str) -> str:
+    """Sphinx's warnings and errors, which name page and line; the end of the log when there are none."""
+    lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
+    return "; ".join(lines[:20]) if lines else log[-2000:]

@@ -1,0 +1,101 @@
+"""``cgatlib book``: build the book, list its parameters."""
+
+import json
+from pathlib import Path
+
+import click
+
+from cgatlib import CgatError
+
+ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the book (with _toc.yml); by default the nearest one upwards from here.",
+)
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder upwards from `start` that holds a book.
+
+    Raises:
+        CgatError: there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / "book" / "parameters.yml").is_file():
+            return folder
+    raise CgatError(f"no book (book/parameters.yml) in {start} or above it; name its folder with --root")
+
+
+@click.group()
+def book() -> None:
+    """Build the book from its notebooks."""
+
+
+@book.command()
+@ROOT
+@click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data].")
+@click.option(
+    "-p",
+    "overrides",
+    multiple=True,
+    metavar="NOTEBOOK.PARAMETER=VALUE",
+    help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one."
+)
+@click.option("--only", multiple=True, metavar="NOTEBOOK", help="Execute this notebook only (repeatable).")
+@click.option("--force", is_flag=True, help="Execute notebooks although nothing has changed.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the HTML [default: _build/html].")
+def build(
+    root: Path | None,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    only: tuple[str, ...],
+    force: bool,
+    out: Path | None,
+) -> None:
+    """Execute the notebooks and render the book.
+
+    Notebooks that nothing has changed for are not executed again, and finished training runs are reused. When
+    anything fails, the previous book stays as it was.
+
+    \b
+    Example:
+      cgatlib book build --profile ci
+      cgatlib book build -p 03_size_scaling.sizes='[250, 500, 1000]' --only 03
+      cgatlib book build --data path/to/tables
+    """
+    from cgatlib.book import build as build_book
+
+    folder = root or find_root(Path.cwd())
+    build_book(folder, profile, overrides, data, only, force, out, echo=click.echo)
+
+
+@book.command()
+@ROOT
+@click.option("--profile", help="Show this profile's values instead of the defaults.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
+    """List the parameters of every notebook with type, value and meaning.
+
+    \b
+    Example:
+      cgatlib book parameters --profile ci
+    """
+    from cgatlib.notebooks import effective_values, read_notebooks, read_profile
+
+    folder = (root or find_root(Path.cwd())).resolve()
+    notebooks = read_notebooks(folder)
+    values = {name: notebook.values() for name, notebook in notebooks.items()}
+    if profile is not None:
+        values = effective_values(notebooks, read_profile(folder, profile), {})
+    if as_json:
+        click.echo(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    for name, notebook in notebooks.items():
+        click.echo(name)
+        for parameter in notebook.parameters.values():
+            value = values[name][parameter.name]
+            click.echo(f"  {parameter.name}: {parameter.kind} = {value!r}\n      {parameter.meaning}")
