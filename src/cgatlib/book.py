@@ -128,7 +128,9 @@ def _executed(
 def _key(root: Path, notebook: Notebook, values: Values) -> str:
     """Fingerprint of all an executed notebook depends on: its text, parameters, package, libraries and data files."""
     parts = {
-        "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells],
+        "cells": [
+            [cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells
+        ],
         "values": values,
         "sources": source_digest(),
         "libraries": library_versions(),
@@ -189,18 +191,20 @@ def _with_parameter_table(notebook: Notebook, values: Values) -> Any:
     text = "\n".join([f":::{{dropdown}} {title}", *rows, ":::"])
     tagged = (i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
     position = next(tagged)
-    node.cells[position].metadata.tags.append("remove-cell")  # the table says the same, and what was overridden
+    node.cells[position].metadata.tags.append(
+        "remove-cell"
+    )  # the table says the same, and what was overridden
     node.cells.insert(position + 1, nbformat.v4.new_markdown_cell(text))
     return node
 
 
 def _cleaned(node: Any) -> Any:
-    """Without papermill's timings (they would change every byte) and progress bars; injected cell hidden."""
+    """Without papermill's timings and progress bars; the injected cell is folded."""
     node.metadata.pop("papermill", None)
     for cell in node.cells:
         cell.metadata.pop("papermill", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata.tags.append("remove-cell")
+            cell.metadata.tags.append("hide-input")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return node
@@ -251,7 +255,13 @@ def _render(stage: Path, html: Path) -> Path:
     """Render the stage with warnings as errors, then put the result in the place of the previous one."""
     html.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rendering-", dir=html.parent) as folder:
-        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
+        command = [
+            sys.executable,
+            "-c",
+            "from jupyter_book.cli.main import main; main()",
+            "build",
+            str(stage),
+        ]
         options = ["--path-output", folder, "--all", "-W", "-n", "--keep-going"]
         done = subprocess.run(
             [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
