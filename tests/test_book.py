@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from cgatlib import CgatError
+from cgatlib import CgatError, executing
 from cgatlib import book as book_module
 from cgatlib.book import build
 from cgatlib.cli.book import book as command
@@ -178,7 +178,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def execute(root: Path, notebook, values):
         names.append(notebook.name)
-        return book_module._cleaned(book_module._with_parameter_table(notebook, values))
+        return executing._cleaned(executing._with_parameter_table(notebook, values))
 
     def run(command, **kwargs):
         html = Path(command[command.index("--path-output") + 1]) / "_build" / "html"
@@ -186,7 +186,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (html / "index.html").write_text("\n".join(sorted(names)))
         return SimpleNamespace(returncode=0, stdout="")
 
-    monkeypatch.setattr(book_module, "_execute", execute)
+    monkeypatch.setattr(executing, "_execute", execute)
     monkeypatch.setattr(book_module, "subprocess", SimpleNamespace(run=run, PIPE=-1, STDOUT=-2))
     monkeypatch.setattr(
         book_module, "code_version", lambda: dict.fromkeys(("version", "commit", "dirty", "sources"))
@@ -228,7 +228,7 @@ class TestCache:
         assert executions == ["01_first", "02_second"]
 
     def test_sources(self, root: Path, executions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(book_module, "source_digest", lambda: "changed")
+        monkeypatch.setattr(executing, "source_digest", lambda: "changed")
         build(root, "ci")
         assert executions == ["01_first", "02_second"]
 
@@ -282,7 +282,7 @@ class TestRealBuild:
         (root / "book" / "01_first.md").write_text(
             (root / "book" / "01_first.md").read_text() + "\nSee [](nowhere.md).\n"
         )
-        with pytest.raises(CgatError, match="did not render: .*01_first"):
+        with pytest.raises(CgatError, match=r"did not render: .*01_first"):
             build(root, "ci")
         assert (first.parent / "book" / "02_second.html").read_text() == page
 

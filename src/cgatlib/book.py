@@ -1,12 +1,8 @@
-"""From notebooks to the built book: stage, execute with the profile's parameters, render, and only then replace.
+"""From notebooks to the built book: execute with the profile's parameters, render, and only then replace.
 
-Executed notebooks are kept and reused while nothing they depend on has changed (`_key`). Training runs are kept by
-the run store on their own terms, so that executing a page again is cheap. The previous HTML stays in place until a
-complete new book exists.
+The previous HTML stays in place until a complete new book exists.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -20,10 +16,9 @@ from typing import Any
 import yaml
 
 from cgatlib import CgatError
+from cgatlib.executing import executed_notebook
 from cgatlib.notebooks import (
-    Notebook,
     Profile,
-    Values,
     effective_values,
     find_notebook,
     pages,
@@ -31,7 +26,7 @@ from cgatlib.notebooks import (
     read_notebooks,
     read_profile,
 )
-from cgatlib.provenance import code_version, library_versions, source_digest
+from cgatlib.provenance import code_version
 
 Echo = Callable[[str], None]
 DEFAULT_PROFILE = "demo"
@@ -60,7 +55,8 @@ def build(
         echo: receives one line of progress at a time.
 
     Raises:
-        CgatError: something unknown was asked for, a cell failed or a page did not render; the previous HTML stays.
+        CgatError: something unknown was asked for, a cell failed or a page did not render; the previous HTML
+            stays.
     """
     root = root.resolve()
     chosen = read_profile(root, profile or ("mp" if data else DEFAULT_PROFILE))
@@ -73,7 +69,7 @@ def build(
     for number, name in enumerate(notebooks, start=1):
         cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
         start = time.monotonic()
-        executed[name], note = _executed(
+        executed[name], note = executed_notebook(
             root, notebooks[name], values[name], cached, name in wanted, force and name in wanted
         )
         echo(f"[{number}/{len(notebooks)}] {name} ... {note or f'{time.monotonic() - start:.0f} s'}")
@@ -98,119 +94,6 @@ def _with_data(profile: Profile, data: Path | None) -> Profile:
         raise CgatError(f"the data folder {data} does not exist")
     common = {**profile.common, "data": str(data.resolve())}
     return Profile(profile.name, profile.about, True, common, profile.notebooks)
-
-
-# Executing
-
-
-def _executed(
-    root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool
-) -> tuple[Any, str]:
-    """The executed notebook, from the cache when its key still holds; a note when it did not run now."""
-    import nbformat
-
-    key = _key(root, notebook, values)
-    if cached.is_file() and not force:
-        node = nbformat.read(cached, as_version=4)
-        if node.metadata.get("cgatlib_key") == key:
-            return node, "unchanged"
-    if not wanted:
-        return None, "not executed"
-    node = _execute(root, notebook, values)
-    node.metadata["cgatlib_key"] = key
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(".part")
-    nbformat.write(node, partial)
-    os.replace(partial, cached)
-    return node, ""
-
-
-def _key(root: Path, notebook: Notebook, values: Values) -> str:
-    """Fingerprint of all an executed notebook depends on: its text, parameters, package, libraries and data files."""
-    parts = {
-        "cells": [
-            [cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells
-        ],
-        "values": values,
-        "sources": source_digest(),
-        "libraries": library_versions(),
-        "data": {str(path): _file_digest(path) for path in _data_files(root, values)},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _data_files(root: Path, values: Values) -> list[Path]:
-    """Published numbers and the tables named by the parameters ``data`` and ``sources``, those that exist."""
-    folder = root / values.get("data", "")
-    tables = [folder / source["file"] for source in values.get("sources", {}).values() if "file" in source]
-    published = (root / "data" / "published").glob("*")
-    return sorted(path for path in [*tables, *published] if path.is_file())
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _execute(root: Path, notebook: Notebook, values: Values) -> Any:
-    """Run a notebook in its own kernel with `values`; its progress goes to the terminal."""
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    node = _with_parameter_table(notebook, values)
-    log = root / "_build" / "failed" / f"{notebook.name}.ipynb"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        done = papermill.execute_notebook(
-            node, log, values, kernel_name="python3", cwd=root, progress_bar=False, stderr_file=sys.stderr
-        )
-    except PapermillExecutionError as error:
-        first = next((line for line in error.source.splitlines() if line.strip()), "")
-        raise CgatError(
-            f"notebook {notebook.name} failed in code cell {error.exec_count} ({first.strip()!r}): "
-            f"{error.ename}: {error.evalue} (the whole notebook with its traceback: {log})"
-        ) from error
-    except DeadKernelError as error:
-        raise CgatError(f"the kernel of notebook {notebook.name} died; is there enough memory?") from error
-    log.unlink()
-    return _cleaned(done)
-
-
-def _with_parameter_table(notebook: Notebook, values: Values) -> Any:
-    """A copy of the notebook with the effective parameters spelled out below its parameters cell."""
-    import nbformat
-
-    node = nbformat.from_dict(json.loads(nbformat.writes(notebook.node)))
-    rows = ["| parameter | this build | default | meaning |", "| :--- | :--- | :--- | :--- |"]
-    for name, parameter in notebook.parameters.items():
-        used = f"`{values[name]!r}`" if values[name] == parameter.default else f"**`{values[name]!r}`**"
-        rows.append(f"| `{name}` | {used} | `{parameter.default!r}` | {parameter.meaning} |")
-    changed = sum(values[name] != parameter.default for name, parameter in notebook.parameters.items())
-    title = f"Parameters of this page ({changed} of {len(values)} differ from the defaults)"
-    text = "\n".join([f":::{{dropdown}} {title}", *rows, ":::"])
-    tagged = (i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
-    position = next(tagged)
-    node.cells[position].metadata.tags.append(
-        "remove-cell"
-    )  # the table says the same, and what was overridden
-    node.cells.insert(position + 1, nbformat.v4.new_markdown_cell(text))
-    return node
-
-
-def _cleaned(node: Any) -> Any:
-    """Without papermill's timings and progress bars; the injected cell is folded."""
-    node.metadata.pop("papermill", None)
-    for cell in node.cells:
-        cell.metadata.pop("papermill", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.metadata.tags.append("hide-input")
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    return node
-
-
-# Rendering
 
 
 def _stage(root: Path, executed: Mapping[str, Any], profile: Profile) -> Path:

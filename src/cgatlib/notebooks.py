@@ -1,8 +1,9 @@
 """The book's notebooks, their typed parameters, and the profiles that set them.
 
 A notebook is a MyST markdown file with exactly one cell tagged ``parameters``; each line of that cell is
-``name: type = default  # meaning``. Values come, in rising order of precedence, from that cell, from the profile's
-``common`` part, from the profile's part for the notebook, and from the command line. What no notebook knows is refused.
+``name: type = default  # meaning``. Values come, in rising order of precedence, from that cell, from the
+profile's ``common`` part, from the profile's part for the notebook, and from the command line. What no
+notebook knows is refused.
 """
 
 import ast
@@ -32,7 +33,7 @@ class Parameter:
         """Return `value` as this parameter takes it (an int becomes a float where a float is expected).
 
         Raises:
-            CgatError: the type differs from the default's, or an element's type from those of the default's elements.
+            CgatError: the type differs from the default's, or an element's type from the default's elements.
         """
         if not _same_type(value, self.default):
             expected = f"a {self.kind} such as {self.default!r}"
@@ -59,9 +60,8 @@ class Notebook:
         for layer in layers:
             for name, value in layer.items():
                 if name not in self.parameters:
-                    raise CgatError(
-                        f"notebook {self.name} has no parameter {name!r}; it has: {', '.join(self.parameters)}"
-                    )
+                    known = ", ".join(self.parameters)
+                    raise CgatError(f"notebook {self.name} has no parameter {name!r}; it has: {known}")
                 result[name] = self.parameters[name].accept(value, f"notebook {self.name}")
         return result
 
@@ -85,6 +85,18 @@ def _same_type(value: Any, default: Any) -> bool:
     if isinstance(default, list) and default:
         return all(any(_same_type(item, known) for known in default) for item in value)
     return True
+
+
+def find_root(start: Path) -> Path:
+    """The nearest folder upwards from `start` that holds a book.
+
+    Raises:
+        CgatError: there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / PROFILES).is_file():
+            return folder
+    raise CgatError(f"no book ({PROFILES}) in {start} or above it; name its folder with --root")
 
 
 def pages(root: Path) -> list[Path]:
@@ -202,7 +214,7 @@ def effective_values(
     """Value of every parameter of every notebook.
 
     Raises:
-        CgatError: the profile or the overrides name a notebook or parameter that does not exist, or a wrong type.
+        CgatError: a notebook or parameter that does not exist, or a value of the wrong type.
     """
     layers: dict[str, list[Values]] = {name: [] for name in notebooks}
     for part in ({"common": profile.common, **profile.notebooks}, overrides):

@@ -1,7 +1,7 @@
 """Where a result comes from: the code's version, the libraries' versions and the machine.
 
-Only the standard library is imported here, so that every module can record its provenance cheaply; torch is asked for
-the device only when it is called for.
+Only the standard library is imported here, so that every module can record its provenance cheaply; torch is
+asked for the device only when it is called for.
 """
 
 import hashlib
@@ -61,8 +61,8 @@ def code_version() -> dict[str, Any]:
     """Version of this package as far as it can be known.
 
     Returns:
-        ``version`` (of the package), ``sources`` (`source_digest`), ``commit`` (short hash, None outside a git
-        checkout) and ``dirty`` (tracked or new files differ from that commit; None outside a checkout).
+        ``version`` (of the package), ``sources`` (`source_digest`), ``commit`` (short hash, None outside a
+        git checkout) and ``dirty`` (tracked or new files differ from that commit; None outside a checkout).
     """
     tracked = _git(
         "ls-files", "--error-unmatch", __file__
@@ -107,7 +107,7 @@ def provenance() -> dict[str, Any]:
     """Everything above in one dictionary that can be written as json.
 
     Returns:
-        Keys ``code`` (`code_version`), ``python``, ``libraries`` (`library_versions`) and ``machine`` (`machine`).
+        ``code`` (`code_version`), ``python``, ``libraries`` (`library_versions`), ``machine`` (`machine`).
     """
     return {
         "code": code_version(),

@@ -5,25 +5,13 @@ from pathlib import Path
 
 import click
 
-from cgatlib import CgatError
+from cgatlib.notebooks import find_root
 
 ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the book (with _toc.yml); by default the nearest one upwards from here.",
 )
-
-
-def find_root(start: Path) -> Path:
-    """The nearest folder upwards from `start` that holds a book.
-
-    Raises:
-        CgatError: there is none.
-    """
-    for folder in (start, *start.parents):
-        if (folder / "book" / "parameters.yml").is_file():
-            return folder
-    raise CgatError(f"no book (book/parameters.yml) in {start} or above it; name its folder with --root")
 
 
 @click.group()

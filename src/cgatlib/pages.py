@@ -1,0 +1,221 @@
+"""What the book's notebooks share: load tables, show banner, figures, comparison tables and footer.
+
+Everything shown is HTML without scripts or outside resources. Numbers for the prose go through `say` (glue).
+"""
+
+import base64
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from cgatlib import CgatError
+from cgatlib.crystals import CrystalTable
+from cgatlib.notebooks import find_root
+from cgatlib.provenance import provenance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cgatlib.experiments import Run, RunStore
+
+ORIGINS = {
+    "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
+    "dft": "labels computed by DFT",
+}
+"""Where labels come from; a page must never show numbers without saying which."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A crystal table ready for graphs, and what was refused on the way in."""
+
+    table: CrystalTable
+    path: Path
+    origin: str
+    rejects: pd.DataFrame  # material_id, reason, source
+
+
+def load_tables(sources: Mapping[str, Mapping[str, Any]], data: str) -> dict[str, Source]:
+    """Import tables as `parameters.yml` declares them, through the same checks as any user's data.
+
+    Args:
+        sources: name -> ``file`` (in the folder `data`), ``functional`` (never guessed), ``origin`` (a key of
+            `ORIGINS`); optional ``labels`` (our name -> column) and ``agree`` (label -> [column, tolerance]:
+            rows whose label differs from that column by more than this fraction are refused).
+        data: folder, relative to the book's or absolute.
+
+    Returns:
+        Sources by name. Imported tables are kept in ``.cgatlib/tables`` under a hash of file and declaration.
+    """
+    root = find_root(Path.cwd())
+    return {name: _load(root, root / data, name, dict(entry)) for name, entry in sources.items()}
+
+
+def _load(root: Path, folder: Path, name: str, entry: dict[str, Any]) -> Source:
+    missing = [key for key in ("file", "functional", "origin") if key not in entry]
+    if missing:
+        raise CgatError(f"source {name} does not state its {missing[0]}")
+    if entry["origin"] not in ORIGINS:
+        raise CgatError(f"source {name}: unknown origin {entry['origin']!r}; known: {', '.join(ORIGINS)}")
+    file = folder / entry["file"]
+    if not file.is_file():
+        raise CgatError(f"source {name}: {file} does not exist")
+    digest = hashlib.sha256(file.read_bytes() + json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
+    path = root / ".cgatlib" / "tables" / f"{name}-{digest}.parquet"
+    refused = path.with_suffix(".rejects.csv")
+    if not (path.is_file() and refused.is_file()):
+        _import(file, entry, path, refused)
+    rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
+    return Source(CrystalTable.read(path, entry["functional"]), path, entry["origin"], rejects)
+
+
+def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
+    """Import one file, then drop the rows that disagree with their reference column, into `path`."""
+    from cgatlib.importing import import_crystals
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = entry.get("labels", {})
+    import_crystals([file], path, labels=labels, functional=entry["functional"], rejects=refused)
+    for label, (column, tolerance) in entry.get("agree", {}).items():
+        original = CrystalTable.read(file, entry["functional"]).table
+        reference = dict(zip(original["material_id"].to_pylist(), original[column].to_pylist(), strict=True))
+        table = CrystalTable.read(path)
+        expected = np.array([reference[i] or np.nan for i in table.ids], dtype=float)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(table.label(label) / expected - 1) > tolerance
+        reason = f"{label} differs from {column} by more than {tolerance:.0%}"
+        rows = [
+            {"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)
+        ]
+        known = pd.read_csv(refused, dtype=str, keep_default_na=False)
+        pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
+        table.select(np.flatnonzero(~off)).write(path)
+
+
+def run_store(tables: Mapping[str, Source]) -> "RunStore":
+    """The project's run store, knowing these tables."""
+    from cgatlib.experiments import RunStore
+
+    known = {source.table.fingerprint: source.path for source in tables.values()}
+    return RunStore(find_root(Path.cwd()) / ".cgatlib" / "runs", known)
+
+
+def build_label(tables: Iterable[Source]) -> str:
+    """Heading of our own numbers, which says whether their labels are surrogates or DFT."""
+    origins = {source.origin for source in tables}
+    return "this build (surrogate labels)" if "surrogate" in origins else "this build (DFT labels)"
+
+
+def banner(profile: str, tables: Mapping[str, Source]) -> HTML:
+    """What the reader must know first: profile, data sets, and what their labels are."""
+    sets = "; ".join(
+        f"{escape(name)}: {len(s.table):,} crystals at {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
+        for name, s in tables.items()
+    )
+    return HTML(
+        f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.</div>'
+    )
+
+
+def say(**numbers: float | int | str) -> None:
+    """Make numbers available to the prose of this page as ``{glue:text}`name:.1f` ``."""
+    from myst_nb import glue
+
+    for name, value in numbers.items():
+        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+
+
+def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.DataFrame) -> HTML:
+    """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page itself."""
+    import matplotlib.pyplot as plt
+
+    files = {}
+    for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
+        buffer = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+        files[kind] = _data_uri(buffer.getvalue(), mime)
+    files["csv"] = _data_uri(data.to_csv(index=False).encode(), "text/csv")
+    plt.close(figure)
+    links = "".join(
+        f'<a download="{escape(name)}.{kind}" href="{uri}">{kind.upper()}</a>' for kind, uri in files.items()
+    )
+    return HTML(
+        f'<figure class="cgat-figure"><img src="{files["svg"]}" alt="{escape(alt)}">'
+        f"<figcaption>{caption}</figcaption>"
+        f'<div class="cgat-downloads">Download: {links}</div></figure>'
+    )
+
+
+def _data_uri(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]] = ()) -> HTML:
+    """A table with header cells marked as such; the index gives the row headers.
+
+    Args:
+        frame: cells are shown as they are (format them first); missing cells as a dash.
+        caption: says what is compared, with units.
+        bold: (row, column) positions to emphasise.
+    """
+    head = "".join(
+        f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns]
+    )
+    rows = []
+    for i, (label, row) in enumerate(frame.iterrows()):
+        cells = ["–" if pd.isna(cell) else escape(str(cell)) for cell in row]
+        cells = [f"<strong>{c}</strong>" if (i, j) in bold else c for j, c in enumerate(cells)]
+        inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{escape(str(label))}</th>{inner}</tr>')
+    return HTML(
+        f'<div class="cgat-table"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) -> HTML:
+    """Where the page's numbers come from: code, libraries, machine, data, seeds and time.
+
+    Args:
+        tables: the data used.
+        runs: the runs used; their own provenance says which code made them, and when they were stored.
+        started: ``time.perf_counter()`` at the top of the page.
+    """
+    here = provenance()
+    seconds = sum(float(run.metrics["seconds"]) for run in runs)
+    made_by = sorted({_code(run.provenance["code"]) for run in runs}) or [_code(here["code"])]
+    devices = sorted({run.provenance["machine"]["device"] for run in runs}) or [here["machine"]["device"]]
+    rows = {
+        "Runs": f"{len(runs)}, {seconds / 60:.1f} min of training (stored runs are not trained again)",
+        "Trained by": ", ".join(made_by),
+        "Device": ", ".join(devices),
+        "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})) or "none",
+        "Data": "; ".join(
+            f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()
+        ),
+        "Page": f"executed in {time.perf_counter() - started:.0f} s by cgatlib sources {here['code']['sources']}",
+        "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
+        "Versions": ", ".join(
+            [f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]
+        ),
+    }
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
+    return HTML(
+        f'<div class="cgat-footer" role="contentinfo"><strong>Provenance</strong><dl>{items}</dl></div>'
+    )
+
+
+def _code(version: Mapping[str, Any]) -> str:
+    commit = version["commit"] or "no commit"
+    return f"{version['version']} ({commit}{', modified' if version['dirty'] else ''})"
