@@ -1,4 +1,4 @@
-"""Execute a notebook of the book, or reuse its last execution while nothing it depends on has changed (`_key`).
+"""Execute a notebook of the book, or reuse its last execution while nothing it depends on has changed.
 
 Training runs are kept by the run store on their own terms, so that executing a page again is cheap.
 """

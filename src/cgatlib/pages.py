@@ -26,7 +26,8 @@ from cgatlib.provenance import provenance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cgatlib.experiments import Run, RunStore
+    from cgatlib.experiments import Run
+    from cgatlib.runner import RunStore
 
 ORIGINS = {
     "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
@@ -104,10 +105,11 @@ def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> Non
 
 def run_store(tables: Mapping[str, Source]) -> "RunStore":
     """The project's run store, knowing these tables."""
-    from cgatlib.experiments import RunStore
+    from cgatlib.runner import RunStore
 
+    home = find_root(Path.cwd()) / ".cgatlib"
     known = {source.table.fingerprint: source.path for source in tables.values()}
-    return RunStore(find_root(Path.cwd()) / ".cgatlib" / "runs", known)
+    return RunStore(home / "runs", known, home / "graphs")
 
 
 def build_label(tables: Iterable[Source]) -> str:
@@ -119,7 +121,7 @@ def build_label(tables: Iterable[Source]) -> str:
 def banner(profile: str, tables: Mapping[str, Source]) -> HTML:
     """What the reader must know first: profile, data sets, and what their labels are."""
     sets = "; ".join(
-        f"{escape(name)}: {len(s.table):,} crystals at {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
+        f"{escape(name)}: {len(s.table):,} crystals, {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
         for name, s in tables.items()
     )
     return HTML(
@@ -136,7 +138,7 @@ def say(**numbers: float | int | str) -> None:
 
 
 def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.DataFrame) -> HTML:
-    """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page itself."""
+    """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page."""
     import matplotlib.pyplot as plt
 
     files = {}
@@ -204,7 +206,7 @@ def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) 
         "Data": "; ".join(
             f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()
         ),
-        "Page": f"executed in {time.perf_counter() - started:.0f} s by cgatlib sources {here['code']['sources']}",
+        "Page": f"executed in {time.perf_counter() - started:.0f} s, sources {here['code']['sources']}",
         "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
         "Versions": ", ".join(
             [f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]
