@@ -23,9 +23,7 @@ class _AttentionSum(Function):
     """sum_j w_j exp(s_j) m_j / sum_j w_j exp(s_j) over the edges j of each receiver."""
 
     @staticmethod
-    def forward(
-        ctx: Any, s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float
-    ) -> Tensor:
+    def forward(ctx: Any, s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float) -> Tensor:
         index = receiver.view(-1, 1).expand(s.shape[-2:]).expand_as(s)
         top = s.new_full((*s.shape[:-2], n, s.shape[-1]), -torch.inf).scatter_reduce_(-2, index, s, "amax")
         a = torch.exp(s - top.index_select(-2, receiver)).mul_(weight.unsqueeze(-1))
@@ -47,9 +45,7 @@ class _AttentionSum(Function):
         return to_s, to_m, to_weight, None, None, None
 
 
-def attention_sum(
-    s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16
-) -> Tensor:
+def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
     """Attention-weighted sum of messages, equation 1b and the sums of 1d.
 
     Args:

@@ -14,26 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ELEMENTS = (
-    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
-    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
-    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr"
-).split()
-"""Chemical symbols in the order of the atomic number; ``ELEMENTS[z - 1]`` is element ``z``."""
+from cgatlib.checks import SYMBOLS
 
 ElementVectors = Literal["matscholar", "one-hot"]
 
 
 @cache
 def _matscholar() -> np.ndarray:
-    path = (
-        resources.files("elementembeddings")
-        / "data"
-        / "element_representations"
-        / "matscholar-embedding.json"
-    )
+    path = resources.files("elementembeddings") / "data" / "element_representations" / "matscholar-embedding.json"
     vectors = json.loads(path.read_text())
-    return np.array([vectors[symbol] for symbol in ELEMENTS])
+    return np.array([vectors[symbol] for symbol in SYMBOLS])
 
 
 def element_vectors(kind: ElementVectors = "matscholar") -> Tensor:
@@ -46,5 +36,5 @@ def element_vectors(kind: ElementVectors = "matscholar") -> Tensor:
         Tensor of shape (103, 200) or (103, 103), float64.
     """
     if kind == "one-hot":
-        return torch.eye(len(ELEMENTS), dtype=torch.float64)
+        return torch.eye(len(SYMBOLS), dtype=torch.float64)
     return torch.from_numpy(_matscholar())

@@ -53,9 +53,7 @@ class PackedGraphs:
         columns: dict[str, Any] = {
             "numbers": torch.from_numpy(self.numbers[nodes].astype(np.int64)),
             "multiplicity": torch.from_numpy(self.multiplicity[nodes].astype(np.int64)),
-            "edge_index": torch.from_numpy(
-                np.stack([self.sender[edges] + shift, self.receiver[edges] + shift])
-            ),
+            "edge_index": torch.from_numpy(np.stack([self.sender[edges] + shift, self.receiver[edges] + shift])),
             "rank": torch.from_numpy(self.rank[edges].astype(np.int64)),
             "count": torch.from_numpy(self.count[edges].astype(np.int64)),
             "batch": torch.from_numpy(np.repeat(np.arange(len(indices)), n_nodes)),
@@ -72,10 +70,7 @@ class PackedGraphs:
 
 
 ARRAYS = tuple(field.name for field in fields(PackedGraphs))
-DTYPES = {
-    name: "<i8" if name.endswith("ptr") else "|u1" if name in ("numbers", "rank") else "<u2"
-    for name in ARRAYS
-}
+DTYPES = {name: "<i8" if name.endswith("ptr") else "|u1" if name in ("numbers", "rank") else "<u2" for name in ARRAYS}
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -85,9 +80,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _colours(
-    crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntArray, ptr: IntArray
-) -> IntArray:
+def _colours(crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntArray, ptr: IntArray) -> IntArray:
     """Stable colour of every atom, (atoms,), as 64-bit hashes; edges are ordered by receiver, ptr (atoms + 1,)."""
     colour = _mix(numbers.astype(np.uint64) + (crystal.astype(np.uint64) << np.uint64(8)))
     label = _mix(rank.astype(np.uint64))
@@ -109,9 +102,7 @@ def _quotient(
     """
     ptr = np.searchsorted(receiver, np.arange(len(numbers) + 1))
     colour = _colours(crystal, numbers, sender, rank, ptr)
-    _, atom, node, multiplicity = np.unique(
-        colour, return_index=True, return_inverse=True, return_counts=True
-    )
+    _, atom, node, multiplicity = np.unique(colour, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(atom)  # nodes in the order in which their class first appears
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -134,7 +125,7 @@ def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict
         The packed graphs of the crystals that have one, in order, and {index in `cells`: reason} for the others.
     """
     found = [pairs_within(*cell, config) for cell in cells]
-    rejected = {i: pairs for i, pairs in enumerate(found) if isinstance(pairs, str)}
+    rejected = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
     kept = [i for i in range(len(cells)) if i not in rejected]
     sizes = np.array([len(cells[i][1]) for i in kept], dtype=np.int64)
     if len(kept) == 0:
@@ -143,22 +134,19 @@ def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict
     first = np.cumsum(sizes) - sizes
     numbers = np.concatenate([cells[i][1] for i in kept]).astype(np.int64)
     crystal = np.repeat(np.arange(len(kept)), sizes)
-    centre, neighbour, distance = (
-        np.concatenate(
-            [found[i][part] + (start if part < 2 else 0) for i, start in zip(kept, first, strict=True)]
-        )
-        for part in range(3)
-    )
+    pairs = [pairs for pairs in found if not isinstance(pairs, str)]
+    centre = np.concatenate([p[0] + start for p, start in zip(pairs, first, strict=True)])
+    neighbour = np.concatenate([p[1] + start for p, start in zip(pairs, first, strict=True)])
+    distance = np.concatenate([p[2] for p in pairs])
     centre, neighbour, rank = shell_lists(centre, neighbour, distance, numbers, config)
     receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
     order = np.argsort(receiver, kind="stable")
     receiver, sender, rank = receiver[order], sender[order], rank[order]
-    atom, multiplicity = np.arange(len(numbers)), np.ones(len(numbers), dtype=np.int64)
-    count = np.ones(len(rank), dtype=np.int64)
+    atom: IntArray = np.arange(len(numbers))
+    multiplicity: IntArray = np.ones(len(numbers), dtype=np.int64)
+    count: IntArray = np.ones(len(rank), dtype=np.int64)
     if config.quotient:
-        atom, multiplicity, receiver, sender, rank, count = _quotient(
-            crystal, numbers, receiver, sender, rank
-        )
+        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank)
     node_ptr = np.searchsorted(crystal[atom], np.arange(len(kept) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
     start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))

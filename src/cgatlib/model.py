@@ -6,6 +6,7 @@ Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edge
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -104,6 +105,7 @@ class MultiHeadFCNN(nn.Module):
         self.b_out = _uniform(heads, out, fan_in=hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(heads, rows, out) from (rows, width)."""
         hidden = F.leaky_relu(F.linear(x, self.w_in, self.b_in)).view(-1, self.heads, self.hidden)
         return torch.baddbmm(self.b_out.unsqueeze(1), hidden.transpose(0, 1), self.w_out)
 
@@ -320,7 +322,7 @@ class OutputNetwork(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
         self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip

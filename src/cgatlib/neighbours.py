@@ -85,17 +85,13 @@ def pairs_within(
     radius = (3 * (1.5 * k + 8) * abs(np.linalg.det(lattice)) / (4 * np.pi * n)) ** (1 / 3)
     radius = config.max_radius if config.ties == "reference" else min(radius, config.max_radius)
     while True:
-        centre, neighbour, _, distance = find_points_in_spheres(
-            positions, positions, radius, pbc, lattice, 1e-8
-        )
+        centre, neighbour, _, distance = find_points_in_spheres(positions, positions, radius, pbc, lattice, 1e-8)
         other = distance > _SELF
         centre, neighbour, distance = centre[other], neighbour[other], distance[other]
         # Only what lies safely inside the sphere counts, so that the shell of the k-th neighbour is complete.
         reach = radius if radius >= config.max_radius else radius - config.tolerance
         found = np.bincount(centre[distance <= reach], minlength=n)
-        if found.min() >= k and (
-            radius >= config.max_radius or _shells_end(centre, distance, radius, config, n)
-        ):
+        if found.min() >= k and (radius >= config.max_radius or _shells_end(centre, distance, radius, config, n)):
             return centre, neighbour, distance
         if radius >= config.max_radius:
             atom = int(found.argmin())

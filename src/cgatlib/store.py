@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -79,9 +79,7 @@ class GraphStore:
             size = (path / f"{name}.bin").stat().st_size
             expected = length * np.dtype(DTYPES[name]).itemsize
             if size != expected:
-                raise CgatError(
-                    f"{path / name}.bin has {size} bytes where {expected} were written: it is truncated"
-                )
+                raise CgatError(f"{path / name}.bin has {size} bytes where {expected} were written: it is truncated")
             arrays[name] = np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="r", shape=(length,))
         return cls(
             path=path,
@@ -116,12 +114,10 @@ def _packed_chunks(
         yield from ((start, *_pack_rows(job)) for start, job in zip(starts, jobs, strict=True))
         return
     with ProcessPoolExecutor(workers) as pool:
-        yield from (
-            (start, *result) for start, result in zip(starts, pool.map(_pack_rows, jobs), strict=True)
-        )
+        yield from ((start, *result) for start, result in zip(starts, pool.map(_pack_rows, jobs), strict=True))
 
 
-def _append(files: dict[str, BinaryIO], graphs: PackedGraphs, lengths: dict[str, int]) -> None:
+def _append(files: Mapping[str, BinaryIO], graphs: PackedGraphs, lengths: dict[str, int]) -> None:
     """Append one chunk's arrays; pointers continue from where the previous chunk ended."""
     for name in ARRAYS:
         array = getattr(graphs, name)
@@ -197,8 +193,13 @@ def _write_crystals(table: "CrystalTable", rejected: dict[int, str], folder: Pat
             rows.writerow([table.table["material_id"][index].as_py(), reason])
 
 
-def graph_store(table: "CrystalTable", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
-    """The store of a table under a configuration, from the folder `cache`, built there the first time."""
+def store_path(cache: Path, table_fingerprint: str, config: GraphConfig) -> Path:
+    """Where a cache keeps the graphs of a table under a configuration."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
-    path = Path(cache) / f"{table.fingerprint}-{digest}"
+    return Path(cache) / f"{table_fingerprint}-{digest}"
+
+
+def graph_store(table: "CrystalTable", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
+    """The graphs of a table from the folder `cache`, built there the first time."""
+    path = store_path(cache, table.fingerprint, config)
     return GraphStore.open(path) if path.exists() else build_store(table, path, config, workers)

@@ -1,0 +1,39 @@
+"""The ``cgatlib`` command. Imports that take long happen inside the commands, so that ``--help`` is quick."""
+
+from typing import Any
+
+import click
+
+from cgatlib import CgatError, __version__
+from cgatlib.cli.book import book
+from cgatlib.cli.data import data
+from cgatlib.cli.models import graphs, predict, train, transfer
+from cgatlib.cli.runs import runs
+
+
+class _Sentences(click.Group):
+    """A group that answers a `CgatError` with its sentence and exit code 2 instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CgatError as error:
+            raise click.UsageError(str(error)) from error
+
+
+@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="cgatlib")
+def main() -> None:
+    """Transfer learning for crystal properties with crystal graph attention networks.
+
+    \b
+    Typical order of work:
+      cgatlib data import my_files/ --out mine.parquet --functional PBE
+      cgatlib train mine.parquet --label e_form
+      cgatlib transfer better.parquet --from runs/KEY --label e_form
+      cgatlib predict runs/KEY *.cif --out predictions.csv
+    """
+
+
+for command in (data, graphs, train, transfer, predict, runs, book):
+    main.add_command(command)

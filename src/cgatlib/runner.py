@@ -1,0 +1,269 @@
+"""The run store: asks for the result of an experiment and trains it if nobody has."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from cgatlib import CgatError
+from cgatlib.experiments import Experiment, Run, file_digest, score, training_code
+from cgatlib.model import CGAT
+from cgatlib.neighbours import GraphConfig
+from cgatlib.predictor import ModelCard, Predictor
+from cgatlib.provenance import provenance
+from cgatlib.splits import Split, split, training_subset
+from cgatlib.store import GraphStore, graph_store, store_path
+from cgatlib.training import (
+    EmbeddingInputs,
+    GraphInputs,
+    Inputs,
+    TargetStatistics,
+    fit,
+    mean_absolute_error,
+    predict,
+)
+from cgatlib.transfer import embed_all, prepare, trained_part
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Folders of finished runs, and the means to make those that are missing.
+
+    Args:
+        root: where runs are kept, one folder per experiment key.
+        tables: parquet file of each crystal table by its fingerprint.
+        cache: where graph stores are kept.
+        archive: a second folder of runs that is only read; its runs count whatever code made them.
+        accelerator, devices: as Lightning Fabric names them.
+    """
+
+    root: Path
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    cache: Path = Path(".cgatlib/graphs")
+    archive: Path | None = None
+    accelerator: str = "cpu"
+    devices: int = 1
+
+    def find(self, experiment: Experiment) -> Run | None:
+        """The finished run of an experiment, or None."""
+        run = Run(Path(self.root) / experiment.key)
+        if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
+            return run
+        if self.archive is not None and (Path(self.archive) / experiment.key / "provenance.json").exists():
+            return Run(Path(self.archive) / experiment.key)
+        return None
+
+    def get(self, experiment: Experiment) -> Run:
+        """The run of an experiment, trained now (its sources first) if it does not exist."""
+        return self.get_all([experiment])[0]
+
+    def get_all(self, experiments: Sequence[Experiment], workers: int = 1) -> list[Run]:
+        """The runs of several experiments, in order; missing ones are trained, sources before what starts from them.
+
+        One failing run does not stop the others.
+
+        Raises:
+            CgatError: names every run that failed and why.
+        """
+        missing = {e.key: e for e in _with_sources(experiments) if self.find(e) is None}
+        for experiment in missing.values():
+            self.graphs(experiment.data, experiment.graph, workers)
+        failed = self._train_in_order(missing, workers) if missing else {}
+        if failed:
+            reasons = "; ".join(f"run {key}: {reason}" for key, reason in failed.items())
+            raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
+        return [run for e in experiments if (run := self.find(e)) is not None]
+
+    def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
+        """Graphs of a table, built the first time.
+
+        Raises:
+            CgatError: neither the graphs nor the table are there.
+        """
+        path = store_path(self.cache, table_fingerprint, config)
+        if path.exists():
+            return GraphStore.open(path)
+        if table_fingerprint not in self.tables:
+            raise CgatError(
+                f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
+            )
+        from cgatlib.crystals import CrystalTable
+
+        return graph_store(CrystalTable.read(self.tables[table_fingerprint]), config, self.cache, workers)
+
+    def _train_in_order(self, missing: dict[str, Experiment], workers: int) -> dict[str, str]:
+        """Train runs as soon as their source exists; returns the reasons of those that could not be."""
+        failed: dict[str, str] = {}
+        waiting, running = dict(missing), dict[Future[None], str]()
+        threads = max(1, torch.get_num_threads() // workers)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        with pool, tqdm(total=len(missing), unit=" runs", desc="training", disable=None) as bar:
+            while waiting or running:
+                for key, experiment in list(waiting.items()):
+                    source = experiment.source.key if experiment.source else None
+                    if source in failed:
+                        failed[key] = f"its source {source} failed"
+                        del waiting[key]
+                        bar.update()
+                    elif source not in waiting and source not in running.values():
+                        running[pool.submit(_train, self, experiment, threads)] = key
+                        del waiting[key]
+                done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
+                for future in done:
+                    key, error = running.pop(future), future.exception()
+                    if error is not None:
+                        failed[key] = str(error) or type(error).__name__
+                    bar.update()
+        return failed
+
+
+def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
+    for experiment in experiments:
+        if experiment.source is not None:
+            yield from _with_sources([experiment.source])
+        yield experiment
+
+
+def _train(store: RunStore, experiment: Experiment, threads: int) -> None:
+    """Train one experiment whose source exists; runs in a process of its own."""
+    torch.set_num_threads(threads)
+    folder = Path(store.root) / ".partial" / experiment.key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if store.find(experiment) is not None:  # another process was faster
+            return
+        _Trainer(store, experiment, folder).run()
+        final = Path(store.root) / experiment.key
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    store: RunStore
+    experiment: Experiment
+    folder: Path
+
+    def run(self) -> None:
+        """Train, score the whole test set and write the run's files."""
+        start = time.perf_counter()
+        experiment = self.experiment
+        graphs = self.store.graphs(experiment.data, experiment.graph)
+        labels = graphs.label(experiment.label)
+        parts = self._parts(graphs, labels)
+        targets = {name: torch.from_numpy(labels[rows]) for name, rows in vars(parts).items()}
+        torch.manual_seed(experiment.seed)
+        network = CGAT(experiment.model)
+        source = self._source()
+        statistics = prepare(
+            network,
+            experiment.transfer,
+            source.network if source else None,
+            source.card.statistics if source else None,
+            targets["train"],
+        )
+        fabric = Fabric(
+            accelerator=self.store.accelerator,
+            devices=self.store.devices,
+            precision=experiment.training.precision,  # type: ignore[arg-type]  # checked by Fabric
+        )
+        network.to(fabric.device)
+        data: dict[str, Inputs] = {
+            name: GraphInputs(graphs.graphs, rows, targets[name]) for name, rows in vars(parts).items()
+        }
+        if experiment.transfer.mode == "head":
+            data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
+        module = trained_part(network, experiment.transfer.mode)
+        checkpoint = self.folder / "checkpoint.pt"
+        progress = fit(
+            module,
+            data["train"],
+            data["validation"],
+            statistics,
+            experiment.training,
+            experiment.seed,
+            checkpoint,
+            fabric,
+        )
+        prediction = predict(module, data["test"], statistics)
+        ids = np.array(graphs.ids)[parts.test]
+        predictions = pd.DataFrame({"material_id": ids, "target": labels[parts.test], "prediction": prediction})
+        metrics = {
+            **score(predictions),
+            "test_mad": mean_absolute_error(torch.full_like(targets["test"], statistics.mean), targets["test"]),
+            "validation_mae": progress.best_mae,
+            "best_step": progress.best_step,
+            **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
+            "trained_parameters": sum(p.numel() for p in module.parameters()),
+            "seconds": time.perf_counter() - start,
+        }
+        elements = self._elements(graphs, parts.train) | (set(source.card.elements) if source else set())
+        self._write(network.cpu(), statistics, elements, metrics, pd.DataFrame(progress.curve), predictions)
+        checkpoint.unlink()
+
+    def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
+        """Rows of each part that carry the label, the training part cut to its size."""
+        experiment = self.experiment
+        whole = split(graphs.formulas, experiment.split)
+        labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
+        for name, rows in vars(labelled).items():
+            if len(rows) == 0:
+                raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
+        train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
+        size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
+        validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
+        return Split(train, validation, labelled.test)
+
+    def _source(self) -> Predictor | None:
+        if self.experiment.source is None:
+            return None
+        run = self.store.find(self.experiment.source)
+        if run is None:
+            raise CgatError(f"the source run {self.experiment.source.key} does not exist")
+        return Predictor.load(run.path)
+
+    @staticmethod
+    def _elements(graphs: GraphStore, rows: np.ndarray) -> set[int]:
+        return set(graphs.graphs.batch(rows).numbers.unique().tolist())
+
+    def _write(
+        self,
+        network: CGAT,
+        statistics: TargetStatistics,
+        elements: set[int],
+        metrics: dict,
+        curve: pd.DataFrame,
+        predictions: pd.DataFrame,
+    ) -> None:
+        from cgatlib.checks import PROPERTIES
+
+        e, folder = self.experiment, self.folder
+        unit = PROPERTIES[e.label].unit
+        card = ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
+        Predictor(network, card).save(folder)
+        (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        curve.to_parquet(folder / "curve.parquet", index=False)
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        names = "experiment.json metrics.json curve.parquet predictions.parquet weights.safetensors model.json".split()
+        record = {
+            **provenance(),
+            "training_code": training_code(),
+            "data": e.data,
+            "source": e.source.key if e.source else None,
+            "seed": e.seed,
+            "seconds": metrics["seconds"],
+            "files": {name: file_digest(folder / name) for name in names},
+        }
+        (folder / "provenance.json").write_text(json.dumps(record, indent=1))

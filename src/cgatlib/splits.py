@@ -1,0 +1,84 @@
+"""Training, validation and test parts that never share a composition.
+
+A reduced formula is assigned to a part by a hash of its text and the split's seed, not by its place in a table.
+Polymorphs of one formula, and the same material under another functional, therefore always fall on the same side, in
+every table and on every machine, so a pre-trained network has not seen the compositions it is tested on later.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgatlib import CgatError
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Shares of the formulas that fall into each part; the paper uses 80/10/10.
+
+    Args:
+        seed: another seed gives another split. train, validation, test: shares that add up to 1.
+    """
+
+    seed: int = 0
+    train: float = 0.8
+    validation: float = 0.1
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = (self.train, self.validation, self.test)
+        if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
+            raise CgatError(f"train, validation and test must be positive and add up to 1, not {shares}")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of each part, ascending."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+
+def _uniform(texts: Sequence[str], salt: str) -> NDArray[np.float64]:
+    """A number in [0, 1) for each text, (len(texts),), the same on every machine."""
+    key = salt.encode()
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
+    return np.frombuffer(digests, dtype="<u8") / 2.0**64
+
+
+def split(formulas: Sequence[str], config: SplitConfig) -> Split:
+    """Rows of each part, by reduced formula.
+
+    Raises:
+        CgatError: a part is empty (too few formulas).
+    """
+    place = _uniform(formulas, f"split-{config.seed}")
+    bounds = (config.train, config.train + config.validation)
+    part = np.searchsorted(bounds, place, side="right")
+    rows = [np.flatnonzero(part == i) for i in range(3)]
+    for name, found in zip(("training", "validation", "test"), rows, strict=True):
+        if len(found) == 0:
+            raise CgatError(f"the {name} part is empty: {len(set(formulas))} formulas are too few for {config}")
+    return Split(*rows)
+
+
+def training_subset(rows: Indices, ids: Sequence[str], size: int | None, seed: int) -> Indices:
+    """The first `size` of `rows` in an order that depends on material id and seed alone, ascending.
+
+    A smaller subset is contained in a larger one of the same seed. ``None`` takes all rows.
+
+    Raises:
+        CgatError: `size` is not between 1 and the number of rows.
+    """
+    if size is None:
+        return rows
+    if not 1 <= size <= len(rows):
+        raise CgatError(f"a training subset of {size} crystals was asked for; the training part has {len(rows)}")
+    order = np.argsort(_uniform([ids[row] for row in rows], f"subset-{seed}"), kind="stable")
+    return np.sort(rows[order[:size]])

@@ -1,0 +1,282 @@
+"""The training loop: AdamW, L1 on the normalised target, the paper's triangular learning rate.
+
+Hyper-parameters are those of section IV B of doi:10.1039/d3dd00030c unless a configuration says otherwise. Length is
+counted in optimiser steps, not epochs, so that runs with training sets of different size cost the same.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from cgatlib import CgatError
+from cgatlib.graphs import PackedGraphs
+from cgatlib.splits import Indices
+
+_CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train.
+
+    Args:
+        steps: optimiser steps. batch_size: crystals per step (512 in the paper).
+        learning_rate: highest rate of the cycle. weight_decay: of AdamW.
+        cycles: triangles of the schedule in the whole run (390 epochs with a period of 130 make 3).
+        lowest: the rate between two triangles, as a share of the highest.
+        evaluations: how often the validation set is scored; the best of these weights are kept.
+        validation_size: crystals of the validation part that are scored; ``None`` scores all.
+        precision: as Lightning Fabric names it, e.g. ``32-true`` or ``bf16-mixed``.
+    """
+
+    steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1.25e-4
+    weight_decay: float = 1e-6
+    cycles: int = 3
+    lowest: float = 0.1
+    evaluations: int = 30
+    validation_size: int | None = None
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "cycles", "evaluations"):
+            if getattr(self, name) < 1:
+                raise CgatError(f"training: {name} must be at least 1, not {getattr(self, name)}")
+        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 < self.lowest <= 1:
+            raise CgatError("training: learning_rate and lowest must be positive, lowest <= 1, weight_decay >= 0")
+        if self.evaluations > self.steps:
+            raise CgatError(f"training: {self.evaluations} evaluations do not fit into {self.steps} steps")
+
+    def factor(self, step: int) -> float:
+        """Share of the highest learning rate at `step`: `lowest` at the ends of a cycle, 1 in its middle."""
+        phase = step * self.cycles / self.steps % 1
+        return self.lowest + (1 - self.lowest) * (1 - abs(2 * phase - 1))
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the validation set is scored after `step` steps; always after the last."""
+        return step * self.evaluations // self.steps > (step - 1) * self.evaluations // self.steps
+
+
+class Inputs(Protocol):
+    """What a network is trained on."""
+
+    @property
+    def targets(self) -> Tensor:
+        """(n,) in the label's unit."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def inputs(self, rows: Indices) -> Any:
+        """Argument of the network for `rows` (B,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GraphInputs:
+    """Crystals as graphs: rows of a packed store."""
+
+    graphs: PackedGraphs
+    indices: Indices
+    targets: Tensor  # (n,) in the label's unit
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def inputs(self, rows: Indices) -> Any:
+        """PyG batch of `rows`."""
+        return self.graphs.batch(self.indices[rows])
+
+
+@dataclass(frozen=True)
+class EmbeddingInputs:
+    """Crystals as embeddings that no longer change: what the output network alone is trained on."""
+
+    embeddings: Tensor  # (n, width)
+    targets: Tensor  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def inputs(self, rows: Indices) -> Tensor:
+        """(B, width)."""
+        return self.embeddings[torch.from_numpy(rows)]
+
+
+@dataclass(frozen=True)
+class TargetStatistics:
+    """The network predicts (label - mean) / std."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, targets: Tensor) -> "TargetStatistics":
+        """Mean and unbiased standard deviation of `targets` (n,).
+
+        Raises:
+            CgatError: fewer than two different values.
+        """
+        mean, std = float(targets.double().mean()), float(targets.double().std())
+        if not std > 0:
+            raise CgatError(f"the {len(targets)} training labels do not vary: they cannot be normalised")
+        return cls(mean, std)
+
+
+@dataclass
+class Progress:
+    """Everything besides weights and optimiser state that a resumed run needs."""
+
+    step: int = 0
+    best_step: int = 0
+    best_mae: float = math.inf
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def training_rows(step: int, n: int, batch_size: int, seed: int) -> Indices:
+    """Rows of the batch of `step`, (batch_size,): epochs are permutations laid end to end, so nothing is dropped.
+
+    A function of its arguments alone: a resumed run draws what the uninterrupted one would have.
+    """
+    offset = np.arange(step * batch_size, (step + 1) * batch_size)
+    epoch, place = np.divmod(offset, n)
+    rows = np.empty_like(offset)
+    for e in np.unique(epoch):
+        permutation = np.random.default_rng([seed, int(e)]).permutation(n)
+        rows[epoch == e] = permutation[place[epoch == e]]
+    return rows
+
+
+@torch.no_grad()
+def predict(network: nn.Module, data: Inputs, statistics: TargetStatistics, batch_size: int = 512) -> Tensor:
+    """Predictions (n,) in the label's unit, float64, on the CPU; every row is scored, the last batch too."""
+    device = next(network.parameters()).device
+    network.eval()
+    parts = [
+        network(data.inputs(np.arange(start, min(start + batch_size, len(data)))).to(device))[:, 0].double().cpu()
+        for start in range(0, len(data), batch_size)
+    ]
+    network.train()
+    return torch.cat(parts) * statistics.std + statistics.mean
+
+
+def mean_absolute_error(prediction: Tensor, target: Tensor) -> float:
+    """MAE of two (n,) tensors."""
+    return float((prediction - target.double()).abs().mean())
+
+
+def fit(
+    network: nn.Module,
+    train: Inputs,
+    validation: Inputs,
+    statistics: TargetStatistics,
+    config: TrainingConfig,
+    seed: int,
+    checkpoint: Path,
+    fabric: Fabric | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Progress:
+    """Train `network` and leave the weights with the best validation MAE in it.
+
+    Args:
+        network: maps ``train.inputs(rows)`` to (B, 2); only parameters that require a gradient are trained.
+        train, validation: data with labels. statistics: how targets are normalised.
+        seed: of the order of the training rows. checkpoint: file written at each evaluation and resumed from.
+        fabric: device, precision and processes; one CPU process by default.
+        report: called after each evaluation.
+
+    Raises:
+        CgatError: the loss is no longer finite; or the checkpoint belongs to another configuration.
+    """
+    fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)  # type: ignore[arg-type]
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    model, wrapped = fabric.setup(network, optimizer)
+    targets = fabric.to_device((train.targets.float() - statistics.mean) / statistics.std)
+    progress, best = _resume(checkpoint, config, network, optimizer)
+    total, count = torch.zeros((), device=fabric.device), 0
+    share = slice(fabric.global_rank, None, fabric.world_size)
+    for step in range(progress.step, config.steps):
+        rows = training_rows(step, len(train), config.batch_size, seed)[share]
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * config.factor(step)
+        output = model(fabric.to_device(train.inputs(rows)))[:, 0]
+        loss = (output.float() - targets[torch.from_numpy(rows).to(targets.device)]).abs().mean()
+        wrapped.zero_grad()
+        fabric.backward(loss)
+        wrapped.step()
+        total, count = total + loss.detach(), count + 1
+        evaluates = config.evaluates(step + 1)
+        if (evaluates or (step + 1) % _CHECK_EVERY == 0) and not torch.isfinite(total):
+            raise CgatError(f"the training loss is no longer finite at step {step + 1}; lower the learning rate")
+        if evaluates:
+            mean_loss = cast(Tensor, fabric.all_reduce(total, reduce_op="mean")) / count
+            train_mae = float(mean_loss) * statistics.std
+            mae = mean_absolute_error(predict(network, validation, statistics), validation.targets)
+            if mae < progress.best_mae:
+                progress.best_mae, progress.best_step = mae, step + 1
+                best = copy.deepcopy(network.state_dict())
+            _record(progress, config, step + 1, len(train), train_mae, mae)
+            if fabric.is_global_zero:
+                _save(checkpoint, config, network, optimizer, progress, best)
+            total, count = torch.zeros_like(total), 0
+            report(progress)
+    network.load_state_dict(best)
+    return progress
+
+
+def _record(
+    progress: Progress, config: TrainingConfig, step: int, n: int, train_mae: float, validation_mae: float
+) -> None:
+    progress.step = step
+    progress.curve.append(
+        {
+            "step": step,
+            "epoch": step * config.batch_size / n,
+            "learning_rate": config.learning_rate * config.factor(step),
+            "train_mae": train_mae,
+            "validation_mae": validation_mae,
+        }
+    )
+
+
+def _save(
+    path: Path,
+    config: TrainingConfig,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    best: dict[str, Tensor],
+) -> None:
+    state = {
+        "config": repr(config),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+        "best": best,
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)  # a killed process leaves the previous checkpoint or this one, never half of one
+
+
+def _resume(
+    path: Path, config: TrainingConfig, network: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]]:
+    if not path.exists():
+        return Progress(), copy.deepcopy(network.state_dict())
+    state = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
+    if state["config"] != repr(config):
+        raise CgatError(f"{path} was written under another training configuration; remove it to start again")
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"]), state["best"]
