@@ -55,8 +55,7 @@ class Property:
             return f"label looks per cell: {self.name} = {value:.6g}, beyond ±{self.upper:g} {self.unit}"
         if not self.lower <= value <= self.upper:
             return (
-                f"label out of range: {self.name} = {value:.6g}, outside "
-                f"{self.lower:g} to {self.upper:g} {self.unit}"
+                f"label out of range: {self.name} = {value:.6g}, outside {self.lower:g} to {self.upper:g} {self.unit}"
             )
         return None
 
@@ -104,6 +103,7 @@ class Crystal:
         numbers: (n,) atomic numbers.
         frac_coords: (n, 3) float64, fractional.
         labels: property name -> value in the unit of ``PROPERTIES``; a label that is missing has no key.
+        source: where it was read, ``file#entry``, for messages.
     """
 
     material_id: str
@@ -111,6 +111,7 @@ class Crystal:
     numbers: NDArray[np.integer]
     frac_coords: NDArray[np.float64]
     labels: dict[str, float]
+    source: str = ""
 
     @property
     def formula(self) -> str:

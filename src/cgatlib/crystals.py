@@ -71,9 +71,7 @@ class CrystalTable:
     def labels(self) -> tuple[str, ...]:
         """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
         return tuple(
-            name
-            for name in PROPERTIES
-            if name in self.table.column_names and self.table[name].null_count < len(self)
+            name for name in PROPERTIES if name in self.table.column_names and self.table[name].null_count < len(self)
         )
 
     @cached_property
@@ -140,9 +138,7 @@ class CrystalTable:
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
         """Return the rows ``indices`` in that order."""
-        return CrystalTable(
-            self.table.take(pa.array(np.asarray(indices, np.int64))), self.functional, self.source
-        )
+        return CrystalTable(self.table.take(pa.array(np.asarray(indices, np.int64))), self.functional, self.source)
 
     def write(self, path: str | Path) -> None:
         """Write parquet (zstd) with the metadata; the name appears only once the file is whole."""

@@ -79,7 +79,7 @@ def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # an empty column stays chunked
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    lengths = np.asarray(array.value_lengths(), dtype=np.int64)
+    lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     return offsets, array.flatten().to_numpy(zero_copy_only=False)
 

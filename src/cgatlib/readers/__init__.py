@@ -1,0 +1,15 @@
+"""Crystals from the files of others: one reader per format, one import that checks and counts."""
+
+from cgatlib.readers.formats import FORMATS, detect
+from cgatlib.readers.pipeline import ImportReport, ImportRequest, import_crystals
+from cgatlib.readers.rows import ReadOptions, UnreadableFile
+
+__all__ = [
+    "FORMATS",
+    "ImportReport",
+    "ImportRequest",
+    "ReadOptions",
+    "UnreadableFile",
+    "detect",
+    "import_crystals",
+]
