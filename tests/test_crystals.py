@@ -1,0 +1,232 @@
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.checks import _pairs_within
+from cgatlib.crystals import PROPERTIES, CrystalTable, check, functional_name, reduced_formula
+from cgatlib.describe import describe
+
+
+@pytest.fixture
+def table(make_crystal):
+    crystals = [
+        make_crystal("a", e_form=-2.0, band_gap=5.0),
+        make_crystal("b", numbers=(12, 8), a=4.2, e_form=-3.0),
+        make_crystal("c", numbers=(3, 9), a=4.0, band_gap=9.0),
+    ]
+    return CrystalTable.from_crystals(crystals, "pbe")
+
+
+def test_rows_come_back_as_they_went_in(table, make_crystal):
+    expected = make_crystal("b", numbers=(12, 8), a=4.2, e_form=-3.0)
+    crystal = table.crystal(1)
+    assert (crystal.material_id, crystal.formula, crystal.labels) == ("b", "MgO", {"e_form": -3.0})
+    np.testing.assert_array_equal(crystal.lattice, expected.lattice)
+    np.testing.assert_array_equal(crystal.numbers, expected.numbers)
+    np.testing.assert_array_equal(crystal.frac_coords, expected.frac_coords)
+    assert table.functional == "PBE"
+    assert table.formulas == ["NaCl", "MgO", "LiF"]
+    assert [c.material_id for c in table] == table.ids == ["a", "b", "c"]
+
+
+def test_missing_labels_are_null_and_read_as_nan(table):
+    assert table.labels == ("e_form", "band_gap")
+    np.testing.assert_array_equal(table.label("e_form"), [-2.0, -3.0, np.nan])
+    assert table.table["e_form"].null_count == 1
+
+
+def test_unknown_label_names_the_known(table):
+    with pytest.raises(CgatError, match="no label 'e_above_hull'; it carries: e_form, band_gap"):
+        table.label("e_above_hull")
+
+
+def test_write_and_read_keep_everything(table, tmp_path):
+    table.write(tmp_path / "t.parquet")
+    again = CrystalTable.read(tmp_path / "t.parquet")
+    assert again.functional == "PBE"
+    assert again.fingerprint == table.fingerprint
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_metadata_state_functional_and_units(table, tmp_path):
+    table.write(tmp_path / "t.parquet")
+    content = pq.read_schema(tmp_path / "t.parquet").metadata[b"cgatlib"].decode()
+    assert '"functional": "PBE"' in content
+    assert '"e_form": "eV/atom"' in content
+
+
+def test_contradicted_functional_is_refused(table, tmp_path):
+    table.write(tmp_path / "t.parquet")
+    assert len(CrystalTable.read(tmp_path / "t.parquet", "PBE")) == 3
+    with pytest.raises(CgatError, match="holds PBE data, but SCAN was asked for"):
+        CrystalTable.read(tmp_path / "t.parquet", "SCAN")
+
+
+def test_unstated_functional_is_never_guessed(table, tmp_path):
+    pq.write_table(table.table, tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match="does not state its functional"):
+        CrystalTable.read(tmp_path / "t.parquet")
+    assert CrystalTable.read(tmp_path / "t.parquet", "r2scan").functional == "r2SCAN"
+
+
+def test_other_columns_are_kept_and_are_not_labels(table, tmp_path):
+    extra = table.table.append_column("prototype", pa.array(["B1"] * 3)).append_column("e_pbe", pa.array([1.0] * 3))
+    pq.write_table(extra, tmp_path / "t.parquet")
+    again = CrystalTable.read(tmp_path / "t.parquet", "PBE")
+    assert again.labels == table.labels
+    assert again.table["prototype"].to_pylist() == ["B1"] * 3
+    assert again.fingerprint == table.fingerprint
+    mapped = CrystalTable.read(tmp_path / "t.parquet", "PBE", labels={"e_form": "e_pbe"})
+    np.testing.assert_array_equal(mapped.label("e_form"), [1.0] * 3)
+
+
+def test_fingerprint_ignores_the_writing_and_sees_the_content(table, tmp_path):
+    wide = table.table.set_column(4, "numbers", table.table["numbers"].cast(pa.list_(pa.int64())))
+    pq.write_table(wide, tmp_path / "t.parquet", compression="none", row_group_size=1)
+    assert CrystalTable.read(tmp_path / "t.parquet", "PBE").fingerprint == table.fingerprint
+    moved = replace(table.crystal(0), frac_coords=table.crystal(0).frac_coords + 1e-9)
+    others = [
+        replace(table, functional="SCAN"),
+        table.select([1, 0, 2]),
+        CrystalTable.from_crystals([moved, *list(table)[1:]], "PBE"),
+        CrystalTable.from_crystals([replace(c, labels={}) for c in table], "PBE"),
+    ]
+    assert len({table.fingerprint, *(t.fingerprint for t in others)}) == 5
+
+
+def test_select_keeps_order_and_functional(table):
+    part = table.select(np.array([2, 0]))
+    assert part.ids == ["c", "a"]
+    assert part.functional == "PBE"
+    assert len(table.select([])) == 0
+    assert list(table.select([])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["numbers"]), "column 'numbers' is missing"),
+        (lambda t: t.set_column(0, "material_id", pa.array(["a", None, "c"])), "column 'material_id' has 1 nulls"),
+        (lambda t: t.set_column(3, "lattice", pa.array([[1.0] * 9, [1.0] * 8, [1.0] * 9])), "row 1 has a 'lattice'"),
+    ],
+)
+def test_tables_of_another_kind_are_refused(table, tmp_path, change, message):
+    pq.write_table(change(table.table), tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match=message):
+        CrystalTable.read(tmp_path / "t.parquet", "PBE")
+
+
+def test_a_file_that_is_no_parquet_is_one_sentence(tmp_path):
+    (tmp_path / "t.parquet").write_text("hello")
+    with pytest.raises(CgatError, match="cannot read .*t.parquet as a parquet table"):
+        CrystalTable.read(tmp_path / "t.parquet", "PBE")
+
+
+def test_formulas_are_written_as_pymatgen_does():
+    assert reduced_formula(np.array([17, 11, 11, 17])) == "NaCl"
+    assert reduced_formula(np.array([8])) == reduced_formula(np.array([8] * 4)) == "O2"
+    assert reduced_formula(np.array([26] * 4 + [8] * 6)) == "Fe2O3"
+
+
+def test_functional_names_are_written_as_the_field_does():
+    assert [functional_name(n) for n in ("pbe", "PBESOL", "r2scan", " Scan", "B3LYP")] == [
+        "PBE", "PBEsol", "r2SCAN", "SCAN", "B3LYP",
+    ]  # fmt: skip
+    with pytest.raises(CgatError, match="functional is empty"):
+        functional_name(" ")
+
+
+def test_sound_crystal_passes(make_crystal):
+    assert check(make_crystal(e_form=-2.0, volume_per_atom=21.95), neighbours=24) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"numbers": np.array([], dtype=int), "frac_coords": np.zeros((0, 3))}, "no atoms"),
+        ({"numbers": np.array([11, 104])}, "unknown element: atomic number 104"),
+        ({"numbers": np.array([0, 17])}, "unknown element: atomic number 0"),
+        ({"lattice": np.zeros((3, 3))}, "zero volume"),
+        ({"lattice": -5.0 * np.eye(3)}, "negative volume"),
+        ({"lattice": np.full((3, 3), np.nan)}, "bad geometry: lattice is not finite"),
+        ({"lattice": np.eye(2)}, "bad geometry: lattice has shape"),
+        ({"frac_coords": np.zeros((3, 3))}, "bad geometry: coordinates have shape"),
+        ({"frac_coords": np.array([[0, 0, 0], [0, 0, np.inf]])}, "bad geometry: coordinates are not finite"),
+        ({"frac_coords": np.array([[0, 0, 0], [0.99, 1.01, 2.0]])}, "overlapping atoms"),
+        ({"labels": {"e_form": np.nan}}, "label not a number: e_form"),
+        ({"labels": {"e_form": -37.0}}, "label looks per cell: e_form = -37"),
+        ({"labels": {"band_gap": -0.5}}, "label out of range: band_gap = -0.5"),
+        ({"labels": {"e_above_hull": -2.0}}, "label out of range: e_above_hull = -2"),
+        ({"labels": {"volume_per_atom": 43.9}}, "volume does not match the lattice"),
+        ({"lattice": 60.0 * np.eye(3)}, "label out of range: volume_per_atom"),
+    ],
+)
+def test_what_is_wrong_is_said(make_crystal, changes, reason):
+    assert (check(replace(make_crystal(), **changes)) or "").startswith(reason)
+
+
+def test_noble_gases_are_a_choice(make_crystal):
+    crystal = make_crystal(numbers=(54, 9))
+    assert check(crystal) is None
+    assert check(crystal, noble_gases=False) == "noble gas: Xe"
+
+
+def test_sparse_cells_need_the_real_search(make_crystal):
+    # A long thin cell defeats the bound, not the search: chains 3 Å apart along two axes, 60 Å along the third.
+    chain = replace(make_crystal(), lattice=np.diag([3.0, 3.0, 60.0]))
+    assert check(chain, neighbours=24) is None
+    sparse = replace(make_crystal(), lattice=12.0 * np.eye(3))
+    assert check(sparse, neighbours=24) is None
+    assert (check(sparse, neighbours=60) or "").startswith("fewer neighbours than 60: an atom has")
+
+
+def test_the_quick_overlap_test_agrees_with_the_search(make_crystal):
+    random = np.random.default_rng(0)
+    seen = set()
+    for _ in range(300):
+        lattice = np.diag(random.uniform(0.9, 4.0, 3)) + random.uniform(-0.3, 0.3, (3, 3))
+        crystal = replace(make_crystal(), lattice=lattice, frac_coords=random.uniform(-2, 2, (2, 3)))
+        if np.linalg.det(lattice) < 2.5:
+            continue
+        overlaps = len(_pairs_within(crystal, 0.4)[0]) > 0
+        assert (check(crystal) or "").startswith("overlapping") == overlaps
+        seen.add(overlaps)
+    assert seen == {True, False}
+
+
+def test_flat_cells_see_their_own_images(make_crystal):
+    crystal = replace(
+        make_crystal(), lattice=np.diag([0.35, 20.0, 20.0]), frac_coords=np.array([[0, 0, 0], [0, 0.5, 0]])
+    )
+    assert (check(crystal) or "").startswith("overlapping atoms: 0.350 Å")
+
+
+def test_description_counts(make_crystal):
+    twins = [make_crystal("a", e_form=-2.0), make_crystal("b", a=5.6005), make_crystal("b", numbers=(12, 8), a=4.2)]
+    content = describe(CrystalTable.from_crystals(twins, "PBE"))
+    assert content["crystals"] == 3
+    assert content["formulas"] == 2
+    assert content["labels"]["e_form"] == {
+        "unit": "eV/atom", "count": 1, "missing": 2, "mean": -2.0, "std": 0.0, "min": -2.0, "median": -2.0, "max": -2.0,
+    }  # fmt: skip
+    assert content["elements"] == {"Na": 2, "Cl": 2, "Mg": 1, "O": 1}
+    assert content["duplicates"] == {"same_id": 1, "alike": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "functional", "rows", "labels"),
+    [
+        ("pbe", "PBE", 39243, tuple(PROPERTIES)),
+        ("pbesol", "PBEsol", 6371, ("volume_per_atom",)),
+        ("r2scan", "r2SCAN", 20604, ("e_form", "volume_per_atom")),
+        ("gaps_high_fidelity", "PBE", 4524, ()),
+    ],
+)
+def test_real_tables_are_read(real_data, name, functional, rows, labels):
+    table = CrystalTable.read(real_data / f"{name}.parquet", functional)
+    assert (len(table), table.labels) == (rows, labels)
+    assert table.crystal(rows - 1).formula == table.formulas[-1]
