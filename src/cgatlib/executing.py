@@ -40,9 +40,7 @@ def executed_notebook(
 def _key(root: Path, notebook: Notebook, values: Values) -> str:
     """Fingerprint of all an executed notebook depends on: text, parameters, package, libraries, data."""
     parts = {
-        "cells": [
-            [cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells
-        ],
+        "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells],
         "values": values,
         "sources": source_digest(),
         "libraries": library_versions(),
@@ -75,7 +73,14 @@ def _execute(root: Path, notebook: Notebook, values: Values) -> Any:
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
         done = papermill.execute_notebook(
-            node, log, values, kernel_name="python3", cwd=root, progress_bar=False, stderr_file=sys.stderr
+            node,
+            log,
+            values,
+            kernel_name="python3",
+            cwd=root,
+            progress_bar=False,
+            stderr_file=sys.stderr,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:
         first = next((line for line in error.source.splitlines() if line.strip()), "")
@@ -103,9 +108,7 @@ def _with_parameter_table(notebook: Notebook, values: Values) -> Any:
     text = "\n".join([f":::{{dropdown}} {title}", *rows, ":::"])
     tagged = (i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
     position = next(tagged)
-    node.cells[position].metadata.tags.append(
-        "remove-cell"
-    )  # the table says the same, and what was overridden
+    node.cells[position].metadata.tags.append("remove-cell")  # the table says the same, and what was overridden
     node.cells.insert(position + 1, nbformat.v4.new_markdown_cell(text))
     return node
 

@@ -5,21 +5,22 @@ Everything shown is HTML without scripts or outside resources. Numbers for the p
 
 import base64
 import hashlib
-import io
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from IPython.display import HTML
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals import SYMBOLS, CrystalTable
 from cgatlib.notebooks import find_root
 from cgatlib.provenance import provenance
 
@@ -82,11 +83,15 @@ def _load(root: Path, folder: Path, name: str, entry: dict[str, Any]) -> Source:
 
 def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
     """Import one file, then drop the rows that disagree with their reference column, into `path`."""
-    from cgatlib.importing import import_crystals
+    from cgatlib.readers import ImportRequest, ReadOptions, import_crystals
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    labels = entry.get("labels", {})
-    import_crystals([file], path, labels=labels, functional=entry["functional"], rejects=refused)
+    options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
+    report = import_crystals(
+        ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)
+    )
+    if report.out is None:
+        raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
     for label, (column, tolerance) in entry.get("agree", {}).items():
         original = CrystalTable.read(file, entry["functional"]).table
         reference = dict(zip(original["material_id"].to_pylist(), original[column].to_pylist(), strict=True))
@@ -95,9 +100,7 @@ def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> Non
         with np.errstate(invalid="ignore"):
             off = np.abs(table.label(label) / expected - 1) > tolerance
         reason = f"{label} differs from {column} by more than {tolerance:.0%}"
-        rows = [
-            {"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)
-        ]
+        rows = [{"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)]
         known = pd.read_csv(refused, dtype=str, keep_default_na=False)
         pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
         table.select(np.flatnonzero(~off)).write(path)
@@ -124,9 +127,13 @@ def banner(profile: str, tables: Mapping[str, Source]) -> HTML:
         f"{escape(name)}: {len(s.table):,} crystals, {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
         for name, s in tables.items()
     )
-    return HTML(
-        f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.</div>'
-    )
+    return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.</div>')
+
+
+def published(name: str) -> Any:
+    """The paper's numbers: a csv file of ``data/published`` as data frame, a yml file as it is."""
+    path = find_root(Path.cwd()) / "data" / "published" / name
+    return pd.read_csv(path) if path.suffix == ".csv" else yaml.safe_load(path.read_text())
 
 
 def say(**numbers: float | int | str) -> None:
@@ -139,16 +146,12 @@ def say(**numbers: float | int | str) -> None:
 
 def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.DataFrame) -> HTML:
     """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page."""
-    import matplotlib.pyplot as plt
+    from cgatlib.figures import save_figure
 
-    files = {}
-    for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
-        files[kind] = _data_uri(buffer.getvalue(), mime)
-    files["csv"] = _data_uri(data.to_csv(index=False).encode(), "text/csv")
-    plt.close(figure)
+    types = {"svg": "image/svg+xml", "png": "image/png", "csv": "text/csv"}
+    with TemporaryDirectory() as folder:
+        paths = save_figure(figure, data, Path(folder), name)
+        files = {kind: _data_uri(paths[kind].read_bytes(), mime) for kind, mime in types.items()}
     links = "".join(
         f'<a download="{escape(name)}.{kind}" href="{uri}">{kind.upper()}</a>' for kind, uri in files.items()
     )
@@ -171,9 +174,7 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
         caption: says what is compared, with units.
         bold: (row, column) positions to emphasise.
     """
-    head = "".join(
-        f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns]
-    )
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns])
     rows = []
     for i, (label, row) in enumerate(frame.iterrows()):
         cells = ["–" if pd.isna(cell) else escape(str(cell)) for cell in row]
@@ -203,21 +204,28 @@ def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) 
         "Trained by": ", ".join(made_by),
         "Device": ", ".join(devices),
         "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})) or "none",
-        "Data": "; ".join(
-            f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()
-        ),
+        "Data": "; ".join(f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()),
         "Page": f"executed in {time.perf_counter() - started:.0f} s, sources {here['code']['sources']}",
         "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
-        "Versions": ", ".join(
-            [f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]
-        ),
+        "Versions": ", ".join([f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]),
     }
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
-    return HTML(
-        f'<div class="cgat-footer" role="contentinfo"><strong>Provenance</strong><dl>{items}</dl></div>'
-    )
+    return HTML(f'<div class="cgat-footer" role="contentinfo"><strong>Provenance</strong><dl>{items}</dl></div>')
 
 
 def _code(version: Mapping[str, Any]) -> str:
     commit = version["commit"] or "no commit"
     return f"{version['version']} ({commit}{', modified' if version['dirty'] else ''})"
+
+
+def note(text: str) -> HTML:
+    """A sentence that code had to write, because it depends on the data of this build."""
+    return HTML(f"<p>{escape(text)}</p>")
+
+
+def element_counts(table: CrystalTable) -> pd.Series:
+    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
+    counts = np.zeros(len(SYMBOLS) + 1, dtype=np.int64)
+    for numbers in table.table["numbers"].to_pylist():
+        counts[sorted(set(numbers))] += 1
+    return pd.Series({SYMBOLS[z - 1]: int(n) for z, n in enumerate(counts) if n})

@@ -19,13 +19,6 @@ from cgatlib.transfer import TransferConfig, TransferMode
 if TYPE_CHECKING:
     from cgatlib.crystals import CrystalTable
 
-MODES: dict[str, str] = {
-    "none": "no transfer",
-    "head": "only regression head",
-    "full": "full transfer",
-}
-"""Training procedures by the names the paper gives them."""
-
 
 @dataclass(frozen=True)
 class Study:
@@ -110,9 +103,7 @@ class Study:
         """
         found: list[Experiment] = []
         for seed in self.seeds:
-            parents = [
-                self.pretrained(source, source_label or label, seed, n) for n in [*pretraining_sizes, None]
-            ]
+            parents = [self.pretrained(source, source_label or label, seed, n) for n in [*pretraining_sizes, None]]
             for n in [*sizes, None]:
                 found.append(self.trained(target, label, seed, n))
                 found += [self.transferred(target, label, seed, parent, "full", n) for parent in parents]
