@@ -83,6 +83,12 @@ class Points:
         if len(np.unique(self.sizes)) < 2:
             raise CgatError(f"a power law needs at least two sizes, got {np.unique(self.sizes).tolist()}")
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether runs are repeated or sizes enough (three) to estimate an uncertainty from the points alone."""
+        distinct = len(np.unique(self.sizes))
+        return distinct >= 3 or distinct < len(self.sizes)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -149,9 +155,7 @@ def r_squared(points: Points, law: PowerLaw | FloorLaw) -> float:
     return 1.0 - unexplained / total if total > 0 else 1.0
 
 
-def bootstrap(
-    points: Points, *, resamples: int = 2000, noise: float | None = None, rng_seed: int = 0
-) -> ScalingFit:
+def bootstrap(points: Points, *, resamples: int = 2000, noise: float | None = None, rng_seed: int = 0) -> ScalingFit:
     """Fit a power law and resample it over runs, and over test crystals when `points.errors` is given.
 
     Runs are redrawn within each size, their deviations (in ln MAE) from the size's mean widened by sqrt(S /
@@ -181,9 +185,7 @@ def bootstrap(
 def fit_with_floor(points: Points) -> FloorLaw:
     """Least squares in ln MAE of exp(intercept) n^-slope + floor, 0 <= floor < min MAE; needs three sizes."""
     if len(np.unique(points.sizes)) < 3:
-        raise CgatError(
-            f"a law with a floor needs at least three sizes, got {np.unique(points.sizes).tolist()}"
-        )
+        raise CgatError(f"a law with a floor needs at least three sizes, got {np.unique(points.sizes).tolist()}")
     lowest = points.maes.min()
 
     def law(x: Array) -> FloorLaw:
@@ -197,9 +199,7 @@ def fit_with_floor(points: Points) -> FloorLaw:
         start = fit_power_law(Points(points.sizes, points.maes - share * lowest))
         x0 = [start.intercept, max(start.slope, 1e-3), max(share, 1e-3)]
         bounds = ([-np.inf, 0.0, 0.0], [np.inf, np.inf, 1.0])
-        fits.append(
-            least_squares(residuals, x0, bounds=bounds, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14)
-        )
+        fits.append(least_squares(residuals, x0, bounds=bounds, x_scale="jac", xtol=1e-14, ftol=1e-14, gtol=1e-14))
     return law(min(fits, key=lambda fit: fit.cost).x)
 
 
@@ -258,10 +258,8 @@ def _pooled_deviations(points: Points, law: PowerLaw, groups: list[NDArray[np.in
     repeated = [y[g] - y[g].mean() for g in groups if len(g) > 1]
     if repeated:
         return np.concatenate([d * math.sqrt(len(d) / (len(d) - 1)) for d in repeated])
-    if len(groups) < 3:
-        raise CgatError(
-            "two sizes with one run each leave no uncertainty to estimate: add seeds, sizes or `noise`"
-        )
+    if not points.has_spread:
+        raise CgatError("two sizes with one run each leave no uncertainty to estimate: add seeds, sizes or `noise`")
     return np.asarray((y - np.log(law.predict(points.sizes))) * math.sqrt(len(y) / (len(y) - 2)))
 
 

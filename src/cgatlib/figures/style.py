@@ -1,0 +1,187 @@
+"""One visual identity for every figure: font, colours, names, axes of sizes and errors, files to download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import matplotlib.style as mpl_style
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from cgatlib import CgatError
+
+INK = "#1F2933"
+MUTED = "#52606D"
+ACCURACY = "#6A1B8A"  # the chemical-accuracy line, purple as in the paper
+
+# Told apart under deuteranopia and protanopia and by lightness in a grey print.
+FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(
+    {"PBE": "#6F7C8A", "PBEsol": "#BF8A10", "SCAN": "#A8324A", "r2SCAN": "#A8324A", "HSE": "#222222"}
+)
+FUNCTIONAL_NAMES: Mapping[str, str] = MappingProxyType(
+    {"PBE": "PBE", "PBEsol": "PBEsol", "SCAN": "SCAN", "r2SCAN": "r²SCAN", "HSE": "HSE"}
+)
+
+
+LineStyle = Any  # a dash name or (offset, dashes); matplotlib types names as literals only
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a way of training is drawn and named."""
+
+    name: str
+    colour: str
+    line: LineStyle
+    marker: str
+
+
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        "none": Mode("no transfer", "#D66A00", "--", "s"),
+        "head": Mode("only regression head", "#009E73", "-.", "^"),
+        "full": Mode("full transfer", "#0072B2", "-", "o"),
+        "full_low_lr": Mode("full transfer, low learning rate", "#4A9BD4", ":", "v"),
+        "inter": Mode("full transfer, other property", "#5B1A5E", (0, (5, 1.2, 1, 1.2, 1, 1.2)), "D"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a label is written: symbol (mathtext), text, name, unit; unit, factor and digits of its errors."""
+
+    symbol: str
+    text: str
+    name: str
+    unit: str
+    error_unit: str
+    error_factor: float
+    error_digits: int
+
+
+QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
+    {
+        "e_above_hull": Quantity(r"$E_\mathrm{hull}$", "E_hull", "Distance to the hull", "eV/atom", "meV/atom", 1e3, 1),
+        "e_form": Quantity(r"$E_\mathrm{form}$", "E_form", "Formation energy", "eV/atom", "meV/atom", 1e3, 1),
+        "volume_per_atom": Quantity("Volume", "Volume", "Volume", "Å³/atom", "Å³/atom", 1.0, 3),
+        "band_gap": Quantity("Band gap", "Band gap", "Band gap", "eV", "eV", 1.0, 3),
+    }
+)
+
+
+@cache
+def _register_fonts() -> None:
+    files = sorted((Path(__file__).parent / "fonts").glob("*.ttf"))
+    if not files:
+        raise CgatError(f"the fonts of the figures are missing from {Path(__file__).parent / 'fonts'}")
+    for file in files:
+        font_manager.fontManager.addfont(file)
+
+
+def style() -> AbstractContextManager[None]:
+    """The context in which every figure is drawn and saved."""
+    _register_fonts()
+    return mpl_style.context(Path(__file__).parent / "figures.mplstyle")
+
+
+def mode_style(mode: str) -> Mode:
+    """Look of a way of training; CgatError listing the known ones."""
+    if mode not in MODES:
+        raise CgatError(f"unknown training mode {mode!r}; known: {', '.join(MODES)}")
+    return MODES[mode]
+
+
+def functional_colour(functional: str) -> str:
+    """Fixed colour of a functional; CgatError listing the known ones."""
+    if functional not in FUNCTIONAL_COLOURS:
+        raise CgatError(f"unknown functional {functional!r}; known: {', '.join(FUNCTIONAL_COLOURS)}")
+    return FUNCTIONAL_COLOURS[functional]
+
+
+def quantity(label: str) -> Quantity:
+    """Names and units of a label; CgatError listing the known ones."""
+    if label not in QUANTITIES:
+        raise CgatError(f"unknown label {label!r}; known: {', '.join(QUANTITIES)}")
+    return QUANTITIES[label]
+
+
+def require_columns(data: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """CgatError naming the columns that `what` lacks, or saying that it has no rows."""
+    missing = [column for column in columns if column not in data.columns]
+    if missing:
+        raise CgatError(f"{what} needs the columns {', '.join(missing)}, which are missing")
+    if data.empty:
+        raise CgatError(f"{what} has no rows to draw")
+
+
+def short_count(n: float) -> str:
+    """A count in three digits at most: 250, 11 k, 1.8 M."""
+    for limit, suffix in ((999_500, " M"), (999.5, " k")):
+        if n >= limit:
+            return f"{n / (1e6 if suffix == ' M' else 1e3):.3g}{suffix}"
+    return f"{n:.3g}"
+
+
+def size_axis(ax: Axes, sizes: Iterable[float]) -> None:
+    """Logarithmic x axis whose ticks are the sizes themselves, thinned where labels would touch."""
+    ax.set_xscale("log")
+    ticks: list[float] = []
+    ordered = sorted(set(sizes))
+    closest = 0.075 * np.log(ax.get_xlim()[1] / ax.get_xlim()[0])
+    for size in reversed(ordered):  # the largest sizes are the ones read
+        if not ticks or np.log(ticks[-1] / size) > closest:
+            ticks.append(size)
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FixedFormatter([short_count(tick) for tick in ticks]))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def error_axis(ax: Axes) -> None:
+    """Logarithmic y axis with at least four plain numbers, also when it spans less than a decade."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ([1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 6], [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8]):
+        ticks = np.outer(decades, steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) >= 4:
+            break
+    else:  # less than half a decade: equal steps read better than the digits of a decade
+        ticks = np.asarray(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+    ax.yaxis.set_major_locator(FixedLocator(list(ticks)))
+    ax.yaxis.set_major_formatter(FixedFormatter([f"{tick:.4g}" for tick in ticks]))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def panel_titles(axes: Iterable[Axes], titles: Sequence[str]) -> None:
+    """Titles with panel letters (a), (b), ...; a single panel needs no letter."""
+    for letter, ax, title in zip("abcdefghijklmnopqrstuvwxyz", axes, titles, strict=False):
+        ax.set_title(f"({letter})  {title}" if len(titles) > 1 else title)
+
+
+def number(value: float, spec: str) -> str:
+    """Format with a minus sign instead of a hyphen."""
+    return format(value, spec).replace("-", "−")
+
+
+def save_figure(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> dict[str, Path]:
+    """Write the figure as PNG and SVG and its data as CSV into the folder; the paths by kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {kind: folder / f"{name}.{kind}" for kind in ("png", "svg", "csv")}
+    with style():
+        figure.savefig(paths["png"], dpi=200, metadata={"Software": "cgatlib"})
+        figure.savefig(paths["svg"], metadata={"Date": None})  # no date: the same figure is the same file
+    data.to_csv(paths["csv"], index=False)
+    return paths
