@@ -1,14 +1,20 @@
 """Crystals and files that several tests make use of."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from cgatlib.crystals import SYMBOLS, Crystal
+from cgatlib.checks import ATOMIC_NUMBERS
+from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
+from cgatlib.model import ModelConfig
+from cgatlib.neighbours import GraphConfig
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -66,3 +72,107 @@ def alexandria_entry(
         }
 
     return write
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; tests that need it are skipped without it."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "golden" / "meta.json").exists():
+        pytest.skip("the full golden set does not lie beside the repository")
+    return folder
+
+
+_FCC = np.array([[0.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.0]])
+_PROTOTYPES = {
+    "rocksalt": (_FCC, [[0, 0, 0], [0.5, 0.5, 0.5]], 1.0),
+    "zincblende": (_FCC, [[0, 0, 0], [0.25, 0.25, 0.25]], 1.1),
+    "CsCl": (np.eye(3), [[0, 0, 0], [0.5, 0.5, 0.5]], 0.62),
+}
+_COMPOUNDS = list(product("Li Na K Rb Mg Ca Sr Ba".split(), "F Cl Br O S Se".split(), _PROTOTYPES))
+
+
+def _binary(cation: str, anion: str, prototype: str, expansion: float = 1.0) -> Crystal:
+    """A binary compound with a made-up but smooth formation energy."""
+    cell, places, scale = _PROTOTYPES[prototype]
+    numbers = np.array([ATOMIC_NUMBERS[cation], ATOMIC_NUMBERS[anion]])
+    lattice = scale * expansion * (4.0 + 0.02 * numbers.sum()) * cell
+    energy = -2 + 0.3 * np.cos(numbers[0]) + 0.2 * np.sin(numbers[1]) + 0.1 * list(_PROTOTYPES).index(prototype)
+    labels = {"e_form": float(energy), "volume_per_atom": float(abs(np.linalg.det(lattice)) / 2)}
+    return Crystal(f"{cation}{anion}-{prototype}", lattice, numbers, np.array(places, dtype=float), labels)
+
+
+@pytest.fixture(scope="session")
+def table() -> CrystalTable:
+    """144 binary compounds, "PBE"."""
+    return CrystalTable.from_crystals([_binary(*names) for names in _COMPOUNDS], "PBE")
+
+
+@pytest.fixture(scope="session")
+def other_table() -> CrystalTable:
+    """The same compounds at another volume, "PBEsol"; one in seven has no formation energy."""
+    rows = [_binary(*names, expansion=0.97) for names in _COMPOUNDS]
+    for row in rows[::7]:
+        del row.labels["e_form"]
+    return CrystalTable.from_crystals(rows, "PBEsol")
+
+
+@pytest.fixture(scope="session")
+def table_paths(
+    table: CrystalTable, other_table: CrystalTable, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """Parquet files of `table` and `other_table`."""
+    folder = tmp_path_factory.mktemp("tables")
+    table.write(folder / "pbe.parquet")
+    other_table.write(folder / "pbesol.parquet")
+    return folder / "pbe.parquet", folder / "pbesol.parquet"
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> ModelConfig:
+    """The smallest network with every part of the real one."""
+    return ModelConfig(8, 8, 2, 2, neighbours=4, output_widths=(16, 8), roost_steps=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_graph() -> GraphConfig:
+    """Graphs for `tiny_model`."""
+    return GraphConfig(neighbours=4)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision for new tensors and networks."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class _Inline:
+    """Stands in for a pool of processes: work is done when it is submitted."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __enter__(self) -> "_Inline":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:  # noqa: BLE001 - handed on, as a pool does
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs are trained in this process: what is patched here counts, and nothing is imported anew."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("cgatlib.runner.ProcessPoolExecutor", _Inline)
+    yield
+    torch.set_num_threads(threads)
