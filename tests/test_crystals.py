@@ -122,7 +122,7 @@ def test_tables_of_another_kind_are_refused(table, tmp_path, change, message):
 
 def test_a_file_that_is_no_parquet_is_one_sentence(tmp_path):
     (tmp_path / "t.parquet").write_text("hello")
-    with pytest.raises(CgatError, match="cannot read .*t.parquet as a parquet table"):
+    with pytest.raises(CgatError, match=r"cannot read .*t\.parquet as a parquet table"):
         CrystalTable.read(tmp_path / "t.parquet", "PBE")
 
 

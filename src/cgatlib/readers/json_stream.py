@@ -136,6 +136,7 @@ class JsonItems:
             return BadRow(f"undecodable entry: {why} in the entry at byte {where} of the text")
 
     def _outer_value(self) -> Any:
+        self._peek()
         try:
             return self._value()
         except (json.JSONDecodeError, RecursionError) as error:
@@ -148,8 +149,10 @@ class JsonItems:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._pos)
             except json.JSONDecodeError as error:
-                # The same place fails with more text at hand: it is broken, not unfinished.
-                if error.pos == failed_at or not self._fill():
+                # What fails at the same place with more text at hand is broken, not unfinished; only a string fails
+                # at its start until its end is there.
+                broken = error.pos == failed_at and not error.msg.startswith("Unterminated string")
+                if broken or not self._fill():
                     raise
                 failed_at = error.pos
                 continue

@@ -1,0 +1,500 @@
+import bz2
+import csv
+import gzip
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.crystals import CrystalTable
+from cgatlib.readers import ImportRequest, ReadOptions, detect, import_crystals
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Import sources; return report, table or None, and the rows of the rejects file."""
+
+    def run(*sources, options=None, **request):
+        request = {"functional": "PBE", "out": tmp_path / "out.parquet"} | request
+        report = import_crystals(ImportRequest(sources, options=ReadOptions(**(options or {})), **request))
+        with Path(report.rejects).open(newline="", encoding="utf-8") as file:
+            rejects = list(csv.DictReader(file))
+        assert report.read == report.taken + report.rejected
+        assert report.rejected == len(rejects)
+        table = CrystalTable.read(report.out) if report.out else None
+        assert table is None or len(table) == report.taken
+        assert not list(tmp_path.glob(".*.part"))
+        return report, table, rejects
+
+    return run
+
+
+@pytest.fixture
+def write_json(tmp_path):
+    def write(content, name="a.json"):
+        path = tmp_path / name
+        data = (content if isinstance(content, str) else json.dumps(content)).encode()
+        opener = {".bz2": bz2.open, ".gz": gzip.open}.get(path.suffix, open)
+        with opener(path, "wb") as file:
+            file.write(data)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def cif(structure_dict):
+    from pymatgen.core import Structure
+
+    return lambda crystal: Structure.from_dict(structure_dict(crystal)).to(fmt="cif")
+
+
+def jarvis_record(crystal, **labels):
+    atoms = {
+        "lattice_mat": crystal.lattice.tolist(),
+        "coords": crystal.frac_coords.tolist(),
+        "elements": ["Na ", "Cl"],
+        "cartesian": False,
+    }
+    return {"jid": crystal.material_id, "atoms": atoms, **labels}
+
+
+# Formats
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.bz2", "a.json.gz"])
+def test_alexandria(imported, write_json, alexandria_entry, make_crystal, name):
+    entries = [alexandria_entry("agm1"), alexandria_entry("agm2", make_crystal(numbers=(12, 8), a=4.2), e_form=-3)]
+    report, table, rejects = imported(write_json({"entries": entries}, name))
+    assert (report.taken, rejects) == (2, [])
+    assert table.labels == ("e_form", "e_above_hull", "band_gap", "volume_per_atom")
+    assert table.formulas == ["NaCl", "MgO"]
+    assert table.crystal(0).labels == {
+        "e_form": -1.5,
+        "e_above_hull": 0.01,
+        "band_gap": 5.0,
+        "volume_per_atom": pytest.approx(5.6**3 / 8),
+    }
+    np.testing.assert_array_equal(table.crystal(0).lattice, make_crystal().lattice)
+
+
+def test_older_entries_with_other_names(imported, write_json, alexandria_entry):
+    old = alexandria_entry(mat_id=None, id="dcgat7", e_form=None, e_above_hull=None, band_gap_ind=None, ef=-2.0)
+    path = write_json({"entries": [old]})
+    assert imported(path)[2][0]["reason"].startswith("label missing: e_form")
+    report, table, _ = imported(path, options={"labels": {"e_form": "ef"}})
+    assert table.ids == ["dcgat7"]
+    assert report.labels == {"e_form": 1, "volume_per_atom": 1}
+
+
+def test_oxidation_states_are_no_obstacle(imported, write_json, alexandria_entry):
+    entry = alexandria_entry()
+    entry["structure"]["sites"][0]["species"] = [{"element": "Na", "oxidation_state": 1.0, "occu": 1.0}]
+    entry["structure"]["sites"][1]["species"] = [{"element": "Cl-", "occu": 1}]
+    assert imported(write_json({"entries": [entry]}))[1].formulas == ["NaCl"]
+
+
+def test_entries_longer_than_a_chunk_and_keys_around_them(imported, write_json, alexandria_entry, monkeypatch):
+    monkeypatch.setattr("cgatlib.readers.json_stream.CHUNK", 97)
+    entries = [alexandria_entry(f"agm{i}") for i in range(20)]
+    report, table, _ = imported(write_json({"version": 1.25, "entries": entries, "after": {"x": [1, 2]}}))
+    assert table.ids == [f"agm{i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("kind", ["json", "zip", "json.gz"])
+def test_jarvis(imported, write_json, make_crystal, tmp_path, kind):
+    records = [
+        jarvis_record(make_crystal("JVASP-1"), formation_energy_peratom=-2.0, ehull=0.0, optb88vdw_bandgap=5.0),
+        jarvis_record(make_crystal("JVASP-2"), formation_energy_peratom=-2.1, ehull="na", optb88vdw_bandgap="na"),
+        jarvis_record(make_crystal("JVASP-3"), formation_energy_peratom="na"),
+    ]
+    if kind == "zip":
+        path = tmp_path / "jdft.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("jdft_3d.json", json.dumps(records))
+    else:
+        path = write_json(records, f"jdft.{kind}")
+    assert detect(path).name == "jarvis"
+    report, table, rejects = imported(path, functional="OptB88vdW")
+    assert table.ids == ["JVASP-1", "JVASP-2"]
+    assert report.labels == {"e_form": 2, "e_above_hull": 1, "band_gap": 1, "volume_per_atom": 2}
+    assert rejects[0]["reason"] == "label missing: none of e_form, e_above_hull, band_gap"
+
+
+def test_jarvis_cartesian(imported, write_json, make_crystal):
+    crystal = make_crystal("j")
+    record = jarvis_record(crystal, e_form=-2.0)
+    record["atoms"] |= {"cartesian": True, "coords": (crystal.frac_coords @ crystal.lattice).tolist()}
+    _, table, _ = imported(write_json([record]))
+    np.testing.assert_allclose(table.crystal(0).frac_coords, crystal.frac_coords, atol=1e-12)
+
+
+def test_csv_with_cif(imported, cif, make_crystal, tmp_path):
+    path = tmp_path / "mp20.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", "material_id", "formation_energy_per_atom", "cif"])
+        writer.writerow([0, "mp-1", -2.0, cif(make_crystal())])
+        writer.writerow([1, "mp-2", "", cif(make_crystal())])
+        writer.writerow([2, "mp-3", -1.0, "no cif"])
+        writer.writerow([3, "mp-4", -1.0])
+        writer.writerow([4, "mp-5", "high", cif(make_crystal())])
+        writer.writerow([5, "mp-6", "nan", cif(make_crystal())])
+    with path.open("ab") as file:
+        file.write(b"6,mp-7\xff,-1.0,x\n")
+    _, table, rejects = imported(path)
+    assert table.ids == ["mp-1"]
+    assert table.crystal(0).labels["volume_per_atom"] == pytest.approx(5.6**3 / 8, rel=1e-6)
+    reasons = {r["material_id"]: r["reason"] for r in rejects}
+    assert reasons["mp-2"] == "label missing: none of e_form"
+    assert reasons["mp-3"].startswith("undecodable CIF")
+    assert reasons["mp-4"] == "undecodable line: 3 fields where the header has 4"
+    assert reasons["mp-5"] == "label not a number: e_form = 'high'"
+    assert reasons["mp-6"] == "label not a number: e_form = nan"
+    assert reasons["mp-7?"] == "undecodable line: not UTF-8"
+
+
+def test_csv_cut_inside_a_quoted_field(imported, cif, make_crystal, tmp_path):
+    path = tmp_path / "cut.csv"
+    path.write_text(f'material_id,e_form,cif\nmp-1,-2,"{cif(make_crystal())}"\nmp-2,-2,"data_')
+    report, table, _ = imported(path)
+    assert table is None
+    assert report.failures[0].startswith(f"{path} is truncated: it ends inside line")
+
+
+def test_csv_columns_of_other_names(imported, structure_dict, make_crystal, tmp_path):
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "relaxed", "gap"])
+        writer.writerow(["one", json.dumps(structure_dict(make_crystal())), 1.5])
+    with pytest.raises(CgatError, match="no id column .*--id-column, there are: name, relaxed, gap"):
+        imported(path)
+    options = {"id_column": "name", "structure_column": "relaxed", "labels": {"band_gap": "gap"}}
+    assert imported(path, options=options)[1].crystal(0).labels["band_gap"] == 1.5
+    with pytest.raises(CgatError, match="no column 'gapp' for band_gap; there are: name, relaxed, gap"):
+        imported(path, options=options | {"labels": {"band_gap": "gapp"}})
+
+
+def test_matbench_split_json(imported, write_json, structure_dict, make_crystal):
+    rows = [[structure_dict(make_crystal()), -1.0], [structure_dict(make_crystal()), -2.0], ["x"]]
+    content = {"index": ["mb-1", "mb-2", "mb-3"], "columns": ["structure", "e_form"], "data": rows}
+    _, table, rejects = imported(write_json(content, "matbench.json.gz"))
+    assert table.ids == ["mb-1", "mb-2"]
+    np.testing.assert_array_equal(table.label("e_form"), [-1.0, -2.0])
+    assert rejects[0]["reason"].startswith("undecodable row")
+
+
+def test_json_lines(imported, tmp_path, cif, make_crystal):
+    good = json.dumps({"material_id": "m", "structure": cif(make_crystal()), "band_gap": 1})
+    (tmp_path / "t.jsonl").write_text(f"{good}\n{good[:50]}\n[1]\n")
+    _, table, rejects = imported(tmp_path / "t.jsonl")
+    assert table.ids == ["m"]
+    assert rejects[0]["reason"].startswith("undecodable line: ")
+    assert rejects[0]["source"].endswith("t.jsonl#2")
+    assert rejects[1]["reason"] == "undecodable row: a list where a record should stand"
+
+
+@pytest.fixture
+def folder(tmp_path, cif, make_crystal, structure_dict):
+    from pymatgen.core import Structure
+
+    path = tmp_path / "files"
+    path.mkdir()
+    structure = Structure.from_dict(structure_dict(make_crystal()))
+    (path / "one.cif").write_text(cif(make_crystal()))
+    structure.to(str(path / "POSCAR-two.vasp"), fmt="poscar")
+    structure.to_ase_atoms().write(path / "three.extxyz", format="extxyz")
+    (path / "unlisted.cif").write_text("data_")
+    (path / "id_prop.csv").write_text("one,1.5\nPOSCAR-two.vasp,2.5\nthree,3.5\nfour,4.5\n")
+    return path
+
+
+def test_folder(imported, folder):
+    _, table, rejects = imported(folder, options={"labels": {"band_gap": "1"}})
+    assert table.ids == ["one", "POSCAR-two", "three"]
+    np.testing.assert_array_equal(table.label("band_gap"), [1.5, 2.5, 3.5])
+    np.testing.assert_allclose(table.label("volume_per_atom"), 5.6**3 / 8, rtol=1e-5)
+    assert [(r["material_id"], r["reason"].split(":")[0]) for r in rejects] == [
+        ("four", "structure file missing"),
+        ("unlisted", "label missing"),
+    ]
+
+
+def test_folder_values_must_be_named(imported, folder):
+    with pytest.raises(CgatError, match="does not say what its values are; name them, e.g. --label e_form=1"):
+        imported(folder)
+    assert imported(folder, options={"labels": {"band_gap": ""}})[0].taken == 3
+    (folder / "id_prop.csv").write_text("id,e_form\none,-1.5\n")
+    assert imported(folder)[1].label("e_form").tolist() == [-1.5]
+
+
+def test_folder_files_that_are_not_one_crystal(imported, folder):
+    (folder / "vasp4.vasp").write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\n1 1\nDirect\n0 0 0\n.5 .5 .5\n")
+    (folder / "molecule.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.74\n")
+    (folder / "id_prop.csv").write_text("vasp4,1\nmolecule,1\n")
+    _, _, rejects = imported(folder, options={"labels": {"band_gap": ""}})
+    reasons = {r["material_id"]: r["reason"] for r in rejects}
+    assert reasons["vasp4"].startswith("undecodable POSCAR: BadPoscarWarning")
+    assert reasons["molecule"].startswith("not periodic")
+
+
+def test_parquet_states_its_functional(imported, make_crystal, tmp_path):
+    CrystalTable.from_crystals([make_crystal(e_form=-1.0)], "SCAN").write(tmp_path / "scan.parquet")
+    assert imported(tmp_path / "scan.parquet", functional=None)[1].functional == "SCAN"
+    with pytest.raises(CgatError, match="holds SCAN data, not PBE"):
+        imported(tmp_path / "scan.parquet")
+
+
+def test_parquet_of_others(imported, make_crystal, tmp_path):
+    table = CrystalTable.from_crystals([make_crystal("a", e_form=-1.0), make_crystal("b")], "PBE").table
+    table = table.append_column("e_other", pa.array([None, -9.0]))
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match="does not state its functional"):
+        imported(tmp_path / "t.parquet", functional=None)
+    report, _, rejects = imported(tmp_path / "t.parquet", options={"labels": {"e_form": "e_other"}})
+    assert report.labels == {"e_form": 1, "volume_per_atom": 1}
+    assert rejects[0]["material_id"] == "a"
+    report = imported(tmp_path / "t.parquet", out=tmp_path / "o.parquet")[0]
+    assert report.reasons == {"label missing": 1}
+
+
+# Bad rows
+
+
+def without(key):
+    def change(entry):
+        del entry[key]
+
+    return change
+
+
+def in_data(**values):
+    return lambda entry: entry["data"].update(values)
+
+
+def in_lattice(matrix):
+    return lambda entry: entry["structure"]["lattice"].update(matrix=matrix)
+
+
+def in_site(**values):
+    return lambda entry: entry["structure"]["sites"][1].update(values)
+
+
+BAD_ENTRIES = {
+    "nan": (in_data(e_form=float("nan")), "label not a number: e_form = nan"),
+    "text": (in_data(e_form="low"), "label not a number: e_form = 'low'"),
+    "list": (in_data(e_form=[1]), "label not a number: e_form is a list"),
+    "null": (in_data(e_form=None), "label missing: e_form"),
+    "per cell": (in_data(e_form=-37.5), "label looks per cell: e_form = -37.5"),
+    "range": (in_data(band_gap_ind=99.0), "label out of range: band_gap = 99"),
+    "volume": (in_data(volume_per_atom=43.9), "volume does not match the lattice"),
+    "no data": (without("data"), "undecodable entry: no dictionary under 'data'"),
+    "no structure": (without("structure"), "undecodable entry: no dictionary under 'structure'"),
+    "no id": (in_data(mat_id=""), "id missing"),
+    "unknown": (in_site(species=[{"element": "Xx", "occu": 1}]), "unknown element: 'Xx'"),
+    "deuterium": (in_site(species=[{"element": "D", "occu": 1}]), "unknown element: 'D'"),
+    "beyond Lr": (in_site(species=[{"element": "Rf", "occu": 1}]), "unknown element: 'Rf'"),
+    "dummy": (in_site(species=[{"element": "X0+", "occu": 1}]), "unknown element: 'X0+'"),
+    "occupancy": (in_site(species=[{"element": "Cl", "occu": 0.5}]), "partial occupancy: site 1 holds Cl0.5"),
+    "vacant": (in_site(species=[]), "partial occupancy: site 1 holds nothing"),
+    "mixed": (
+        in_site(species=[{"element": "Cl", "occu": 0.5}, {"element": "Br", "occu": 0.5}]),
+        "partial occupancy: site 1 holds Cl0.5 Br0.5",
+    ),
+    "overlap": (in_site(abc=[0.01, 0, 0]), "overlapping atoms: 0.0"),
+    "coordinates": (in_site(abc=[0.01, 0]), "undecodable structure"),
+    "flat": (in_lattice([[1, 0, 0], [0, 1, 0], [1, 1, 0]]), "zero volume"),
+    "left-handed": (in_lattice([[0, 4, 0], [4, 0, 0], [0, 0, 4]]), "negative volume"),
+    "lattice": (in_lattice([[1, 0, 0]]), "undecodable structure"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ENTRIES)
+def test_a_bad_entry_costs_itself_only(imported, write_json, alexandria_entry, case):
+    change, reason = BAD_ENTRIES[case]
+    bad = alexandria_entry("bad")
+    change(bad)
+    report, table, rejects = imported(write_json({"entries": [alexandria_entry("a"), bad, alexandria_entry("b")]}))
+    assert table.ids == ["a", "b"]
+    assert (report.read, report.taken, report.rejected) == (3, 2, 1)
+    assert rejects[0]["reason"].startswith(reason)
+    assert rejects[0]["source"].endswith("a.json#1")
+    assert rejects[0]["material_id"] in ("bad", "")
+
+
+def test_all_bad_entries_at_once_add_up(imported, write_json, alexandria_entry):
+    entries = []
+    for i, (change, _) in enumerate(BAD_ENTRIES.values()):
+        bad = alexandria_entry(f"bad{i}")
+        change(bad)
+        entries += [bad, alexandria_entry(f"good{i}"), alexandria_entry(f"good{i}")]
+    report, _, _ = imported(write_json({"entries": entries}))
+    assert report.read == 3 * len(BAD_ENTRIES)
+    assert report.taken == len(BAD_ENTRIES)
+    assert report.reasons["duplicate id"] == len(BAD_ENTRIES)
+
+
+def test_noble_gases_and_neighbours(imported, write_json, alexandria_entry, make_crystal):
+    xenon = alexandria_entry("xe", make_crystal(numbers=(54, 9)))
+    sparse = alexandria_entry("far", replace(make_crystal(), lattice=12.5 * np.eye(3)))
+    path = write_json({"entries": [xenon, alexandria_entry("ok"), sparse]})
+    assert imported(path)[0].rejected == 0
+    rejects = imported(path, noble_gases=False, neighbours=60)[2]
+    assert [r["reason"].split(":")[0] for r in rejects] == ["noble gas", "fewer neighbours than 60"]
+
+
+def test_duplicates_are_found_across_files(imported, write_json, alexandria_entry):
+    paths = [write_json({"entries": [alexandria_entry("same"), alexandria_entry(n)]}, f"{n}.json") for n in "ab"]
+    _, table, rejects = imported(*paths)
+    assert table.ids == ["same", "a", "b"]
+    assert rejects[0]["source"].endswith("b.json#0")
+
+
+def test_missing_labels_are_a_choice(imported, write_json, alexandria_entry):
+    entries = [alexandria_entry("a"), alexandria_entry("b", e_form=None)]
+    path = write_json({"entries": entries})
+    assert imported(path)[0].taken == 1
+    report, table, _ = imported(path, options={"allow_missing": True})
+    assert report.labels["e_form"] == 1
+    assert np.isnan(table.label("e_form")[1])
+    assert imported(path, options={"labels": {"band_gap": ""}})[0].taken == 2
+
+
+def test_undecodable_entries_are_skipped_by_their_brackets(imported, write_json, alexandria_entry):
+    good = [json.dumps(alexandria_entry(n)) for n in "ab"]
+    text = f'{{"entries": [{good[0]}, {{"data": oops, "s": "}}]"}}, {good[1]}]}}'
+    _, table, rejects = imported(write_json(text))
+    assert table.ids == ["a", "b"]
+    assert rejects[0]["reason"].startswith("undecodable entry: Expecting value in the entry at byte")
+
+
+# Files that cannot be read
+
+
+def test_truncated_archive(imported, tmp_path, write_json, alexandria_entry):
+    noise = random.Random(0)
+    entries = [alexandria_entry(f"agm{i}", noise=noise.randbytes(5000).hex()) for i in range(400)]
+    whole = write_json({"entries": entries}, "whole.json.bz2").read_bytes()
+    cut = tmp_path / "cut.json.bz2"
+    cut.write_bytes(whole[: int(len(whole) * 0.8)])
+    report, table, rejects = imported(cut, write_json({"entries": [alexandria_entry("later")]}, "b.json"))
+    assert table is None
+    assert report.out is None
+    assert not (tmp_path / "out.parquet").exists()
+    assert 100 < report.taken < 401
+    assert len(report.failures) == 1
+    assert f"{cut} " in report.failures[0]
+    assert (
+        f"breaks off inside entry {report.taken - 1} (after {report.taken - 1} entries, at byte " in report.failures[0]
+    )
+    assert "Compressed file ended before the end-of-stream marker" in report.failures[0]
+    assert rejects[-1]["reason"].startswith("file not read to its end")
+    report, table, _ = imported(cut, partial=True)
+    assert len(table) == report.taken
+
+
+def test_an_earlier_table_survives_a_failed_import(imported, write_json, alexandria_entry, tmp_path):
+    good = write_json({"entries": [alexandria_entry("a")]})
+    imported(good)
+    text = good.read_text()
+    assert imported(write_json(text[:-20], "cut.json"))[1] is None
+    assert CrystalTable.read(tmp_path / "out.parquet").ids == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"", "is empty (byte 0)"),
+        ("a.json", b"hello", "is not JSON (byte 0 is 'h')"),
+        ("a.json", b'{"entries": [', "breaks off inside entry 0 (after 0 entries, at byte 13 of the text)"),
+        ("a.json", b'{"entries": [{"data": {', "breaks off inside entry 0 (after 0 entries, at byte 13"),
+        ("a.json", b'{"other": 1}', "has no list under 'data'"),
+        ("a.json", b'{"entries": [] ] ', "has ']' where ',' should stand"),
+        ("a.json", b'{"entries": []} x', "goes on behind the end of its JSON value"),
+        ("a.json.bz2", b"hello", "is truncated or damaged at its start (byte 0)"),
+        ("a.json.gz", b"\x1f\x8b\x08", "is truncated or damaged at its start (byte 0)"),
+        ("a.zip", b"PK\x03\x04 cut", "is truncated or no zip archive (8 bytes)"),
+        ("a.parquet", b"PAR1 cut", "is truncated or no parquet (8 bytes)"),
+        ("a.csv", b"", "has no id column"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(imported, tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    try:
+        report, table, rejects = imported(path)
+    except CgatError as error:
+        sentence = str(error)
+    else:
+        sentence = report.failures[0]
+        assert table is None
+        assert len(rejects) == report.read == 1
+    assert str(path) in sentence
+    assert message in sentence
+    assert "\n" not in sentence
+
+
+def test_requests_that_cannot_be_met(tmp_path, write_json, alexandria_entry):
+    path = write_json({"entries": [alexandria_entry()]})
+    out = tmp_path / "o.parquet"
+    with pytest.raises(CgatError, match="does not state its functional; name it"):
+        import_crystals(ImportRequest([path], out))
+    with pytest.raises(CgatError, match="there is no file or folder"):
+        ImportRequest([tmp_path / "no.json"], out)
+    with pytest.raises(CgatError, match="unknown format 'x'; known: alexandria"):
+        ImportRequest([path], out, format="x")
+    with pytest.raises(CgatError, match="unknown label 'ef'; known: e_form"):
+        ReadOptions({"ef": "x"})
+    with pytest.raises(CgatError, match="is a source and the table to write at once"):
+        ImportRequest([path], path)
+    (tmp_path / "x.txt").write_text("")
+    with pytest.raises(CgatError, match="not known by its name; give --format: alexandria"):
+        detect(tmp_path / "x.txt")
+    with pytest.raises(CgatError, match=r"folder without id_prop.csv"):
+        detect(tmp_path)
+
+
+# Memory and real data
+
+PEAK = """
+import sys
+from pathlib import Path
+from cgatlib.readers import ImportRequest, import_crystals, writer
+writer.ROW_GROUP = 512
+*sources, out = map(Path, sys.argv[1:])
+report = import_crystals(ImportRequest(sources, out, functional="PBE"))
+print(report.taken, report.peak_memory_mb)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path, write_json, alexandria_entry):
+    entry = json.dumps(alexandria_entry("ID", noise="x" * 4000))
+    paths = []
+    for f in range(8):
+        text = ", ".join(entry.replace("ID", f"agm{f}-{i}") for i in range(2000))
+        paths.append(write_json(f'{{"entries": [{text}]}}', f"{f}.json"))
+    peaks = {}
+    for n in (1, 8):
+        command = [sys.executable, "-c", PEAK, *map(str, paths[:n]), str(tmp_path / f"{n}.parquet")]
+        taken, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        assert int(taken) == n * 2000
+        peaks[n] = float(peak)
+    # The seven files more hold 70 MB of text, and 17 MB as crystals.
+    assert peaks[8] < peaks[1] + 8
+
+
+def test_real_table_is_taken_whole(imported, real_data):
+    report, table, _ = imported(real_data / "pbesol.parquet", functional="PBEsol")
+    assert (report.taken, report.rejected) == (6371, 0)
+    assert table.fingerprint == CrystalTable.read(real_data / "pbesol.parquet", "PBEsol").fingerprint
