@@ -106,7 +106,7 @@ def test_oxidation_states_are_no_obstacle(imported, write_json, alexandria_entry
 def test_entries_longer_than_a_chunk_and_keys_around_them(imported, write_json, alexandria_entry, monkeypatch):
     monkeypatch.setattr("cgatlib.readers.json_stream.CHUNK", 97)
     entries = [alexandria_entry(f"agm{i}") for i in range(20)]
-    report, table, _ = imported(write_json({"version": 1.25, "entries": entries, "after": {"x": [1, 2]}}))
+    _, table, _ = imported(write_json({"version": 1.25, "entries": entries, "after": {"x": [1, 2]}}))
     assert table.ids == [f"agm{i}" for i in range(20)]
 
 
@@ -177,7 +177,7 @@ def test_csv_columns_of_other_names(imported, structure_dict, make_crystal, tmp_
         writer = csv.writer(file)
         writer.writerow(["name", "relaxed", "gap"])
         writer.writerow(["one", json.dumps(structure_dict(make_crystal())), 1.5])
-    with pytest.raises(CgatError, match="no id column .*--id-column, there are: name, relaxed, gap"):
+    with pytest.raises(CgatError, match=r"no id column .*--id-column, there are: name, relaxed, gap"):
         imported(path)
     options = {"id_column": "name", "structure_column": "relaxed", "labels": {"band_gap": "gap"}}
     assert imported(path, options=options)[1].crystal(0).labels["band_gap"] == 1.5
@@ -231,7 +231,7 @@ def test_folder(imported, folder):
 
 
 def test_folder_values_must_be_named(imported, folder):
-    with pytest.raises(CgatError, match="does not say what its values are; name them, e.g. --label e_form=1"):
+    with pytest.raises(CgatError, match=r"does not say what its values are; name them, e\.g\. --label e_form=1"):
         imported(folder)
     assert imported(folder, options={"labels": {"band_gap": ""}})[0].taken == 3
     (folder / "id_prop.csv").write_text("id,e_form\none,-1.5\n")
