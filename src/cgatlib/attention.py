@@ -1,10 +1,11 @@
 """The three sums that dominate the cost of the network, each with a backward pass written out.
 
 Written by hand because automatic differentiation would keep every edge's hidden layer (hundreds of megabytes at the
-paper's sizes); here the backward pass recomputes what is cheap and keeps what is small.
+paper's sizes). Here the backward pass recomputes what is cheap, one head at a time so that a head's hidden layer stays
+in the processor's cache, and keeps only what is small.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,93 +15,104 @@ from torch.autograd import Function
 _SLOPE = 0.01  # of the leaky ReLU, as in the released code
 
 
-def segment_sum(values: Tensor, index: Tensor, n: int) -> Tensor:
-    """Sum of the rows of `values` (..., E, C) that share an `index` (E,), as (..., n, C)."""
-    return values.new_zeros(*values.shape[:-2], n, values.shape[-1]).index_add_(-2, index, values)
-
-
 class _AttentionSum(Function):
-    """sum_j w_j exp(s_j) m_j / sum_j w_j exp(s_j) over the edges j of each receiver."""
-
     @staticmethod
     def forward(ctx: Any, s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float) -> Tensor:
-        index = receiver.view(-1, 1).expand(s.shape[-2:]).expand_as(s)
-        top = s.new_full((*s.shape[:-2], n, s.shape[-1]), -torch.inf).scatter_reduce_(-2, index, s, "amax")
-        a = torch.exp(s - top.index_select(-2, receiver)).mul_(weight.unsqueeze(-1))
-        total = segment_sum(a, receiver, n).add_(epsilon)
-        a = a / total.index_select(-2, receiver)
-        out = segment_sum(a * m, receiver, n)
-        ctx.save_for_backward(a, m, weight, receiver, out)
+        shape = (n, *s.shape[1:])
+        index = receiver.view(-1, 1, 1).expand_as(s)
+        top = s.new_full(shape, -torch.inf).scatter_reduce_(0, index, s, "amax")
+        a = torch.exp(s - top.index_select(0, receiver)).mul_(weight.view(-1, 1, 1))
+        total = s.new_full(shape, epsilon).index_add_(0, receiver, a)
+        out = s.new_zeros(shape).index_add_(0, receiver, a * m).div_(total)
+        ctx.save_for_backward(a, m, weight, receiver, total, out)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, m, weight, receiver, out = ctx.saved_tensors
-        gradient = grads[0].index_select(-2, receiver)
-        to_m = a * gradient
-        to_s = to_m * (m - out.index_select(-2, receiver))
-        to_weight = None
-        if ctx.needs_input_grad[2]:
-            to_weight = (to_s.sum(-1) / weight).sum_to_size(weight.shape)
+        a, m, weight, receiver, total, out = ctx.saved_tensors
+        to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
+        to_s = (m - out.index_select(0, receiver)).mul_(to_m)
+        to_weight = to_s.sum((1, 2)) / weight if ctx.needs_input_grad[2] else None
         return to_s, to_m, to_weight, None, None, None
 
 
 def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
-    """Attention-weighted sum of messages, equation 1b and the sums of 1d.
+    """Attention-weighted sum of messages, equation 1b and the sum over j of 1d.
+
+    sum_j w_j exp(s_j) m_j / (sum_j w_j exp(s_j) + epsilon) over the edges j of each receiver.
 
     Args:
-        s: (heads, E, C) scores. m: (heads, E, C) messages.
+        s: (E, heads, C) scores. m: (E, heads, C) messages.
         weight: (E,) how many times each edge counts. receiver: (E,) node that the edge arrives at.
         n: number of receivers N; one without edges gets zeros.
-        epsilon: added to the normalising sum, as the released code does.
+        epsilon: next to the largest term of the sum, which is 1, as in the released code.
 
     Returns:
-        (heads, N, C).
+        (N, heads, C).
     """
-    return _AttentionSum.apply(s, m, weight, receiver, n, epsilon)
+    return _AttentionSum.apply(s.contiguous(), m, weight, receiver, n, epsilon)
+
+
+class Rows(NamedTuple):
+    """For every edge, three rows of a matrix of P parts; and the same read backwards."""
+
+    parts: Tensor  # (E, 3) rows whose sum is the edge's hidden layer
+    edges: Tensor  # (3 E,) edges in the order of the parts they use
+    start: Tensor  # (P,) where the edges of each part begin
+
+    @classmethod
+    def of(cls, parts: Tensor, n_parts: int) -> "Rows":
+        """From the rows of each edge, (E, 3)."""
+        order = torch.sort(parts.flatten(), stable=True)
+        start = torch.searchsorted(order.values, torch.arange(n_parts, device=parts.device))
+        return cls(parts, order.indices // 3, start)
 
 
 class _EdgeFCNN(Function):
     @staticmethod
-    def forward(ctx: Any, parts: Tensor, rows: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
-        ctx.save_for_backward(parts, rows, w_out)
-        hidden = F.leaky_relu_(_gather_sum(parts, rows), _SLOPE)  # (E, heads * h)
-        heads, h, _ = w_out.shape
-        return torch.baddbmm(b_out.unsqueeze(1), hidden.view(-1, heads, h).transpose(0, 1), w_out)
+    def forward(ctx: Any, parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
+        ctx.rows = rows
+        ctx.save_for_backward(parts, w_out)
+        nets, heads, _, width = w_out.shape
+        out = parts.new_empty(nets, len(rows.parts), heads, width)
+        for net in range(nets):
+            for head in range(heads):
+                hidden = _hidden(parts[net, head], rows)
+                torch.addmm(b_out[net, head], hidden, w_out[net, head], out=out[net, :, head])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts, rows, w_out = ctx.saved_tensors
-        gradient = grads[0]  # (heads, E, C)
-        heads, h, _ = w_out.shape
-        hidden = _gather_sum(parts, rows)  # recomputed: cheaper than keeping it
-        slope = torch.where(hidden > 0, 1.0, _SLOPE).to(hidden.dtype)
-        hidden = (hidden * slope).view(-1, heads, h).transpose(0, 1)
-        to_w = hidden.transpose(1, 2) @ gradient
-        to_hidden = (gradient @ w_out.transpose(1, 2)).transpose(0, 1).reshape(-1, heads * h) * slope
-        to_parts = torch.zeros_like(parts)
-        for column in range(rows.shape[1]):
-            to_parts.index_add_(0, rows[:, column], to_hidden)
-        return to_parts, None, to_w, gradient.sum(1)
+        parts, w_out = ctx.saved_tensors
+        gradient, rows = grads[0], ctx.rows
+        to_parts, to_w = torch.empty_like(parts), torch.empty_like(w_out)
+        for net in range(w_out.shape[0]):
+            for head in range(w_out.shape[1]):
+                hidden = _hidden(parts[net, head], rows)
+                from_above = gradient[net, :, head]
+                torch.mm(hidden.t(), from_above, out=to_w[net, head])
+                to_hidden = from_above @ w_out[net, head].t()
+                to_hidden = torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True)
+                to_parts[net, head] = F.embedding_bag(rows.edges, to_hidden, rows.start, mode="sum")
+        return to_parts, to_w, gradient.sum(1), None
 
 
-def _gather_sum(parts: Tensor, rows: Tensor) -> Tensor:
-    """(E, width): for each edge the sum of the rows of `parts` (P, width) that `rows` (E, 3) names."""
-    return F.embedding_bag(rows, parts, mode="sum")
+def _hidden(parts: Tensor, rows: Rows) -> Tensor:
+    """Hidden layer (E, h) of one head from its parts (P, h)."""
+    return F.leaky_relu_(F.embedding_bag(rows.parts, parts, mode="sum"), _SLOPE)
 
 
-def edge_fcnn(parts: Tensor, rows: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
-    """One-hidden-layer network on every edge for all heads, with its first layer already applied to the ends.
+def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
+    """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
 
     Args:
-        parts: (P, heads * h) first-layer outputs of receivers, senders and edge features, stacked.
-        rows: (E, 3) the rows of `parts` whose sum is an edge's hidden layer before its leaky ReLU.
-        w_out: (heads, h, C). b_out: (heads, C).
+        parts: (nets, heads, P, h) first-layer outputs of receivers, edge features and senders, stacked.
+        w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
 
     Returns:
-        (heads, E, C).
+        (nets, E, heads, C).
     """
-    return _EdgeFCNN.apply(parts, rows, w_out, b_out)
+    return _EdgeFCNN.apply(parts, w_out, b_out, rows)
 
 
 class _Bilinear(Function):
@@ -124,7 +136,7 @@ def _outer(x: Tensor, z: Tensor) -> Tensor:
 
 
 def bilinear(x: Tensor, z: Tensor, weight: Tensor) -> Tensor:
-    """W(z) x with W(z)[o, i] = sum_k weight[o, i, k] z[k], without forming W for every node.
+    """W(z) x with W(z)[o, i] = sum_k weight[o, i, k] z[k], without keeping W for every node.
 
     Args:
         x: (N, in). z: (N, condition). weight: (out, in, condition).

@@ -4,19 +4,18 @@ Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023),
 Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
 """
 
-import math
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from functools import cached_property
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from cgatlib import CgatError
-from cgatlib.attention import attention_sum, bilinear, edge_fcnn
+from cgatlib.attention import Rows, attention_sum
 from cgatlib.elements import ElementVectors, element_vectors
+from cgatlib.layers import HFCNN, Composition, MultiHeadFCNN, OutputNetwork
 
 EdgeUpdate = Literal["plain", "attention", "hypernetwork"]
 
@@ -88,74 +87,6 @@ MODELS = {
 """Model configurations by name; `cgatlib.neighbours.GRAPHS` has the graph configuration that goes with each."""
 
 
-def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
-    """PyTorch's default initialisation of linear layers, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in))
-
-
-class MultiHeadFCNN(nn.Module):
-    """FCNN^n for all heads n at once: a hidden layer with leaky ReLU per head, (rows, width) -> (heads, rows, out)."""
-
-    def __init__(self, width: int, hidden: int, out: int, heads: int) -> None:
-        super().__init__()
-        self.heads, self.hidden = heads, hidden
-        self.w_in = _uniform(heads * hidden, width, fan_in=width)
-        self.b_in = _uniform(heads * hidden, fan_in=width)
-        self.w_out = _uniform(heads, hidden, out, fan_in=hidden)
-        self.b_out = _uniform(heads, out, fan_in=hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(heads, rows, out) from (rows, width)."""
-        hidden = F.leaky_relu(F.linear(x, self.w_in, self.b_in)).view(-1, self.heads, self.hidden)
-        return torch.baddbmm(self.b_out.unsqueeze(1), hidden.transpose(0, 1), self.w_out)
-
-    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Tensor) -> Tensor:
-        """FCNN^n(h_first || e || h_second) of every edge, (heads, E, out).
-
-        The first layer is linear in the concatenation, so it acts on each node and each distinct edge feature once
-        and an edge only adds three rows.
-
-        Args:
-            first, second: (N, C) the same node embeddings, or two versions. e: (R, D) distinct edge features.
-            rows: (E, 3) first node, edge feature + N, second node + N + R of every edge.
-        """
-        w_first, w_e, w_second = self.w_in.split([first.shape[1], e.shape[1], second.shape[1]], dim=1)
-        parts = torch.cat([F.linear(first, w_first), F.linear(e, w_e, self.b_in), F.linear(second, w_second)])
-        return edge_fcnn(parts, rows, self.w_out, self.b_out)
-
-
-class HFCNN(nn.Module):
-    """HFCNN_theta: a network of four layers whose weights another network generates for every row.
-
-    Generated layers 1 to 3 are followed by a layer normalisation and tanh. Each generated layer has its own generator:
-    four times (linear, tanh), then linear to the weights and biases.
-    """
-
-    layers = 4
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        gain = math.sqrt(2 / width)  # Kaiming normal
-        self.w_hidden = nn.Parameter(torch.randn(4, self.layers, width, width) * gain)  # (depth, layer, in, out)
-        self.b_hidden = _uniform(4, self.layers, 1, width, fan_in=width)
-        self.w_weight = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width, width))  # (layer, o, i, k)
-        self.b_weight = _uniform(self.layers, width, width, fan_in=width)
-        self.w_bias = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width))
-        self.b_bias = _uniform(self.layers, width, fan_in=width)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The generated network applied to `x` (rows, width), generated from `condition` (rows, width)."""
-        z = condition.expand(self.layers, *condition.shape)
-        for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
-            z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, rows, width)
-        for layer in range(self.layers):
-            theta = F.linear(z[layer], self.w_bias[layer], self.b_bias[layer])
-            x = bilinear(x, z[layer], self.w_weight[layer]) + F.linear(x, self.b_weight[layer]) + theta
-            if layer < self.layers - 1:
-                x = torch.tanh(F.layer_norm(x, x.shape[-1:]))
-        return x
-
-
 class Conditioned(nn.Module):
     """HFCNN with the conditioning of the released code or of the paper."""
 
@@ -177,16 +108,28 @@ class Conditioned(nn.Module):
 
 @dataclass(frozen=True)
 class Edges:
-    """The edges of a batch, ordered by receiver within each graph."""
+    """The edges of a batch, ordered by receiver."""
 
     sender: Tensor  # (E,) node j
     receiver: Tensor  # (E,) node i
     count: Tensor  # (E,) how many edges of the crystal it stands for
     feature: Tensor  # (E,) row of the matrix of distinct edge features
+    n_nodes: int
+    n_features: int
 
-    def rows(self, first: Tensor, second: Tensor, n: int, n_features: int) -> Tensor:
-        """(E, 3) rows of node parts, feature parts and node parts again when these are stacked."""
-        return torch.stack([first, self.feature + n, second + (n + n_features)], dim=1)
+    @cached_property
+    def receiver_first(self) -> Rows:
+        """Rows of (h_i || e_ij || h_j) for every edge."""
+        return self._rows(self.receiver, self.sender)
+
+    @cached_property
+    def sender_first(self) -> Rows:
+        """Rows of (h_j || e_ij || h_i) for every edge."""
+        return self._rows(self.sender, self.receiver)
+
+    def _rows(self, first: Tensor, second: Tensor) -> Rows:
+        n, r = self.n_nodes, self.n_features
+        return Rows.of(torch.stack([first, self.feature + n, second + n + r], dim=1), 2 * n + r)
 
 
 class NodeUpdate(nn.Module):
@@ -194,17 +137,14 @@ class NodeUpdate(nn.Module):
 
     def __init__(self, config: ModelConfig, step: int) -> None:
         super().__init__()
-        self.heads = config.heads
-        # The networks of 1a and 1c have equal shapes and inputs: half of the heads are scores, half are messages.
         width = 2 * config.atom_width + config.edge_width
-        self.fcnn = MultiHeadFCNN(width, config.hidden, config.atom_width, 2 * config.heads)
+        self.fcnn = MultiHeadFCNN(width, config.hidden, config.atom_width, config.heads, nets=2)  # of 1a and of 1c
         self.hfcnn = Conditioned(config.atom_width, step, config.condition)
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor, change: Tensor) -> Tensor:
         """h_(t+1) - h_t, (N, C), from h_t (N, C), e (R, D), h_0 and h_t - h_(t-1) (N, C)."""
-        rows = edges.rows(edges.receiver, edges.sender, len(h), len(e))
-        s, m = self.fcnn.on_edges(h, e, h, rows).split(self.heads)  # 1a, 1c: (heads, E, C)
-        aggregate = attention_sum(s, m, edges.count, edges.receiver, len(h)).mean(0)  # 1b, sums of 1d: (N, C)
+        s, m = self.fcnn.on_edges(h, e, h, edges.receiver_first)  # 1a, 1c: (E, heads, C)
+        aggregate = attention_sum(s, m, edges.count, edges.receiver, len(h)).mean(1)  # 1b, sums of 1d: (N, C)
         return self.hfcnn(aggregate, initial, change)
 
 
@@ -226,9 +166,8 @@ class AttentionEdgeUpdate(nn.Module):
 
     def __init__(self, config: ModelConfig, step: int) -> None:
         super().__init__()
-        self.heads = config.heads
         width = 2 * config.atom_width + config.edge_width
-        self.fcnn = MultiHeadFCNN(width, config.hidden, config.edge_width, 2 * config.heads)
+        self.fcnn = MultiHeadFCNN(width, config.hidden, config.edge_width, config.heads, nets=2)  # of 2a and of 2c
         self.update: nn.Module
         if config.edge_update == "hypernetwork":
             self.update = Conditioned(config.edge_width, step, config.condition)
@@ -237,67 +176,14 @@ class AttentionEdgeUpdate(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
         """New edge features (E, D) and the edges that refer to them; `initial` (E, D) is e_0."""
-        rows = edges.rows(edges.sender, edges.receiver, len(h), len(e))
-        s, m = self.fcnn.on_edges(h, e, h, rows).split(self.heads)  # 2a, 2c: (heads, E, D)
-        am = torch.softmax(s, dim=0) * m  # 2b: normalised over the heads
+        s, m = self.fcnn.on_edges(h, e, h, edges.sender_first)  # 2a, 2c: (E, heads, D)
+        am = torch.softmax(s, dim=1) * m  # 2b: normalised over the heads
         if isinstance(self.update, Conditioned):
-            update = self.update(am.mean(0), initial, initial)
+            update = self.update(am.mean(1), initial, initial)
         else:
-            update = self.update(am.transpose(0, 1).flatten(1))[0]  # 2d: the heads side by side
-        own = torch.arange(len(edges.feature), device=h.device)
-        return e[edges.feature] + update, replace(edges, feature=own)
-
-
-class Composition(nn.Module):
-    """ROOST: a vector of the composition from a graph of its elements (doi:10.1038/s41467-020-19964-7)."""
-
-    hidden = 256
-
-    def __init__(self, config: ModelConfig, n_features: int) -> None:
-        super().__init__()
-        width = config.atom_width
-        self.embedding = nn.Linear(n_features, width - 1)
-        layers = range(config.roost_steps)
-        self.scores = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, 1, 1) for _ in layers)
-        self.messages = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, width, 1) for _ in layers)
-        self.pool = MultiHeadFCNN(width, self.hidden, 1, 1)
-        self.powers = nn.Parameter(torch.randn(config.roost_steps + 1))
-
-    def forward(self, elements: Tensor, batch: Batch, n_graphs: int) -> Tensor:
-        """(G, C) from the vectors of all elements (103, F)."""
-        number, graph, fraction = _fractions(batch, n_graphs)
-        x = torch.cat([self.embedding(elements[number - 1]), fraction.to(elements.dtype).unsqueeze(1)], dim=1)
-        weight = x[:, -1]
-        receiver, sender = _pairs(graph, n_graphs)
-        for score, message, power in zip(self.scores, self.messages, self.powers, strict=False):
-            pair = torch.cat([x[receiver], x[sender]], dim=1)
-            x = x + _weighted(score(pair), message(pair), weight[sender] ** power, receiver, len(x))
-        return _weighted(self.pool(x), x.unsqueeze(0), weight ** self.powers[-1], graph, n_graphs)
-
-
-def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
-    return attention_sum(s.expand_as(m), m, weight, receiver, n, epsilon=1e-13)[0]
-
-
-def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Atomic number, graph and atomic fraction of every distinct element of every graph, (M,) each."""
-    key, element = torch.unique(batch.batch * 128 + batch.numbers, return_inverse=True)
-    atoms = torch.zeros_like(key).index_add_(0, element, batch.multiplicity)
-    graph = key // 128
-    total = torch.zeros(n_graphs, dtype=key.dtype, device=key.device).index_add_(0, graph, atoms)
-    return key % 128, graph, atoms.float() / total[graph].float()  # single precision, as in the released code
-
-
-def _pairs(graph: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of different elements of one graph; `graph` (M,) is ascending."""
-    size = torch.bincount(graph, minlength=n_graphs)
-    start = size.cumsum(0) - size
-    per_row = size[graph]
-    receiver = torch.repeat_interleave(per_row)
-    sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
-    sender = sender + start[graph[receiver]]
-    different = receiver != sender
-    return receiver[different], sender[different]
+            update = self.update(am.flatten(1)).squeeze(1)  # 2d: the heads side by side
+        own = torch.arange(len(update), device=h.device)
+        return e[edges.feature] + update, replace(edges, feature=own, n_features=len(own))
 
 
 class Pooling(nn.Module):
@@ -314,25 +200,7 @@ class Pooling(nn.Module):
         """(G, heads * C), or (G, C) for the mean of the heads."""
         s = self.score(torch.cat([h, composition[batch.batch]], dim=1))
         pooled = attention_sum(s, self.message(h), batch.multiplicity.to(h.dtype), batch.batch, n_graphs)
-        return pooled.mean(0) if self.mean else pooled.transpose(0, 1).flatten(1)
-
-
-class OutputNetwork(nn.Module):
-    """The residual network from the crystal embedding to (value, log standard deviation), "regression head"."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        pairs = list(pairwise(widths))
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
-        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
-        self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip
-        self.last = nn.Linear(widths[-1], 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(G, 2) from (G, widths[0])."""
-        for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
-            x = scale * torch.relu(linear(x)) + skip(x)
-        return self.last(x)
+        return pooled.mean(1) if self.mean else pooled.flatten(1)
 
 
 class CGAT(nn.Module):
@@ -352,7 +220,7 @@ class CGAT(nn.Module):
             PlainEdgeUpdate(config) if config.edge_update == "plain" else AttentionEdgeUpdate(config, step)
             for step in range(config.steps - 1)
         )
-        self.composition = Composition(config, vectors.shape[1])
+        self.composition = Composition(config.atom_width, config.roost_steps, vectors.shape[1])
         self.pooling = Pooling(config)
         self.output = OutputNetwork((config.embedding_width, *config.output_widths))
 
@@ -361,8 +229,8 @@ class CGAT(nn.Module):
         n_graphs = len(batch.ptr) - 1
         h = initial = change = self.atom(self.elements)[batch.numbers - 1]
         sender, receiver = batch.edge_index
-        edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank)
         e: Tensor = self.rank
+        edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, len(h), len(e))
         for step, node in enumerate(self.nodes):
             update = node(h, e, edges, initial, change)
             if step < len(self.edges):

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.model import HFCNN, ModelConfig
+from cgatlib.layers import HFCNN
+from cgatlib.model import ModelConfig
 
 Weights = Mapping[str, Tensor]
 
@@ -70,16 +71,15 @@ def _linear(ours: str, weights: Weights, theirs: str) -> dict[str, Tensor]:
 
 
 def _heads(ours: str, weights: Weights, theirs: list[str], heads: int) -> dict[str, Tensor]:
-    """Grouped 1x1 convolutions, or plain linears (one head), of several blocks as one `MultiHeadFCNN`."""
+    """Grouped 1x1 convolutions, or plain linears (one head), of several networks as one `MultiHeadFCNN`."""
     state: dict[str, list[Tensor]] = {"w_in": [], "b_in": [], "w_out": [], "b_out": []}
     for name in theirs:
         first = f"{name}.fc_in" if f"{name}.fc_in.weight" in weights else f"{name}.fcs.0"
-        w_out = weights[f"{name}.fc_out.weight"].flatten(1)  # (heads * out, hidden)
-        state["w_in"].append(weights[f"{first}.weight"].flatten(1))
-        state["b_in"].append(weights[f"{first}.bias"])
-        state["w_out"].append(w_out.unflatten(0, (heads, -1)).transpose(1, 2))
+        state["w_in"].append(weights[f"{first}.weight"].flatten(1).unflatten(0, (heads, -1)))
+        state["b_in"].append(weights[f"{first}.bias"].unflatten(0, (heads, 1, -1)))
+        state["w_out"].append(weights[f"{name}.fc_out.weight"].flatten(1).unflatten(0, (heads, -1)).mT)
         state["b_out"].append(weights[f"{name}.fc_out.bias"].unflatten(0, (heads, -1)))
-    return {f"{ours}.{part}": torch.cat(tensors) for part, tensors in state.items()}
+    return {f"{ours}.{part}": torch.stack(tensors) for part, tensors in state.items()}
 
 
 def _hypernetwork(ours: str, weights: Weights, theirs: str) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.model import CGAT, OutputNetwork
+from cgatlib.layers import OutputNetwork
+from cgatlib.model import CGAT
 from cgatlib.training import Inputs, TargetStatistics
 
 TransferMode = Literal["none", "head", "full"]
