@@ -1,0 +1,250 @@
+"""Graphs and batches: what leaves them unchanged, what the quotient keeps, and that each option acts."""
+
+import hashlib
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+
+from cgatlib.graphs import pack
+from cgatlib.neighbours import GraphConfig
+
+WHOLE = GraphConfig(neighbours=12)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Unable to accurately infer 'num_nodes':UserWarning")
+
+
+def rocksalt(a=5.6):
+    return a / 2 * (1 - np.eye(3)), np.array([11, 17]), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def perovskite(a=3.9):
+    coords = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    return a * np.eye(3), np.array([38, 22, 8, 8, 8]), coords
+
+
+def rutile(a=4.59, c=2.96, u=0.305):
+    o = np.array([[u, u, 0], [-u, -u, 0], [0.5 + u, 0.5 - u, 0.5], [0.5 - u, 0.5 + u, 0.5]])
+    return np.diag([a, a, c]), np.array([22, 22, 8, 8, 8, 8]), np.concatenate([[[0, 0, 0], [0.5, 0.5, 0.5]], o])
+
+
+def triclinic():
+    lattice = np.array([[4.1, 0.3, -0.2], [0.5, 4.6, 0.4], [-0.6, 0.2, 5.2]])
+    coords = np.array([[0.02, 0.11, 0.07], [0.52, 0.43, 0.31], [0.13, 0.62, 0.71], [0.66, 0.08, 0.83]])
+    return lattice, np.array([20, 6, 8, 8]), coords
+
+
+CELLS = {"rocksalt": rocksalt(), "perovskite": perovskite(), "rutile": rutile(), "triclinic": triclinic()}
+
+
+def canonical(cell, config=WHOLE) -> Counter:
+    """What distinguishes a crystal's graph from others: shares of its atoms by the tree of neighbours around them.
+
+    Colour refinement with text hashes, apart from the package's own; multiplicities count.
+    """
+    graphs, rejected = pack([cell], config)
+    assert not rejected
+    incoming = defaultdict(list)
+    for receiver, sender, rank, count in zip(graphs.receiver, graphs.sender, graphs.rank, graphs.count, strict=True):
+        incoming[int(receiver)].append((int(sender), int(rank), int(count)))
+    colour = {i: str(z) for i, z in enumerate(graphs.numbers.tolist())}
+    for _ in range(12):  # more than these crystals have atoms
+        seen = {}
+        for i in colour:
+            around = Counter()
+            for sender, rank, count in incoming[i]:
+                around[rank, colour[sender]] += count
+            seen[i] = hashlib.sha256(repr((colour[i], sorted(around.items()))).encode()).hexdigest()
+        colour = seen
+    shares = Counter()
+    for i, name in colour.items():
+        shares[name] += graphs.multiplicity[i] / graphs.multiplicity.sum()
+    return Counter({name: round(share, 12) for name, share in shares.items()})
+
+
+def rotation(seed=0):
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return q * np.sign(np.linalg.det(q))
+
+
+def permuted(cell):
+    order = np.random.default_rng(1).permutation(len(cell[1]))
+    return cell[0], cell[1][order], cell[2][order]
+
+
+def shifted(cell):
+    return cell[0], cell[1], cell[2] + np.array([0.3137, -2.25, 7.111])
+
+
+def rotated(cell):
+    return cell[0] @ rotation(), cell[1], cell[2]
+
+
+def other_cell(cell):
+    """Another basis of the same lattice."""
+    change = np.array([[1, 1, 0], [0, 1, 2], [0, 0, 1]])
+    return change @ cell[0], cell[1], cell[2] @ np.linalg.inv(change)
+
+
+def supercell(cell):
+    lattice, numbers, coords = cell
+    repeats = np.array([(i, j, k) for i in range(2) for j in range(1) for k in range(3)])
+    size = np.array([2, 1, 3])
+    new = ((coords[None] + repeats[:, None]) / size).reshape(-1, 3)
+    return lattice * size[:, None], np.tile(numbers, len(repeats)), new
+
+
+def scaled(cell):
+    return 1.07 * cell[0], cell[1], cell[2]
+
+
+def noisy(cell):
+    noise = np.random.default_rng(2).uniform(-1e-5, 1e-5, cell[2].shape)
+    return cell[0], cell[1], cell[2] + noise @ np.linalg.inv(cell[0])
+
+
+MOVES = [permuted, shifted, rotated, other_cell, supercell, scaled, noisy]
+
+
+@pytest.mark.parametrize("quotient", [True, False], ids=["quotient", "all atoms"])
+@pytest.mark.parametrize("receiver", ["neighbour", "centre"])
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
+@pytest.mark.parametrize("name", CELLS)
+def test_whole_shells_see_the_crystal_not_its_description(name, move, receiver, quotient):
+    config = GraphConfig(12, receiver=receiver, quotient=quotient)
+    assert canonical(move(CELLS[name]), config) == canonical(CELLS[name], config)
+
+
+def test_different_crystals_have_different_graphs():
+    seen = [canonical(cell) for cell in CELLS.values()]
+    seen.append(canonical((rocksalt()[0], np.array([11, 9]), rocksalt()[2])))
+    assert len({tuple(sorted(graph)) for graph in seen}) == len(seen)
+
+
+def test_quotient_is_the_same_for_every_size_of_cell():
+    small, large = (pack([cell], WHOLE)[0] for cell in (rutile(), supercell(rutile())))
+    assert len(small.numbers) == len(large.numbers) == 2
+    assert large.multiplicity.tolist() == [6 * m for m in small.multiplicity.tolist()]
+    for name in ("receiver", "sender", "rank", "count"):
+        np.testing.assert_array_equal(getattr(small, name), getattr(large, name))
+
+
+@pytest.mark.parametrize("receiver", ["neighbour", "centre"])
+@pytest.mark.parametrize("ties", ["whole_shells", "deterministic", "reference"])
+def test_quotient_multiplicities_add_up(ties, receiver):
+    cells = list(CELLS.values())
+    whole, _ = pack(cells, GraphConfig(12, ties, receiver=receiver, quotient=False))
+    quotient, _ = pack(cells, GraphConfig(12, ties, receiver=receiver, quotient=True))
+    assert len(quotient.rank) < len(whole.rank)
+    for g, cell in enumerate(cells):
+        nodes = slice(quotient.node_ptr[g], quotient.node_ptr[g + 1])
+        edges = slice(quotient.edge_ptr[g], quotient.edge_ptr[g + 1])
+        multiplicity = quotient.multiplicity[nodes].astype(int)
+        atoms = Counter()
+        for number, times in zip(quotient.numbers[nodes].tolist(), multiplicity.tolist(), strict=True):
+            atoms[number] += times
+        assert atoms == Counter(cell[1].tolist())
+        stood_for = multiplicity[quotient.receiver[edges]] * quotient.count[edges]
+        assert stood_for.sum() == whole.edge_ptr[g + 1] - whole.edge_ptr[g]
+
+
+def test_neighbours_of_the_quotient_are_those_of_the_atoms():
+    """Incoming edges per rank of every class equal those of the atoms it stands for."""
+    cell = perovskite()
+    whole, _ = pack([cell], GraphConfig(12, quotient=False))
+    quotient, _ = pack([cell], GraphConfig(12, quotient=True))
+
+    def incoming(graphs, node):
+        edges = graphs.receiver == node
+        found = Counter()
+        for sender, rank, count in zip(graphs.sender[edges], graphs.rank[edges], graphs.count[edges], strict=True):
+            found[int(graphs.numbers[sender]), int(rank)] += int(count)
+        return found
+
+    assert quotient.numbers.tolist() == [38, 22, 8]
+    assert quotient.multiplicity.tolist() == [1, 1, 3]
+    for node, atom in enumerate([0, 1, 2]):
+        assert incoming(quotient, node) == incoming(whole, atom)
+
+
+def test_each_end_can_receive():
+    """Released code: the listed neighbour receives; printed equation: the centre does, so in-degrees are the lists."""
+    released, _ = pack([triclinic()], GraphConfig(12, "reference", receiver="neighbour", quotient=False))
+    printed, _ = pack([triclinic()], GraphConfig(12, "reference", receiver="centre", quotient=False))
+    assert np.bincount(printed.receiver).tolist() == [12] * 4
+    assert np.bincount(released.sender).tolist() == [12] * 4
+    assert np.bincount(released.receiver, minlength=4).tolist() != [12] * 4
+
+    def directed(receiver, sender, rank):
+        return sorted(zip(receiver.tolist(), sender.tolist(), rank.tolist(), strict=True))
+
+    assert directed(released.receiver, released.sender, released.rank) == directed(
+        printed.sender, printed.receiver, printed.rank
+    )
+
+
+def test_neighbours_and_tolerance_act():
+    edges = {k: len(pack([triclinic()], GraphConfig(k, quotient=False))[0].rank) for k in (4, 12, 24)}
+    assert edges[4] < edges[12] < edges[24]
+    fine, _ = pack([triclinic()], GraphConfig(12, tolerance=1e-3))
+    coarse, _ = pack([triclinic()], GraphConfig(12, tolerance=0.5))
+    assert coarse.rank.max() < fine.rank.max()
+
+
+def test_edges_are_ordered_by_receiver_within_each_graph():
+    graphs, _ = pack(list(CELLS.values()), WHOLE)
+    for g in range(len(graphs)):
+        receiver = graphs.receiver[graphs.edge_ptr[g] : graphs.edge_ptr[g + 1]]
+        assert (np.diff(receiver.astype(int)) >= 0).all()
+        assert receiver.max() < graphs.node_ptr[g + 1] - graphs.node_ptr[g]
+
+
+def test_crystals_without_a_graph_are_named_and_the_others_kept():
+    sparse = (30 * np.eye(3), np.array([1]), np.zeros((1, 3)))
+    graphs, rejected = pack([sparse, rocksalt(), sparse, perovskite()], WHOLE)
+    assert rejected == dict.fromkeys((0, 2), "atom 0 has 0 neighbours within 18 Å, fewer than 12")
+    alone, _ = pack([rocksalt(), perovskite()], WHOLE)
+    for name in vars(alone):
+        np.testing.assert_array_equal(getattr(graphs, name), getattr(alone, name))
+    none, rejected = pack([sparse], WHOLE)
+    assert len(none) == 0
+    assert list(rejected) == [0]
+
+
+def test_packing_together_equals_packing_alone():
+    cells = list(CELLS.values())
+    together, _ = pack(cells, WHOLE)
+    for g, cell in enumerate(cells):
+        alone, _ = pack([cell], WHOLE)
+        ours, theirs = together.graph(g), alone.graph(0)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys())  # noqa: SIM118 - PyG's Data
+
+
+@pytest.mark.parametrize("quotient", [True, False])
+def test_batch_equals_from_data_list(quotient):
+    graphs, _ = pack(list(CELLS.values()), GraphConfig(12, quotient=quotient))
+    indices = np.array([3, 0, 2, 2, 1])
+    target = torch.arange(5.0)
+    ours = graphs.batch(indices, target)
+    data = [graphs.graph(i) for i in indices]
+    for one, y in zip(data, target, strict=True):
+        one.y = y.reshape(1)
+    theirs = Batch.from_data_list(data)
+    assert set(ours.keys()) == set(theirs.keys())
+    for key in theirs.keys():  # noqa: SIM118 - PyG's Batch
+        assert ours[key].dtype == theirs[key].dtype, key
+        assert torch.equal(ours[key], theirs[key]), key
+    assert ours.num_graphs == theirs.num_graphs == 5
+    assert ours.num_nodes == theirs.num_nodes
+    assert "y" not in graphs.batch(indices)
+
+
+def test_one_graph_knows_its_size():
+    graphs, _ = pack([perovskite()], GraphConfig(12, quotient=False))
+    data = graphs.graph(0)
+    assert data.num_nodes == 5
+    assert data.num_edges == len(graphs.rank)
+    assert data.edge_index.min() == 0
+    assert data.edge_index.max() == 4

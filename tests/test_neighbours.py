@@ -1,0 +1,206 @@
+"""Neighbour lists and shell ranks: what the released code lists, and what whole shells promise."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.crystals import CrystalTable
+from cgatlib.neighbours import GRAPHS, GraphConfig, pairs_within, shell_lists
+
+REFERENCE = GRAPHS["released"]
+
+
+def listed(cell, config: GraphConfig):
+    """(centre, neighbour, rank) of one crystal, given as (lattice, numbers, frac_coords)."""
+    pairs = pairs_within(*cell, config)
+    assert not isinstance(pairs, str), pairs
+    return shell_lists(*pairs, cell[1], config)
+
+
+def random_cell(seed: int, atoms: int = 4, stretch: float = 1.0):
+    """A triclinic cell with atoms at general positions, no two nearer than 1.5 Å."""
+    rng = np.random.default_rng(seed)
+    lattice = np.diag([4.0, 4.4, 4.8 * stretch]) + rng.uniform(-0.8, 0.8, (3, 3))
+    while True:
+        coords = rng.random((atoms, 3))
+        delta = coords[:, None] - coords[None]
+        delta -= np.round(delta)
+        distance = np.linalg.norm(delta @ lattice, axis=-1)[np.triu_indices(atoms, 1)]
+        if (distance > 1.5).all():
+            return lattice, rng.integers(1, 90, atoms), coords
+
+
+def rocksalt(a: float = 5.6):
+    return a / 2 * (1 - np.eye(3)), np.array([11, 17]), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def neighbours_by_hand(cell, images: int = 6):
+    """(neighbour, distance) of every atom by adding up lattice vectors, sorted by distance."""
+    lattice, numbers, coords = cell
+    n = np.arange(-images, images + 1)
+    cells = np.stack(np.meshgrid(n, n, n, indexing="ij"), -1).reshape(-1, 3)
+    for atom in range(len(numbers)):
+        delta = (coords[None] + cells[:, None] - coords[atom]) @ lattice
+        distance = np.linalg.norm(delta, axis=-1).ravel()
+        neighbour = np.broadcast_to(np.arange(len(numbers)), (len(cells), len(numbers))).ravel()
+        order = np.argsort(distance, kind="stable")[1:]  # without the atom itself
+        yield neighbour[order], distance[order]
+
+
+def ranks_by_hand(distance, tolerance: float):
+    rank, first, ranks = 1, distance[0], []
+    for d in distance:
+        if d > first + tolerance:
+            rank, first = rank + 1, d
+        ranks.append(rank)
+    return np.array(ranks)
+
+
+def test_ranks_start_at_one_and_only_rise_by_one():
+    for cell in (rocksalt(), random_cell(1)):
+        centre, _, rank = listed(cell, GraphConfig())
+        for atom in range(len(cell[1])):
+            steps = np.diff(rank[centre == atom])
+            assert rank[centre == atom][0] == 1
+            assert set(steps.tolist()) <= {0, 1}
+
+
+def test_rocksalt_shells():
+    centre, neighbour, rank = listed(rocksalt(), GraphConfig(neighbours=7))
+    assert np.bincount(rank[centre == 0]).tolist() == [0, 6, 12]  # the seventh lies in the second shell
+    assert set(neighbour[(centre == 0) & (rank == 1)].tolist()) == {1}
+    assert set(neighbour[(centre == 0) & (rank == 2)].tolist()) == {0}
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("neighbours", [1, 12, 24])
+def test_whole_shells_equal_a_search_by_hand(seed, neighbours):
+    cell = random_cell(seed, atoms=1 + seed % 4, stretch=1 + seed % 3)
+    config = GraphConfig(neighbours=neighbours)
+    centre, neighbour, rank = listed(cell, config)
+    for atom, (expected, distance) in enumerate(neighbours_by_hand(cell)):
+        ranks = ranks_by_hand(distance[:200], config.tolerance)
+        kept = ranks <= ranks[neighbours - 1]
+        mine = centre == atom
+        assert rank[mine].tolist() == ranks[kept].tolist()
+        pairs = sorted(zip(rank[mine].tolist(), neighbour[mine].tolist(), strict=True))
+        assert pairs == sorted(zip(ranks[kept].tolist(), expected[:200][kept].tolist(), strict=True))
+
+
+def test_the_search_radius_does_not_matter_as_long_as_it_suffices():
+    cell = random_cell(3)
+    for near, far in zip(
+        listed(cell, GraphConfig(max_radius=9.0)), listed(cell, GraphConfig(max_radius=18.0)), strict=True
+    ):
+        np.testing.assert_array_equal(near, far)
+
+
+@pytest.mark.parametrize("cell", [rocksalt(), random_cell(5)], ids=["ties", "no ties"])
+def test_reference_order_is_pymatgens_list_sorted_by_distance(cell):
+    """As the released code does it: every neighbour within 18 Å as an object, stable sort, the first 24."""
+    from pymatgen.core import Structure
+
+    structure = Structure(cell[0], cell[1], cell[2])
+    _, neighbour, rank = listed(cell, REFERENCE)
+    everyone = structure.get_all_neighbors(18.0)
+    for atom, sites in enumerate(everyone):
+        sites = sorted(sites, key=lambda site: site.nn_distance)[:24]
+        mine = slice(24 * atom, 24 * (atom + 1))
+        assert neighbour[mine].tolist() == [site.index for site in sites]
+        assert rank[mine].tolist() == ranks_by_hand([site.nn_distance for site in sites], 1e-8).tolist()
+
+
+def test_reference_lists_equal_the_released_codes(shared):
+    """Ranks on all 40 golden crystals; neighbours where the released code's choice is well defined."""
+    golden = np.load(Path(__file__).parent / "golden" / "inputs.npz")
+    crystals = CrystalTable.read(shared / "data" / "mp" / "pbe.parquet", functional="PBE")
+    row = {name: i for i, name in enumerate(crystals.ids)}
+    ends = np.cumsum(golden["n_atoms"])
+    compared = 0
+    for i, name in enumerate(golden["material_id"]):
+        crystal = crystals.crystal(row[name])
+        mine = slice(ends[i] - golden["n_atoms"][i], ends[i])
+        np.testing.assert_array_equal(crystal.numbers, golden["numbers"][mine])
+        _, neighbour, rank = listed((crystal.lattice, crystal.numbers, crystal.frac_coords), REFERENCE)
+        np.testing.assert_array_equal(rank.reshape(-1, 24), golden["ranks"][mine])
+        if golden["tie_free"][i]:
+            np.testing.assert_array_equal(neighbour.reshape(-1, 24), golden["neighbours"][mine])
+            compared += 1
+    assert compared == 24
+
+
+def test_golden_ranks_are_what_the_shells_rule_gives():
+    """Without the crystals: reference ranks start at 1, rise by at most 1 and end at 24 at most."""
+    ranks = np.load(Path(__file__).parent / "golden" / "inputs.npz")["ranks"]
+    assert (ranks[:, 0] == 1).all()
+    assert set(np.unique(np.diff(ranks, axis=1))) <= {0, 1}
+    assert ranks.max() <= 24
+
+
+@pytest.mark.parametrize("move", ["permutation", "shift", "both"])
+@pytest.mark.parametrize("cell", [rocksalt(), random_cell(2)], ids=["rocksalt", "general"])
+def test_deterministic_cut_keeps_the_elements_of_every_list(cell, move):
+    lattice, numbers, coords = cell
+    order = np.arange(len(numbers))[::-1] if move != "shift" else np.arange(len(numbers))
+    shift = np.array([0.31, 2.7, -0.123]) if move != "permutation" else np.zeros(3)
+    config = GraphConfig(neighbours=9, ties="deterministic")
+
+    def elements(cell):
+        centre, neighbour, rank = listed(cell, config)
+        assert (np.bincount(centre) == 9).all()
+        return [
+            sorted(zip(rank[centre == a].tolist(), cell[1][neighbour[centre == a]].tolist(), strict=True))
+            for a in range(len(cell[1]))
+        ]
+
+    before, after = elements(cell), elements((lattice, numbers[order], coords[order] + shift))
+    assert after == [before[atom] for atom in order]
+
+
+def test_each_tie_rule_acts():
+    lengths = {ties: len(listed(rocksalt(), GraphConfig(7, ties))[0]) for ties in ("whole_shells", "deterministic")}
+    assert lengths == {"whole_shells": 36, "deterministic": 14}
+    cell = (rocksalt()[0], np.array([17, 11]), rocksalt()[2])  # second shell: 12 of the centre's own kind
+    fluorite = (5.4 / 2 * (1 - np.eye(3)), np.array([20, 9, 9]), np.array([[0.0] * 3, [0.25] * 3, [0.75] * 3]))
+    for atoms in (cell, fluorite):
+        deterministic = listed(atoms, GraphConfig(6, "deterministic"))
+        reference = listed(atoms, GraphConfig(6, "reference"))
+        np.testing.assert_array_equal(deterministic[2], reference[2])
+    assert not np.array_equal(deterministic[1], reference[1])  # atoms of one element: by index, or as they come
+
+
+def test_tolerance_acts():
+    lattice, numbers, coords = rocksalt()
+    coords = coords + np.array([[0, 0, 0], [0.004, 0, 0]])  # splits the first shell by some 0.02 Å
+    cell = (lattice, numbers, coords)
+    assert listed(cell, GraphConfig(6, tolerance=0.1))[2].max() == 1
+    assert listed(cell, GraphConfig(6, tolerance=1e-3))[2].max() > 1
+
+
+def test_too_few_neighbours_names_the_atom_and_the_radius():
+    lattice, numbers, coords = 16.0 * np.eye(3), np.array([1, 1, 1]), np.array([[0.5] * 3, [0.0] * 3, [0.05] * 3])
+    reason = pairs_within(lattice, numbers, coords, GraphConfig(24))
+    assert reason == "atom 1 has 21 neighbours within 18 Å, fewer than 24"
+    assert isinstance(pairs_within(lattice, numbers, coords, GraphConfig(21)), tuple)
+    reason = pairs_within(*rocksalt(), GraphConfig(24, max_radius=4.0))
+    assert reason == "atom 0 has 18 neighbours within 4 Å, fewer than 24"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"neighbours": 0}, "neighbours must be between 1 and 255, not 0"),
+        ({"neighbours": 256}, "neighbours must be between 1 and 255, not 256"),
+        ({"ties": "random"}, "unknown ties 'random'; known: whole_shells, deterministic, reference"),
+        ({"receiver": "both"}, "unknown receiver 'both'; known: neighbour, centre"),
+        ({"tolerance": 0.0}, "tolerance and max_radius are lengths"),
+        ({"max_radius": -1.0}, "tolerance and max_radius are lengths"),
+    ],
+)
+def test_impossible_configurations_are_refused(change, sentence):
+    with pytest.raises(CgatError, match=sentence.split(";")[0]) as refusal:
+        replace(GraphConfig(), **change)
+    assert sentence in str(refusal.value)

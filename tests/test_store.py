@@ -1,0 +1,160 @@
+"""Graph stores on disk: what is written is read back, whoever wrote it, and damage is noticed."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cgatlib import CgatError, store
+from cgatlib.checks import Crystal
+from cgatlib.crystals import CrystalTable
+from cgatlib.graphs import ARRAYS, pack
+from cgatlib.store import GraphStore, build_store, graph_store, store_path
+
+SPARSE = Crystal("lonely", 30 * np.eye(3), np.array([1]), np.zeros((1, 3)), {"e_form": 0.5})
+
+
+@pytest.fixture(scope="module")
+def built(table, tiny_graph, tmp_path_factory) -> GraphStore:
+    return build_store(table, tmp_path_factory.mktemp("stores") / "pbe", tiny_graph)
+
+
+def same_arrays(first: GraphStore, second: GraphStore) -> bool:
+    return all(np.array_equal(getattr(first.graphs, name), getattr(second.graphs, name)) for name in ARRAYS)
+
+
+def test_round_trip(built, table, tiny_graph):
+    opened = GraphStore.open(built.path)
+    cells = [(c.lattice, c.numbers, c.frac_coords) for c in table]
+    direct, _ = pack(cells, tiny_graph)
+    for name in ARRAYS:
+        array = getattr(opened.graphs, name)
+        assert isinstance(array, np.memmap)
+        np.testing.assert_array_equal(array, getattr(direct, name))
+    assert len(opened) == len(table)
+    assert opened.ids == table.ids
+    assert opened.formulas == table.formulas
+    assert opened.config == tiny_graph
+    assert (opened.functional, opened.table_fingerprint) == ("PBE", table.fingerprint)
+    np.testing.assert_array_equal(opened.label("e_form"), table.label("e_form"))
+
+
+def test_missing_labels_are_nan_and_unknown_ones_are_refused(other_table, tiny_graph, tmp_path):
+    opened = build_store(other_table, tmp_path / "pbesol", tiny_graph)
+    np.testing.assert_array_equal(np.isnan(opened.label("e_form")), np.arange(len(other_table)) % 7 == 0)
+    with pytest.raises(CgatError, match="has no label 'band_gap'; known: e_form, volume_per_atom"):
+        opened.label("band_gap")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_chunks_and_processes_give_the_same_store(workers, built, table, tiny_graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_CHUNK", 31)
+    other = build_store(table, tmp_path / "chunked", tiny_graph, workers)
+    assert same_arrays(built, other)
+    assert other.fingerprint == built.fingerprint
+
+
+def test_fingerprint_changes_with_the_content_only(built, table, tiny_graph, tmp_path):
+    def fingerprint(table, config=tiny_graph):
+        return build_store(table, tmp_path / "again", config).fingerprint
+
+    assert fingerprint(table) == built.fingerprint
+    assert fingerprint(table, replace(tiny_graph, neighbours=5)) != built.fingerprint
+    assert fingerprint(table.select(range(100))) != built.fingerprint
+    crystals = list(table)
+    crystals[3].labels["e_form"] += 1e-9
+    assert fingerprint(CrystalTable.from_crystals(crystals, "PBE")) != built.fingerprint
+
+
+def test_crystals_without_a_graph_are_in_the_rejects_file(table, tiny_graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_CHUNK", 3)
+    crystals = list(table)[:10]
+    mixed = CrystalTable.from_crystals([SPARSE, *crystals[:5], SPARSE, *crystals[5:]], "PBE")
+    opened = build_store(mixed, tmp_path / "mixed", tiny_graph)
+    with (tmp_path / "mixed" / "rejects.csv").open(newline="") as file:
+        rejects = list(csv.DictReader(file))
+    reason = "atom 0 has 0 neighbours within 18 Å, fewer than 4"
+    assert rejects == [{"material_id": "lonely", "reason": reason}] * 2
+    assert len(opened) + len(rejects) == len(mixed)
+    assert opened.ids == [c.material_id for c in crystals]
+    clean = build_store(CrystalTable.from_crystals(crystals, "PBE"), tmp_path / "clean", tiny_graph)
+    assert same_arrays(opened, clean)
+
+
+def test_a_table_without_any_graph_is_refused_and_leaves_nothing(tiny_graph, tmp_path):
+    with pytest.raises(CgatError, match="no crystal has a graph: atom 0 has 0 neighbours within 18 Å, fewer than 4"):
+        build_store(CrystalTable.from_crystals([SPARSE], "PBE"), tmp_path / "none", tiny_graph)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_build_leaves_nothing_that_opens(table, tiny_graph, tmp_path, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "_write_crystals", killed)
+    with pytest.raises(KeyboardInterrupt):
+        graph_store(table, tiny_graph, tmp_path)
+    monkeypatch.undo()
+    assert not store_path(tmp_path, table.fingerprint, tiny_graph).exists()
+    assert len(graph_store(table, tiny_graph, tmp_path)) == len(table)
+
+
+@pytest.mark.parametrize("name", ["rank", "node_ptr"])
+def test_a_truncated_array_is_refused_by_name(name, table, tiny_graph, tmp_path):
+    opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
+    path = opened.path / f"{name}.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CgatError, match=rf"{name}\.bin has \d+ bytes where \d+ were written: it is truncated"):
+        GraphStore.open(opened.path)
+
+
+@pytest.mark.parametrize("name", ["rank.bin", "crystals.parquet"])
+def test_a_missing_file_is_refused_by_name(name, table, tiny_graph, tmp_path):
+    opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
+    (opened.path / name).unlink()
+    with pytest.raises(CgatError, match=name):
+        GraphStore.open(opened.path)
+
+
+def test_other_folders_are_refused(tmp_path):
+    with pytest.raises(CgatError, match=r"is not a graph store: it has no store\.json"):
+        GraphStore.open(tmp_path)
+
+
+def test_the_cache_builds_once(table, tiny_graph, tmp_path, monkeypatch):
+    first = graph_store(table, tiny_graph, tmp_path)
+    monkeypatch.setattr(store, "build_store", None)  # would fail if called
+    assert graph_store(table, tiny_graph, tmp_path).fingerprint == first.fingerprint
+    assert store_path(tmp_path, table.fingerprint, replace(tiny_graph, neighbours=5)) != first.path
+
+
+def test_training_from_a_store_needs_no_pymatgen(table, tiny_graph, tiny_model, tmp_path):
+    graph_store(table, tiny_graph, tmp_path / "graphs")
+    settings = {"data": table.fingerprint, "graph": vars(tiny_graph), "model": vars(tiny_model)}
+    script = """
+import json, sys
+from pathlib import Path
+from cgatlib.experiments import Experiment
+from cgatlib.model import ModelConfig
+from cgatlib.runner import RunStore, _train
+from cgatlib.training import TrainingConfig
+
+settings, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+experiment = Experiment(
+    settings["data"], "PBE", "e_form",
+    graph=GraphConfig(**settings["graph"]), model=ModelConfig(**settings["model"]),
+    training=TrainingConfig(steps=2, evaluations=1),
+)
+store = RunStore(folder / "runs", cache=folder / "graphs")
+_train(store, experiment, 1)
+assert store.find(experiment).metrics["n_train"] > 0
+print(sorted(name for name in sys.modules if name.split(".")[0] in ("pymatgen", "ase", "spglib")))
+"""
+    command = [sys.executable, "-c", script, json.dumps(settings), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
