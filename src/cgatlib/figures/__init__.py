@@ -7,7 +7,8 @@ through `save_figure`.
 from cgatlib.figures.budget import compute_budget
 from cgatlib.figures.data import element_counts, label_histograms
 from cgatlib.figures.runs import learning_curves, parity
-from cgatlib.figures.sizes import curve_points, size_scaling, transfer_scaling
+from cgatlib.figures.series import curve_points
+from cgatlib.figures.sizes import size_scaling, transfer_scaling
 from cgatlib.figures.style import save_figure
 
 __all__ = [

@@ -15,6 +15,7 @@ from cgatlib import CgatError
 from cgatlib.figures.style import (
     FUNCTIONAL_NAMES,
     MUTED,
+    NotebookFigure,
     error_axis,
     functional_colour,
     panel_titles,
@@ -51,23 +52,25 @@ def compute_budget(
     measured = points.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
     ends = [_reach(budget, measured) for budget in scenarios.values()]
     with style():
-        fig = Figure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
+        fig = NotebookFigure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
         axes = fig.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
         for ax, budget, end in zip(axes, scenarios.values(), ends, strict=True):
             _budget_panel(ax, budget, measured, max_budget or end, (low, high))
         panel_titles(axes, list(scenarios))
         axes[0].set_ylabel(f"Test MAE ({unit})")
         error_axis(axes[0])
-        cost = next(iter(scenarios.values())).cost_ratio
-        names = FUNCTIONAL_NAMES[high], FUNCTIONAL_NAMES[low]
-        red, grey = functional_colour(high), functional_colour(low)
-        handles = [
-            Line2D([], [], color=red, linestyle="-", marker="x", label=f"spent on {names[0]}"),
-            Line2D([], [], color=grey, linestyle="--", marker="o", label=f"spent on {names[1]}"),
-        ]
-        fig.legend(handles=handles, loc="outside upper center", ncols=2)
-        fig.supxlabel(f"Additional compute ({names[1]} calculations; one {names[0]} costs {cost:g})", fontsize=10.5)
+        _legend(fig, low, high, next(iter(scenarios.values())).cost_ratio)
     return fig
+
+
+def _legend(fig: Figure, low: str, high: str, cost: float) -> None:
+    dear, cheap = FUNCTIONAL_NAMES[high], FUNCTIONAL_NAMES[low]
+    handles = [
+        Line2D([], [], color=functional_colour(high), linestyle="-", marker="x", label=f"spent on {dear}"),
+        Line2D([], [], color=functional_colour(low), linestyle="--", marker="o", label=f"spent on {cheap}"),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    fig.supxlabel(f"Additional compute ({cheap} calculations; one {dear} costs {cost:g})", fontsize=10.5)
 
 
 def _on_lines(budget: ComputeBudget, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

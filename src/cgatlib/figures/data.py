@@ -21,6 +21,7 @@ from cgatlib.figures.style import (
     INK,
     MUTED,
     QUANTITIES,
+    NotebookFigure,
     functional_colour,
     number,
     panel_titles,
@@ -66,7 +67,7 @@ def label_histograms(
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with style():
-        fig = Figure(figsize=(3.8 * columns if columns > 1 else 4.6, 3.0 * lines), layout="constrained")
+        fig = NotebookFigure(figsize=(3.8 * columns if columns > 1 else 4.6, 3.0 * lines), layout="constrained")
         axes = fig.subplots(lines, columns, squeeze=False).ravel()
         panel_titles(axes, [QUANTITIES[label].name for label in shown])
         for ax, label in zip(axes, shown, strict=False):
@@ -92,6 +93,8 @@ def _histogram_panel(ax: Axes, rows: pd.DataFrame, label: str, bins: int, covera
         ax.set_xticks([])
         return
     low, high = np.quantile(rows["value"], [(1 - coverage) / 2, (1 + coverage) / 2])
+    least = rows["value"].min()
+    low = least if low - least < 0.02 * (high - low) else low  # a bound such as zero is shown
     edges = np.linspace(low, high, bins + 1) if high > low else np.linspace(low - 0.5, low + 0.5, bins + 1)
     log = label == "band_gap"  # most crystals are metals: on a linear axis only their bin would be seen
     densities = [_density(ax, values, str(name), edges) for name, values in _by_functional(rows)]
@@ -157,7 +160,7 @@ def element_counts(counts: Mapping[str, int], title: str, *, log: bool = False) 
         raise CgatError("element_counts has no element to colour")
     norm = LogNorm(min(positive), max(positive)) if log else Normalize(0, max(positive))
     with style():
-        fig = Figure(figsize=(8.6, 4.9), layout="constrained")
+        fig = NotebookFigure(figsize=(8.6, 4.9), layout="constrained")
         ax = fig.subplots()
         for symbol, (row, column) in places.items():
             _element_cell(ax, symbol, counts.get(symbol, 0), (column, row - 0.55 * (row > 7)), norm)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cgatlib.figures.style import (
     MODES,
     MUTED,
+    NotebookFigure,
     error_axis,
     mode_style,
     panel_titles,
@@ -39,7 +41,7 @@ def learning_curves(
     strip = schedule and "learning_rate" in curves
     with style():
         height = 3.4 + 0.7 * strip
-        fig = Figure(figsize=(4.6 if len(panels) == 1 else 3.8 * len(panels), height), layout="constrained")
+        fig = NotebookFigure(figsize=(4.6 if len(panels) == 1 else 3.8 * len(panels), height), layout="constrained")
         ratios = {"height_ratios": [5, 1]} if strip else None
         axes = fig.subplots(1 + strip, len(panels), squeeze=False, sharex="col", gridspec_kw=ratios)
         panel_titles(axes[0], panels)
@@ -101,11 +103,13 @@ def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
     low, high = np.quantile(np.concatenate([target, prediction]), [0.001, 0.999])
     mae = np.abs(prediction - target).mean() * what.error_factor
     with style():
-        fig = Figure(figsize=(4.6, 4.0), layout="constrained")
+        fig = NotebookFigure(figsize=(4.6, 4.0), layout="constrained")
+        # Without its palest quarter, in which a single crystal would be lost on the white page.
+        shades = ListedColormap(mpl.colormaps["YlGnBu"](np.linspace(0.28, 1, 256)))
         ax = fig.subplots()
         hexes = ax.hexbin(
             target, prediction, gridsize=60, extent=(low, high, low, high), norm=LogNorm(), mincnt=1,
-            cmap="YlGnBu", linewidths=0.1,
+            cmap=shades, linewidths=0.1,
         )  # fmt: skip
         ax.plot([low, high], [low, high], color=MUTED, linewidth=0.9)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title)

@@ -1,28 +1,24 @@
-"""Figures of errors against sizes and costs: Figs. 3, 4 and 8 with their fits, Fig. 5 with its budgets."""
+"""Figures of errors against sizes with their fits: Figs. 3, 4 and 8."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import isfinite
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cgatlib import CgatError
+from cgatlib.figures.series import Series, crossings, curve_points, mode_series, panel_series, shaded
 from cgatlib.figures.style import (
     ACCURACY,
-    FUNCTIONAL_NAMES,
     INK,
     MODES,
     MUTED,
-    LineStyle,
+    NotebookFigure,
     error_axis,
-    functional_colour,
-    mode_style,
     number,
     panel_titles,
     require_columns,
@@ -30,37 +26,9 @@ from cgatlib.figures.style import (
     size_axis,
     style,
 )
-from cgatlib.powerlaws import Estimate, Points, PowerLaw, ScalingFit, bootstrap, fit_power_law
-from cgatlib.scaling import crossing
+from cgatlib.powerlaws import Estimate, PowerLaw
 
-SHADE_MARKERS = "oDv^P*X<>h"
-FARTHEST = 30.0  # a crossing beyond this multiple of the largest size is not drawn
-
-
-@dataclass(frozen=True)
-class Series:
-    """Measured points of one line and how it is drawn; `fit` and `law` are None where the points allow none."""
-
-    label: str
-    sizes: np.ndarray  # (P,)
-    maes: np.ndarray  # (P,)
-    law: PowerLaw | None
-    fit: ScalingFit | None
-    colour: str
-    line: LineStyle
-    marker: str
-    filled: bool = True
-
-
-def curve_points(rows: pd.DataFrame, size: str = "train_size") -> Points:
-    """Points of a table [<size>, seed, mae] in the order of sizes and seeds, which paired resampling needs.
-
-    A column `errors` of equally long arrays (absolute errors on common test crystals) is taken along.
-    """
-    require_columns(rows, (size, "seed", "mae"), "a size scaling")
-    ordered = rows.sort_values([size, "seed"])
-    errors = np.stack(ordered["errors"].to_list()) if "errors" in ordered else None
-    return Points(ordered[size].to_numpy(float), ordered["mae"].to_numpy(float), errors)
+__all__ = ["curve_points", "size_scaling", "transfer_scaling", "with_interval"]
 
 
 def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | None = None) -> Figure:
@@ -75,11 +43,11 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
     transfer = points[points["pretrain_size"] > 0]
     if transfer.empty:
         raise CgatError("size_scaling needs at least one pre-training size")
-    left = _shaded(transfer, by="pretrain_size", against="train_size")
+    left = shaded(transfer, by="pretrain_size", against="train_size")
     scratch = points[points["pretrain_size"] == 0]
     if not scratch.empty:
-        left.append(_mode_series(scratch, "none", MODES["none"].name, MODES["none"].colour))
-    right = _shaded(transfer, by="train_size", against="pretrain_size")
+        left.append(mode_series(scratch, "none", MODES["none"].name, MODES["none"].colour))
+    right = shaded(transfer, by="train_size", against="pretrain_size")
     with style():
         fig, axes, tables = _canvas([len(left), len(right)])
         headings = ("Pre-training crystals", "Training crystals")
@@ -106,91 +74,23 @@ def transfer_scaling(
     """
     require_columns(points, ("panel", "functional", "mode", "train_size", "seed", "mae"), "transfer_scaling")
     panels = list(dict.fromkeys(points["panel"]))
-    series = [_panel_series(points[points["panel"] == panel]) for panel in panels]
+    series = [panel_series(points[points["panel"] == panel]) for panel in panels]
     with style():
         fig, axes, tables = _canvas([len(lines) for lines in series])
         panel_titles(axes, panels)
         for index, (ax, lines) in enumerate(zip(axes, series, strict=True)):
-            crossings = _crossings(lines)
-            _draw(ax, lines, chemical_accuracy, reach=max((n for n, _ in crossings), default=None))
-            _mark_crossings(ax, crossings)
+            meetings = crossings(lines)
+            _draw(ax, lines, chemical_accuracy, reach=max((n for n, _ in meetings), default=None))
+            _mark_crossings(ax, meetings)
             ax.set_xlabel("Training crystals")
             _legend_table(tables[index], lines, "")
         _share_error_axis(axes, unit, split)
     return fig
 
 
-def _shaded(rows: pd.DataFrame, by: str, against: str) -> list[Series]:
-    """One series per value of `by`, the largest first and darkest."""
-    values = sorted(rows[by].unique(), reverse=True)
-    shades = np.linspace(0.95, 0.42, len(values)) if len(values) > 1 else [0.8]
-    series = []
-    for index, (value, shade) in enumerate(zip(values, shades, strict=True)):
-        colour = mpl.colors.to_hex(mpl.colormaps["Blues"](shade))
-        marker = SHADE_MARKERS[index % len(SHADE_MARKERS)]
-        series.append(_series(rows[rows[by] == value], against, short_count(value), colour, "-", marker))
-    return series
-
-
-def _panel_series(rows: pd.DataFrame) -> list[Series]:
-    """Series of one panel in the order of functionals and modes."""
-    functionals = list(dict.fromkeys(rows["functional"]))
-    for mode in rows["mode"].unique():
-        mode_style(mode)  # refuses what has no fixed look
-    series = []
-    for functional in functionals:
-        for mode in MODES:
-            runs = rows[(rows["functional"] == functional) & (rows["mode"] == mode)]
-            if runs.empty:
-                continue
-            several = len(functionals) > 1
-            name = MODES[mode].name
-            label = f"{FUNCTIONAL_NAMES.get(functional, functional)}, {name}" if several else name
-            colour = functional_colour(functional) if several else MODES[mode].colour
-            series.append(_mode_series(runs, mode, label, colour))
-    return series
-
-
-def _mode_series(rows: pd.DataFrame, mode: str, label: str, colour: str) -> Series:
-    look = MODES[mode]
-    return _series(rows, "train_size", label, colour, look.line, look.marker, filled=mode != "none")
-
-
-def _series(
-    rows: pd.DataFrame,
-    against: str,
-    label: str,
-    colour: str,
-    line: LineStyle,
-    marker: str,
-    filled: bool = True,
-) -> Series:
-    law, fit = None, None
-    if rows[against].min() < rows[against].max():
-        points = curve_points(rows, against)
-        law = fit_power_law(points)
-        fit = bootstrap(points) if points.has_spread else None
-    sizes, maes = rows[against].to_numpy(float), rows["mae"].to_numpy(float)
-    return Series(label, sizes, maes, law, fit, colour, line, marker, filled)
-
-
-def _crossings(series: Sequence[Series]) -> list[tuple[float, PowerLaw]]:
-    """Crossings of each no-transfer line with the transfer lines that follow it, where near enough to draw."""
-    found, none = [], None
-    for one in series:
-        if not one.filled:
-            none = one
-        elif none is not None and none.law is not None and one.law is not None:
-            n = crossing(none.law, one.law)
-            largest = float(max(none.sizes.max(), one.sizes.max()))
-            if isfinite(n) and largest < n <= FARTHEST * largest:
-                found.append((n, one.law))
-    return found
-
-
-def _mark_crossings(ax: Axes, crossings: Sequence[tuple[float, PowerLaw]]) -> None:
+def _mark_crossings(ax: Axes, meetings: Sequence[tuple[float, PowerLaw]]) -> None:
     """A marker and the size at each crossing, the labels above and below in turn."""
-    ordered = sorted(((n, float(law.predict(n))) for n, law in crossings), key=lambda place: -place[1])
+    ordered = sorted(((n, float(law.predict(n))) for n, law in meetings), key=lambda place: -place[1])
     for index, (n, mae) in enumerate(ordered):
         ax.plot(n, mae, "X", color=INK, markeredgecolor="white", markersize=8, zorder=6, gid="crossing")
         above = index % 2 == 0
@@ -204,8 +104,8 @@ def _canvas(rows: Sequence[int]) -> tuple[Figure, list[Axes], list[Axes]]:
     """A figure with a panel above a table for each entry of `rows`, the numbers of lines of the tables."""
     table_height = 0.21 * (max(rows) + 1.3)
     width = 4.9 if len(rows) == 1 else 4.1 * len(rows)
-    fig = Figure(figsize=(width, 3.3 + table_height), layout="constrained")
-    fig.get_layout_engine().set(wspace=0.06)
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    fig = NotebookFigure(figsize=(width, 3.3 + table_height), layout=layout)
     axes = fig.subplots(2, len(rows), squeeze=False, gridspec_kw={"height_ratios": [3.0, table_height]})
     for ax in axes[1]:
         ax.set(xlim=(0, 1), ylim=(max(rows) + 0.8, -0.5))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -51,7 +52,7 @@ MODES: Mapping[str, Mode] = MappingProxyType(
         "none": Mode("no transfer", "#D66A00", "--", "s"),
         "head": Mode("only regression head", "#009E73", "-.", "^"),
         "full": Mode("full transfer", "#0072B2", "-", "o"),
-        "full_low_lr": Mode("full transfer, low learning rate", "#4A9BD4", ":", "v"),
+        "full_low_lr": Mode("full transfer, low learning rate", "#3F91CC", ":", "v"),
         "inter": Mode("full transfer, other property", "#5B1A5E", (0, (5, 1.2, 1, 1.2, 1, 1.2)), "D"),
     }
 )
@@ -93,6 +94,16 @@ def style() -> AbstractContextManager[None]:
     """The context in which every figure is drawn and saved."""
     _register_fonts()
     return mpl_style.context(Path(__file__).parent / "figures.mplstyle")
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as a cell's last expression, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        image = BytesIO()
+        with style():
+            self.savefig(image, format="png", dpi=150)
+        return image.getvalue()
 
 
 def mode_style(mode: str) -> Mode:
@@ -142,6 +153,7 @@ def size_axis(ax: Axes, sizes: Iterable[float]) -> None:
     for size in reversed(ordered):  # the largest sizes are the ones read
         if not ticks or np.log(ticks[-1] / size) > closest:
             ticks.append(size)
+    ticks.reverse()
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FixedFormatter([short_count(tick) for tick in ticks]))
     ax.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,347 @@
+"""What the figures say: panels, units, fixed colours, lines where the numbers are."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import same_color
+
+from cgatlib import CgatError, figures
+from cgatlib.figures.sizes import with_interval
+from cgatlib.figures.style import (
+    FUNCTIONAL_COLOURS,
+    MODES,
+    QUANTITIES,
+    error_axis,
+    number,
+    quantity,
+    short_count,
+    style,
+)
+from cgatlib.powerlaws import PowerLaw, bootstrap
+from cgatlib.scaling import ComputeBudget, laws_from_counts
+
+SIZES = [11e3, 22e3, 45e3, 89e3, 178e3]
+
+
+def texts(figure):
+    figure.canvas.draw()
+    found = [text.get_text() for ax in figure.axes for text in ax.texts]
+    return found + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def by_gid(ax, gid):
+    found = [artist for artist in ax.get_children() if artist.get_gid() == gid]
+    assert found, gid
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def grid():
+    rng = np.random.default_rng(0)
+    rows = []
+    for pre in (0, 178e3, 356e3, 712e3, 1.8e6):
+        for n in SIZES:
+            mae = 31 * (n / 178e3) ** -0.277 if pre == 0 else 22 * (n / 178e3) ** -0.121 * (pre / 1.8e6) ** -0.097
+            rows += [(pre, n, seed, mae * np.exp(rng.normal(0, 0.02))) for seed in range(3)]
+    return pd.DataFrame(rows, columns=["pretrain_size", "train_size", "seed", "mae"])
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    rows = []
+    for functional, numbers in {"SCAN": (31, 22, 613e3, 1.6e6), "PBEsol": (26, 19, 637e3, 1.7e6)}.items():
+        none, full, equivalent, cross = numbers
+        laws = laws_from_counts(none, full, 178e3, equivalent, cross)
+        for mode, law in zip(("none", "full"), laws, strict=True):
+            rows += [("hull", functional, mode, n, 0, float(law.predict(n))) for n in SIZES]
+    return pd.DataFrame(rows, columns=["panel", "functional", "mode", "train_size", "seed", "mae"])
+
+
+@pytest.fixture(scope="module")
+def curves():
+    rows = []
+    for panel in ("PBEsol", "SCAN"):
+        for mode, level in (("none", 30.0), ("full", 20.0)):
+            for seed in range(3):
+                for step in range(100, 1100, 100):
+                    rate = 1e-4 * (1 - abs(step % 500 / 250 - 1))
+                    rows.append((panel, mode, seed, step, rate, level + seed + 1e4 / step))
+    return pd.DataFrame(rows, columns=["panel", "mode", "seed", "step", "learning_rate", "validation_mae"])
+
+
+@pytest.fixture
+def labels():
+    rng = np.random.default_rng(1)
+    frames = [
+        pd.DataFrame({"label": label, "functional": functional, "value": rng.gamma(4, scale, 400)})
+        for label, scale in (("e_above_hull", 0.05), ("volume_per_atom", 5.0))
+        for functional in ("PBE", "PBEsol")
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
+    figure = figures.learning_curves(curves, "meV/atom", x="step")
+    assert len(figure.axes) == 4  # two panels, two strips
+    panel = figure.axes[0]
+    assert panel.get_ylabel() == "Validation MAE (meV/atom)"
+    assert panel.get_title(loc="left") == "(a)  PBEsol"
+    for mode, level in (("none", 30), ("full", 20)):
+        line = by_gid(panel, f"mean {mode}")
+        assert same_color(line.get_color(), MODES[mode].colour)
+        assert line.get_ydata()[-1] == pytest.approx(level + 1 + 10)
+    assert by_gid(panel, "mean none").get_linestyle() == "--"
+    assert {"no transfer", "full transfer"} <= set(texts(figure))
+    assert figure.axes[2].get_ylabel().startswith("Rate")
+
+
+def test_learning_curves_without_a_learning_rate_have_no_strip(curves):
+    figure = figures.learning_curves(curves.drop(columns="learning_rate"), "meV/atom", x="step", log=False)
+    assert len(figure.axes) == 2
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_schedules_that_differ_take_the_colours_of_their_modes(curves):
+    slow = curves.assign(learning_rate=curves["learning_rate"].where(curves["mode"] == "none", 1e-5))
+    strip = figures.learning_curves(slow, "meV/atom", x="step").axes[2]
+    assert len({line.get_color() for line in strip.lines}) == 2
+
+
+def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(curves, labels, pairs):
+    with pytest.raises(CgatError, match="'both'; known: none, head, full"):
+        figures.learning_curves(curves.assign(mode="both"), "eV", x="step")
+    with pytest.raises(CgatError, match="'both'; known"):
+        figures.transfer_scaling(pairs.assign(mode="both"), "eV")
+    with pytest.raises(CgatError, match="'LDA'; known: PBE"):
+        figures.label_histograms(labels.assign(functional="LDA"))
+    with pytest.raises(CgatError, match="'spin'; known"):
+        figures.label_histograms(labels.assign(label="spin"))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda frame: figures.learning_curves(frame, "eV"),
+        figures.label_histograms,
+        lambda frame: figures.size_scaling(frame, "eV"),
+        lambda frame: figures.transfer_scaling(frame, "eV"),
+        lambda frame: figures.parity(frame, "e_form"),
+        lambda frame: figures.compute_budget({}, frame, "eV"),
+    ],
+)
+def test_missing_columns_are_named(draw):
+    with pytest.raises(CgatError, match="needs the columns"):
+        draw(pd.DataFrame({"nothing": [1]}))
+
+
+def test_empty_tables_are_refused(grid):
+    with pytest.raises(CgatError, match="no rows"):
+        figures.size_scaling(grid.iloc[:0], "eV")
+    with pytest.raises(CgatError, match="pre-training size"):
+        figures.size_scaling(grid[grid["pretrain_size"] == 0], "eV")
+
+
+def test_histograms_mark_medians_and_means_where_they_are(labels):
+    figure = figures.label_histograms(labels)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["(a)  Distance to the hull", "(b)  Volume"]
+    assert figure.axes[1].get_xlabel().startswith("Volume (Å³/atom)")
+    for functional in ("PBE", "PBEsol"):
+        values = labels.query("label == 'volume_per_atom' and functional == @functional")["value"]
+        for statistic in ("median", "mean"):
+            line = by_gid(figure.axes[1], f"{statistic} {functional}")
+            assert line.get_xdata()[0] == pytest.approx(getattr(values, statistic)())
+            assert same_color(line.get_color(), FUNCTIONAL_COLOURS[functional])
+    assert any(text.startswith("400,") for text in texts(figure))
+
+
+def test_histograms_say_how_much_lies_outside_and_which_data_are_missing(labels):
+    figure = figures.label_histograms(labels, announce_missing=True)
+    assert len(figure.axes) == 4
+    assert "outside" in figure.axes[0].get_xlabel()
+    assert texts(figure).count("no data in this profile") == 2
+    nulls = labels.assign(value=labels["value"].where(labels["label"] == "volume_per_atom"))
+    assert len(figures.label_histograms(nulls).axes) == 1
+    with pytest.raises(CgatError, match="no values"):
+        figures.label_histograms(labels.assign(value=np.nan))
+
+
+def test_histogram_of_one_repeated_value_is_drawn(labels):
+    figures.label_histograms(labels.assign(value=1.0)).canvas.draw()
+
+
+def test_size_scaling_prints_the_fitted_slopes(grid):
+    figure = figures.size_scaling(grid, "meV/atom", chemical_accuracy=43)
+    left, right = figure.axes[:2]
+    assert left.get_xlabel() == "Training crystals"
+    assert right.get_xlabel() == "Pre-training crystals"
+    assert left.get_ylabel() == "Test MAE (meV/atom)"
+    assert left.get_ylim() == right.get_ylim()
+    fit = bootstrap(figures.curve_points(grid[grid["pretrain_size"] == 0]))
+    assert with_interval(fit.law.slope, fit.slope, 3) in texts(figure)
+    none = by_gid(left, "fit no transfer")
+    assert same_color(none.get_color(), MODES["none"].colour)
+    assert none.get_linestyle() == "--"
+    assert by_gid(left, "chemical accuracy").get_ydata()[0] == 43
+    shades = [
+        mpl.colors.rgb_to_hsv(mpl.colors.to_rgb(by_gid(left, f"fit {n}").get_color())) for n in ("1.8 M", "178 k")
+    ]
+    assert shades[0][2] < shades[1][2]  # more pre-training, darker
+    assert [tick.get_text() for tick in left.get_xticklabels()] == ["11 k", "22 k", "45 k", "89 k", "178 k"]
+
+
+def test_size_scaling_of_a_single_size_draws_points_and_says_so(grid):
+    one = grid[grid["pretrain_size"].isin([0, 178e3])]
+    assert texts(figures.size_scaling(one, "meV/atom")).count("one size, no line") == len(SIZES)
+
+
+def test_transfer_scaling_marks_the_crossings(pairs):
+    figure = figures.transfer_scaling(pairs, "meV/atom", chemical_accuracy=43)
+    marks = [line for line in figure.axes[0].lines if line.get_gid() == "crossing"]
+    assert sorted(float(mark.get_xdata()[0]) for mark in marks) == pytest.approx([1.6e6, 1.7e6])
+    assert {"1.6 M", "1.7 M"} <= set(texts(figure))
+    for functional in ("SCAN", "PBEsol"):
+        line = by_gid(figure.axes[0], f"fit {functional}, no transfer")
+        assert same_color(line.get_color(), FUNCTIONAL_COLOURS[functional])
+        assert line.get_linestyle() == "--"
+
+
+def test_transfer_scaling_of_one_functional_takes_the_colours_of_modes(pairs):
+    scan = pairs[pairs["functional"] == "SCAN"]
+    inter = scan[scan["mode"] == "full"].assign(mode="inter", mae=lambda rows: 1.1 * rows["mae"])
+    figure = figures.transfer_scaling(pd.concat([scan, inter]), "meV/atom", split="validation")
+    assert figure.axes[0].get_ylabel() == "Validation MAE (meV/atom)"
+    for mode in ("none", "full", "inter"):
+        line = by_gid(figure.axes[0], f"fit {MODES[mode].name}")
+        assert same_color(line.get_color(), MODES[mode].colour)
+
+
+def test_transfer_scaling_draws_no_crossing_that_is_far_or_never(pairs):
+    parallel = pairs[pairs["functional"] == "SCAN"].copy()
+    parallel["mae"] = PowerLaw(6, 0.2).predict(parallel["train_size"]) * (1 + (parallel["mode"] == "none"))
+    figure = figures.transfer_scaling(parallel, "meV/atom")
+    assert not [line for line in figure.axes[0].lines if line.get_gid() == "crossing"]
+
+
+def test_curve_points_are_ordered_and_take_errors_along():
+    rows = pd.DataFrame(
+        {
+            "train_size": [200, 100, 100],
+            "seed": [0, 1, 0],
+            "mae": [1.0, 3.0, 2.0],
+            "errors": [np.ones(4), 3 * np.ones(4), 2 * np.ones(4)],
+        }
+    )
+    points = figures.curve_points(rows)
+    assert points.sizes.tolist() == [100, 100, 200]
+    assert points.maes.tolist() == [2, 3, 1]
+    assert points.errors.mean(axis=1).tolist() == [2, 3, 1]
+
+
+def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
+    training, pretraining = PowerLaw.through(11e3, 31, 0.12), PowerLaw.through(178e3, 31, 0.096)
+    scenarios = {
+        "few": ComputeBudget(training, pretraining, 11e3, 178e3),
+        "even": ComputeBudget(training, pretraining, 178e3, 178e3),
+    }
+    figure = figures.compute_budget(scenarios, grid, "meV/atom", max_budget=1e6)
+    assert len(figure.axes) == 2
+    ax = figure.axes[0]
+    spent = by_gid(ax, "spend SCAN")
+    assert spent.get_ydata()[0] == pytest.approx(31)
+    assert spent.get_ydata()[-1] == pytest.approx(31 * (1 + 1e6 / 5 / 11e3) ** -0.12)
+    assert by_gid(ax, "spend PBE").get_ydata()[-1] == pytest.approx(31 * (1 + 1e6 / 178e3) ** -0.096)
+    crosses, dots = by_gid(ax, "measured SCAN"), by_gid(ax, "measured PBE")
+    assert (crosses.get_marker(), dots.get_marker()) == ("x", "o")
+    assert list(crosses.get_xdata()) == [5 * (n - 11e3) for n in SIZES]
+    assert list(dots.get_xdata()) == [pre - 178e3 for pre in (178e3, 356e3, 712e3, 1.8e6)]
+    assert "at the start SCAN gains 4.0× more per cost" in texts(figure)
+    assert "costs 5" in figure.get_supxlabel()
+
+
+def test_compute_budget_needs_a_scenario(grid):
+    with pytest.raises(CgatError, match="at least one scenario"):
+        figures.compute_budget({}, grid, "meV/atom")
+
+
+def test_element_counts_colour_and_print_every_element():
+    figure = figures.element_counts({"O": 28878, "Li": 14974}, "Published")
+    ax = figure.axes[0]
+    assert "28\u2009878" in texts(figure)
+    assert len([patch for patch in ax.patches if (patch.get_gid() or "").startswith("element")]) == 103
+    luminance = [np.dot(by_gid(ax, f"element {s}").get_facecolor()[:3], (0.3, 0.6, 0.1)) for s in ("O", "Li", "He")]
+    assert luminance[0] < luminance[1] < luminance[2]
+    with pytest.raises(CgatError, match="Xx"):
+        figures.element_counts({"Xx": 1}, "wrong")
+    with pytest.raises(CgatError, match="no element"):
+        figures.element_counts({"O": 0}, "empty")
+
+
+def test_parity_prints_the_error_in_the_units_of_the_paper():
+    target = np.linspace(-1, 1, 50)
+    figure = figures.parity(pd.DataFrame({"target": target, "prediction": target + 0.0123}), "e_form")
+    assert any("MAE 12.3 meV/atom" in text and "50 crystals" in text for text in texts(figure))
+
+
+def test_a_saved_figure_comes_with_its_data_and_is_the_same_twice(tmp_path, curves):
+    first = figures.save_figure(figures.learning_curves(curves, "eV", x="step"), curves, tmp_path / "a", "fig1")
+    again = figures.save_figure(figures.learning_curves(curves, "eV", x="step"), curves, tmp_path / "b", "fig1")
+    assert {kind: path.name for kind, path in first.items()} == {k: f"fig1.{k}" for k in ("png", "svg", "csv")}
+    pd.testing.assert_frame_equal(pd.read_csv(first["csv"]), curves)
+    for kind in first:
+        assert first[kind].read_bytes() == again[kind].read_bytes()
+    assert "<text" not in first["svg"].read_text()  # letters are outlines: no font is needed
+
+
+def test_a_notebook_shows_a_figure_that_is_the_last_expression():
+    assert figures.element_counts({"O": 1}, "x")._repr_png_().startswith(b"\x89PNG")
+
+
+def test_figures_leave_the_global_style_alone(curves):
+    before = dict(mpl.rcParams)
+    figures.learning_curves(curves, "eV", x="step")
+    assert dict(mpl.rcParams) == before
+
+
+def test_error_axis_has_plain_numbers_on_any_span():
+    for low, high in ((19, 24), (0.02, 0.9), (10, 70), (1, 1000)):
+        with style():
+            figure = mpl.figure.Figure()
+            ax = figure.subplots()
+            ax.set_ylim(low, high)
+            error_axis(ax)
+            figure.canvas.draw()
+        written = [float(tick.get_text()) for tick in ax.get_yticklabels()]
+        assert 3 <= len(written) <= 9
+        assert all(low <= value <= high for value in written)
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(250, "250"), (999, "999"), (11e3, "11 k"), (999_700, "1 M"), (1.8e6, "1.8 M"), (12345, "12.3 k")]
+)
+def test_counts_are_short(n, text):
+    assert short_count(n) == text
+
+
+def test_colours_stay_what_they_are():
+    assert {mode: look.colour for mode, look in MODES.items()} == {
+        "none": "#D66A00",
+        "head": "#009E73",
+        "full": "#0072B2",
+        "full_low_lr": "#3F91CC",
+        "inter": "#5B1A5E",
+    }
+    assert FUNCTIONAL_COLOURS["SCAN"] == FUNCTIONAL_COLOURS["r2SCAN"]
+
+
+@pytest.mark.parametrize("colour", sorted({*FUNCTIONAL_COLOURS.values(), *(m.colour for m in MODES.values())}))
+def test_colours_stand_out_from_a_white_page(colour):
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 3  # as WCAG asks of graphics
+
+
+def test_quantities_have_units_of_errors_and_numbers_a_minus():
+    assert set(QUANTITIES) == {"e_above_hull", "e_form", "volume_per_atom", "band_gap"}
+    assert quantity("e_form").error_factor == 1000
+    assert number(-0.5, ".2f") == "−0.50"
