@@ -22,7 +22,7 @@ from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
-_TRAINING_CODE = "attention elements graphs layers model neighbours predictor runner splits store training transfer".split()
+_TRAINING_CODE = "attention elements graphs layers model neighbours runner splits store training transfer".split()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from lightning.fabric import Fabric
+from torch import Tensor
 from tqdm import tqdm
 
 from cgatlib import CgatError
+from cgatlib.checks import PROPERTIES
 from cgatlib.experiments import Experiment, Run, file_digest, score, training_code
 from cgatlib.model import CGAT
 from cgatlib.neighbours import GraphConfig
@@ -30,7 +32,6 @@ from cgatlib.training import (
     Inputs,
     TargetStatistics,
     fit,
-    mean_absolute_error,
     predict,
 )
 from cgatlib.transfer import embed_all, prepare, trained_part
@@ -158,58 +159,43 @@ class _Trainer:
     def run(self) -> None:
         """Train, score the whole test set and write the run's files."""
         start = time.perf_counter()
-        experiment = self.experiment
-        graphs = self.store.graphs(experiment.data, experiment.graph)
-        labels = graphs.label(experiment.label)
+        e = self.experiment
+        graphs = self.store.graphs(e.data, e.graph)
+        labels = graphs.label(e.label)
         parts = self._parts(graphs, labels)
-        targets = {name: torch.from_numpy(labels[rows]) for name, rows in vars(parts).items()}
-        torch.manual_seed(experiment.seed)
-        network = CGAT(experiment.model)
-        source = self._source()
-        statistics = prepare(
-            network,
-            experiment.transfer,
-            source.network if source else None,
-            source.card.statistics if source else None,
-            targets["train"],
-        )
+        data: dict[str, Inputs] = {
+            name: GraphInputs(graphs.graphs, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
+        }
+        elements = set(graphs.graphs.batch(parts.train).numbers.unique().tolist())
+        network, statistics, inherited = self._start(data["train"].targets)
         fabric = Fabric(
             accelerator=self.store.accelerator,
             devices=self.store.devices,
-            precision=experiment.training.precision,  # type: ignore[arg-type]  # checked by Fabric
+            precision=e.training.precision,  # type: ignore[arg-type]  # checked by Fabric
         )
         network.to(fabric.device)
-        data: dict[str, Inputs] = {
-            name: GraphInputs(graphs.graphs, rows, targets[name]) for name, rows in vars(parts).items()
-        }
-        if experiment.transfer.mode == "head":
+        if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
-        module = trained_part(network, experiment.transfer.mode)
-        checkpoint = self.folder / "checkpoint.pt"
-        progress = fit(
-            module,
-            data["train"],
-            data["validation"],
-            statistics,
-            experiment.training,
-            experiment.seed,
-            checkpoint,
-            fabric,
+        module, checkpoint = trained_part(network, e.transfer.mode), self.folder / "checkpoint.pt"
+        progress = fit(module, data["train"], data["validation"], statistics, e.training, e.seed, checkpoint, fabric)
+        predictions = pd.DataFrame(
+            {
+                "material_id": np.array(graphs.ids)[parts.test],
+                "target": labels[parts.test],
+                "prediction": predict(module, data["test"], statistics),
+            }
         )
-        prediction = predict(module, data["test"], statistics)
-        ids = np.array(graphs.ids)[parts.test]
-        predictions = pd.DataFrame({"material_id": ids, "target": labels[parts.test], "prediction": prediction})
         metrics = {
             **score(predictions),
-            "test_mad": mean_absolute_error(torch.full_like(targets["test"], statistics.mean), targets["test"]),
+            "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
             "validation_mae": progress.best_mae,
             "best_step": progress.best_step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
             "trained_parameters": sum(p.numel() for p in module.parameters()),
             "seconds": time.perf_counter() - start,
         }
-        elements = self._elements(graphs, parts.train) | (set(source.card.elements) if source else set())
-        self._write(network.cpu(), statistics, elements, metrics, pd.DataFrame(progress.curve), predictions)
+        card = self._card(statistics, elements | inherited)
+        self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
         checkpoint.unlink()
 
     def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
@@ -225,38 +211,32 @@ class _Trainer:
         validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
         return Split(train, validation, labelled.test)
 
-    def _source(self) -> Predictor | None:
-        if self.experiment.source is None:
-            return None
-        run = self.store.find(self.experiment.source)
+    def _start(self, targets: Tensor) -> tuple[CGAT, TargetStatistics, set[int]]:
+        """The network as it is before training, its target scale, and the elements its source was trained on."""
+        e = self.experiment
+        torch.manual_seed(e.seed)
+        network = CGAT(e.model)
+        if e.source is None:
+            return network, prepare(network, e.transfer, None, None, targets), set()
+        run = self.store.find(e.source)
         if run is None:
-            raise CgatError(f"the source run {self.experiment.source.key} does not exist")
-        return Predictor.load(run.path)
+            raise CgatError(f"the source run {e.source.key} does not exist")
+        source = Predictor.load(run.path)
+        statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
+        return network, statistics, set(source.card.elements)
 
-    @staticmethod
-    def _elements(graphs: GraphStore, rows: np.ndarray) -> set[int]:
-        return set(graphs.graphs.batch(rows).numbers.unique().tolist())
-
-    def _write(
-        self,
-        network: CGAT,
-        statistics: TargetStatistics,
-        elements: set[int],
-        metrics: dict,
-        curve: pd.DataFrame,
-        predictions: pd.DataFrame,
-    ) -> None:
-        from cgatlib.checks import PROPERTIES
-
-        e, folder = self.experiment, self.folder
+    def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
+        e = self.experiment
         unit = PROPERTIES[e.label].unit
-        card = ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
-        Predictor(network, card).save(folder)
+        return ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
+
+    def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
+        e, folder = self.experiment, self.folder
+        predictor.save(folder)
         (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         curve.to_parquet(folder / "curve.parquet", index=False)
         predictions.to_parquet(folder / "predictions.parquet", index=False)
-        names = "experiment.json metrics.json curve.parquet predictions.parquet weights.safetensors model.json".split()
         record = {
             **provenance(),
             "training_code": training_code(),
@@ -264,6 +244,8 @@ class _Trainer:
             "source": e.source.key if e.source else None,
             "seed": e.seed,
             "seconds": metrics["seconds"],
-            "files": {name: file_digest(folder / name) for name in names},
+            "files": {
+                path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != "checkpoint.pt"
+            },
         }
         (folder / "provenance.json").write_text(json.dumps(record, indent=1))

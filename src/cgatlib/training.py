@@ -198,85 +198,101 @@ def fit(
         CgatError: the loss is no longer finite; or the checkpoint belongs to another configuration.
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)  # type: ignore[arg-type]
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    model, wrapped = fabric.setup(network, optimizer)
-    targets = fabric.to_device((train.targets.float() - statistics.mean) / statistics.std)
-    progress, best = _resume(checkpoint, config, network, optimizer)
-    total, count = torch.zeros((), device=fabric.device), 0
-    share = slice(fabric.global_rank, None, fabric.world_size)
-    for step in range(progress.step, config.steps):
-        rows = training_rows(step, len(train), config.batch_size, seed)[share]
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * config.factor(step)
-        output = model(fabric.to_device(train.inputs(rows)))[:, 0]
-        loss = (output.float() - targets[torch.from_numpy(rows).to(targets.device)]).abs().mean()
-        wrapped.zero_grad()
-        fabric.backward(loss)
-        wrapped.step()
-        total, count = total + loss.detach(), count + 1
-        evaluates = config.evaluates(step + 1)
-        if (evaluates or (step + 1) % _CHECK_EVERY == 0) and not torch.isfinite(total):
-            raise CgatError(f"the training loss is no longer finite at step {step + 1}; lower the learning rate")
-        if evaluates:
-            mean_loss = cast(Tensor, fabric.all_reduce(total, reduce_op="mean")) / count
-            train_mae = float(mean_loss) * statistics.std
-            mae = mean_absolute_error(predict(network, validation, statistics), validation.targets)
-            if mae < progress.best_mae:
-                progress.best_mae, progress.best_step = mae, step + 1
-                best = copy.deepcopy(network.state_dict())
-            _record(progress, config, step + 1, len(train), train_mae, mae)
-            if fabric.is_global_zero:
-                _save(checkpoint, config, network, optimizer, progress, best)
-            total, count = torch.zeros_like(total), 0
-            report(progress)
-    network.load_state_dict(best)
-    return progress
+    loop = _Loop(network, train, validation, statistics, config, seed, checkpoint, fabric)
+    for step in range(loop.progress.step, config.steps):
+        loop.step(step)
+        if config.evaluates(step + 1):
+            loop.evaluate(step + 1)
+            report(loop.progress)
+    network.load_state_dict(loop.best)
+    return loop.progress
 
 
-def _record(
-    progress: Progress, config: TrainingConfig, step: int, n: int, train_mae: float, validation_mae: float
-) -> None:
-    progress.step = step
-    progress.curve.append(
-        {
-            "step": step,
-            "epoch": step * config.batch_size / n,
-            "learning_rate": config.learning_rate * config.factor(step),
-            "train_mae": train_mae,
-            "validation_mae": validation_mae,
+class _Loop:
+    """The state of a training run between two steps."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Inputs,
+        validation: Inputs,
+        statistics: TargetStatistics,
+        config: TrainingConfig,
+        seed: int,
+        checkpoint: Path,
+        fabric: Fabric,
+    ) -> None:
+        self.network, self.train, self.validation = network, train, validation
+        self.statistics, self.config, self.seed = statistics, config, seed
+        self.checkpoint, self.fabric = checkpoint, fabric
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        rate, decay = config.learning_rate, config.weight_decay
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        self.model, self.wrapped = fabric.setup(network, self.optimizer)
+        self.targets = fabric.to_device((train.targets.float() - statistics.mean) / statistics.std)
+        self.progress, self.best = Progress(), copy.deepcopy(network.state_dict())
+        self.losses: list[Tensor] = []  # of the steps since the last evaluation, left on the device
+        if checkpoint.exists():
+            self._resume()
+
+    def step(self, step: int) -> None:
+        """One optimiser step; every process of the fabric takes its share of the batch."""
+        rows = training_rows(step, len(self.train), self.config.batch_size, self.seed)
+        rows = rows[self.fabric.global_rank :: self.fabric.world_size]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self.config.factor(step)
+        output = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, 0]
+        target = self.targets[torch.from_numpy(rows).to(self.targets.device)]
+        loss = (output.float() - target).abs().mean()
+        self.wrapped.zero_grad()
+        self.fabric.backward(loss)
+        self.wrapped.step()
+        self.losses.append(loss.detach())
+        if (step + 1) % _CHECK_EVERY == 0 or self.config.evaluates(step + 1):
+            self._check_finite(step + 1)
+
+    def _check_finite(self, step: int) -> None:
+        if not torch.isfinite(self.losses[-1]):
+            raise CgatError(f"the training loss is no longer finite at step {step}; lower the learning rate")
+
+    def evaluate(self, step: int) -> None:
+        """Score the validation set, extend the learning curve, write the checkpoint."""
+        loss = cast(Tensor, self.fabric.all_reduce(torch.stack(self.losses).mean(), reduce_op="mean"))
+        mae = mean_absolute_error(predict(self.network, self.validation, self.statistics), self.validation.targets)
+        self.losses.clear()
+        progress = self.progress
+        progress.step = step
+        if mae < progress.best_mae:
+            progress.best_mae, progress.best_step = mae, step
+            self.best = copy.deepcopy(self.network.state_dict())
+        progress.curve.append(
+            {
+                "step": step,
+                "epoch": step * self.config.batch_size / len(self.train),
+                "learning_rate": self.config.learning_rate * self.config.factor(step),
+                "train_mae": float(loss) * self.statistics.std,
+                "validation_mae": mae,
+            }
+        )
+        if self.fabric.is_global_zero:
+            self._save()
+
+    def _save(self) -> None:
+        state = {
+            "config": repr(self.config),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(self.progress),
+            "best": self.best,
         }
-    )
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.checkpoint)  # a kill leaves the previous checkpoint or this one, never half of one
 
-
-def _save(
-    path: Path,
-    config: TrainingConfig,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    best: dict[str, Tensor],
-) -> None:
-    state = {
-        "config": repr(config),
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "progress": vars(progress),
-        "best": best,
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)  # a killed process leaves the previous checkpoint or this one, never half of one
-
-
-def _resume(
-    path: Path, config: TrainingConfig, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]]:
-    if not path.exists():
-        return Progress(), copy.deepcopy(network.state_dict())
-    state = torch.load(path, weights_only=True, map_location=next(network.parameters()).device)
-    if state["config"] != repr(config):
-        raise CgatError(f"{path} was written under another training configuration; remove it to start again")
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"]), state["best"]
+    def _resume(self) -> None:
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
+        if state["config"] != repr(self.config):
+            raise CgatError(f"{self.checkpoint} belongs to another training configuration; remove it to start again")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress, self.best = Progress(**state["progress"]), state["best"]
