@@ -162,8 +162,8 @@ def bootstrap(points: Points, *, resamples: int = 2000, noise: float | None = No
     (S - 1)) because S runs understate their own spread. A size with a single run borrows the pooled
     deviations of the other sizes; when every size has a single run the deviations are the residuals of the
     line. `noise` (relative standard deviation between seeds, e.g. 0.02) replaces both by normal draws.
-    CgatError when none of them is available. With three runs at each of five sizes the 95 % interval of the
-    slope covers about 91 %, with five about 93 %.
+    CgatError when none of them is available. With five sizes the 95 % interval of
+    the slope covers the true one in about 86, 89 and 93 % of simulations for one, three and five runs per size.
     """
     law = fit_power_law(points)
     drawn = _redraw(points, law, resamples, noise, rng_seed)  # (R, P) ln MAE
