@@ -1,0 +1,110 @@
+"""Splits by composition: the same formula on the same side everywhere, nested training subsets."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.splits import SplitConfig, split, training_subset
+
+FORMULAS = [f"X{i % 4000}Y" for i in range(9000)]
+IDS = [f"id-{i}" for i in range(9000)]
+DEFAULT = SplitConfig()
+
+
+def sides(formulas, config=DEFAULT) -> dict[str, str]:
+    parts = split(formulas, config)
+    return {formulas[row]: name for name, rows in vars(parts).items() for row in rows}
+
+
+def test_every_row_is_in_exactly_one_part():
+    parts = split(FORMULAS, DEFAULT)
+    rows = np.concatenate(list(vars(parts).values()))
+    assert sorted(rows.tolist()) == list(range(len(FORMULAS)))
+    assert all((np.diff(part) > 0).all() for part in vars(parts).values())
+
+
+def test_no_formula_is_on_two_sides():
+    parts = split(FORMULAS, DEFAULT)
+    train, validation, test = ({FORMULAS[row] for row in rows} for rows in vars(parts).values())
+    assert not train & validation
+    assert not train & test
+    assert not validation & test
+
+
+def test_a_formula_is_on_the_same_side_in_every_table():
+    whole = sides(FORMULAS)
+    other = sides([*reversed(FORMULAS[::7]), "NaCl", *(f"Z{i}" for i in range(500))])
+    common = set(whole) & set(other)
+    assert len(common) > 500
+    assert all(whole[formula] == other[formula] for formula in common)
+
+
+def test_known_assignments_do_not_change():
+    """Runs of other machines and versions rely on these."""
+    config = SplitConfig(seed=0, train=0.4, validation=0.3, test=0.3)
+    formulas = "NaCl SiO2 TiO2 Fe2O3 GaAs MgO Cu LiF CaTiO3 Al2O3 ZnS Si".split()
+    found = sides(formulas, config)
+    expected = "test test train test validation validation train train test train test train".split()
+    assert [found[formula] for formula in formulas] == expected
+
+
+@pytest.mark.parametrize("config", [DEFAULT, SplitConfig(3, 0.5, 0.2, 0.3)], ids=["default", "other shares"])
+def test_shares_are_about_right(config):
+    distinct = [f"A{i}" for i in range(20_000)]
+    for name, rows in vars(split(distinct, config)).items():
+        assert len(rows) / len(distinct) == pytest.approx(getattr(config, name), abs=0.012)
+
+
+def test_the_seed_gives_another_split():
+    assert sides(FORMULAS, replace(DEFAULT, seed=1)) != sides(FORMULAS)
+
+
+def test_a_larger_test_share_keeps_the_test_formulas():
+    small, large = sides(FORMULAS, SplitConfig(0, 0.8, 0.1, 0.1)), sides(FORMULAS, SplitConfig(0, 0.6, 0.1, 0.3))
+    assert all(large[formula] == "test" for formula, side in small.items() if side == "test")
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.2), (0.9, 0.1, 0.0), (1.2, -0.1, -0.1)])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(CgatError, match=r"must be positive and add up to 1, not \("):
+        SplitConfig(0, *shares)
+
+
+def test_an_empty_part_is_refused_by_name():
+    with pytest.raises(CgatError, match=r"the (training|validation|test) part is empty: 1 formulas are too few"):
+        split(["NaCl", "NaCl"], DEFAULT)
+
+
+def test_training_subsets_are_nested():
+    rows = split(FORMULAS, DEFAULT).train
+    previous: set[int] = set()
+    for size in (1, 10, 100, 1000, 5000, len(rows)):
+        subset = training_subset(rows, IDS, size, seed=0)
+        assert len(subset) == len(set(subset.tolist())) == size
+        assert (np.diff(subset) > 0).all()
+        assert previous <= set(subset.tolist()) <= set(rows.tolist())
+        previous = set(subset.tolist())
+
+
+def test_training_subsets_depend_on_ids_and_seed_not_on_the_order_of_rows():
+    rows = split(FORMULAS, DEFAULT).train
+    subset = {IDS[row] for row in training_subset(rows, IDS, 500, seed=0)}
+    turned = list(reversed(IDS))
+    turned_rows = np.sort(len(IDS) - 1 - rows)
+    assert {turned[row] for row in training_subset(turned_rows, turned, 500, seed=0)} == subset
+    other = {IDS[row] for row in training_subset(rows, IDS, 500, seed=1)}
+    assert 0 < len(other & subset) < 150
+
+
+def test_no_size_takes_all():
+    rows = np.array([1, 4, 9])
+    assert training_subset(rows, IDS, None, 0).tolist() == [1, 4, 9]
+
+
+@pytest.mark.parametrize("size", [0, -1, 4])
+def test_impossible_sizes_are_refused_with_the_number_there_is(size):
+    sentence = f"a training subset of {size} crystals was asked for; the training part has 3"
+    with pytest.raises(CgatError, match=sentence):
+        training_subset(np.array([1, 4, 9]), IDS, size, 0)

@@ -1,0 +1,368 @@
+"""The training loop: its schedule, its batches, and that a run which was stopped continues exactly."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cgatlib import CgatError
+from cgatlib.graphs import pack
+from cgatlib.model import CGAT
+from cgatlib.training import (
+    EmbeddingInputs,
+    GraphInputs,
+    TargetStatistics,
+    TrainingConfig,
+    fit,
+    mean_absolute_error,
+    predict,
+    training_rows,
+)
+
+QUICK = TrainingConfig(steps=12, batch_size=8, learning_rate=0.01, cycles=1, evaluations=3)
+
+
+class Stopped(Exception):
+    """The process ends here."""
+
+
+def stop_after(evaluations: int):
+    def report(progress):
+        if len(progress.curve) == evaluations:
+            raise Stopped
+
+    return report
+
+
+def vectors(n: int, seed: int) -> EmbeddingInputs:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed))
+    return EmbeddingInputs(x, 3 + 2 * x[:, 0] - x[:, 1] * x[:, 2])
+
+
+TRAIN, VALIDATION = vectors(45, 0), vectors(17, 1)
+STATISTICS = TargetStatistics.of(TRAIN.targets)
+
+
+def plain_network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def train(folder, config=QUICK, seed=0, **options):
+    """Progress and trained network on the vectors."""
+    network = plain_network()
+    folder.mkdir(exist_ok=True)
+    return fit(network, TRAIN, VALIDATION, STATISTICS, config, seed, folder / "checkpoint.pt", **options), network
+
+
+def same_state(first: nn.Module, second: nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# Schedule and configuration
+
+
+@pytest.mark.parametrize("cycles", [1, 3])
+@pytest.mark.parametrize("lowest", [0.1, 0.5])
+def test_the_rate_rises_and_falls_in_each_cycle(cycles, lowest):
+    config = TrainingConfig(steps=120 * cycles, cycles=cycles, lowest=lowest)
+    for cycle in range(cycles):
+        assert config.factor(120 * cycle) == pytest.approx(lowest)
+        assert config.factor(120 * cycle + 60) == pytest.approx(1)
+        assert config.factor(120 * cycle + 30) == pytest.approx((1 + lowest) / 2)
+        assert config.factor(120 * cycle + 90) == pytest.approx((1 + lowest) / 2)
+    factors = [config.factor(step) for step in range(config.steps)]
+    assert min(factors) == pytest.approx(lowest)
+    assert max(factors) == pytest.approx(1)
+
+
+def test_the_schedule_is_the_released_one():
+    """Its formula, with epochs and period read as steps and cycle length."""
+    config, period = TrainingConfig(steps=390, cycles=3), 130
+    for t in range(390):
+        released = 0.1 + 0.9 * max(0, 1 - abs(2 * (t / period - math.floor(1 + t / period)) + 1))
+        assert config.factor(t) == pytest.approx(released)
+
+
+@pytest.mark.parametrize(("steps", "evaluations"), [(10, 3), (7, 7), (1000, 30), (5, 1)])
+def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, evaluations):
+    config = TrainingConfig(steps=steps, evaluations=evaluations)
+    when = [step for step in range(1, steps + 1) if config.evaluates(step)]
+    assert len(when) == evaluations
+    assert when[-1] == steps
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"cycles": 0}, "cycles must be at least 1, not 0"),
+        ({"evaluations": 0}, "evaluations must be at least 1, not 0"),
+        ({"learning_rate": 0.0}, "learning_rate and lowest must be positive"),
+        ({"weight_decay": -1.0}, "weight_decay >= 0"),
+        ({"lowest": 0.0}, "lowest must be positive"),
+        ({"lowest": 1.5}, "lowest <= 1"),
+        ({"evaluations": 13}, "13 evaluations do not fit into 12 steps"),
+        ({"validation_size": 0}, "validation_size"),
+    ],
+)
+def test_impossible_configurations_are_refused(change, sentence):
+    with pytest.raises(CgatError) as refusal:
+        replace(QUICK, **change)
+    assert sentence in str(refusal.value)
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (7, 7), (5, 12), (64, 16)])
+def test_every_epoch_takes_every_row_once(n, batch_size):
+    steps = math.ceil(6 * n / batch_size)
+    rows = np.concatenate([training_rows(step, n, batch_size, seed=0) for step in range(steps)])
+    epochs = rows[: 6 * n].reshape(6, n)
+    assert all(sorted(epoch) == list(range(n)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
+
+
+def test_batches_depend_on_step_and_seed():
+    assert training_rows(3, 50, 8, 0).tolist() == training_rows(3, 50, 8, 0).tolist()
+    assert training_rows(3, 50, 8, 0).tolist() != training_rows(4, 50, 8, 0).tolist()
+    assert training_rows(3, 50, 8, 0).tolist() != training_rows(3, 50, 8, 1).tolist()
+
+
+def test_the_loop_takes_these_batches_at_this_rate(tmp_path):
+    """By hand: AdamW with the schedule's rate on the L1 loss of the normalised target."""
+    _, network = train(tmp_path, replace(QUICK, evaluations=1))
+    by_hand = plain_network()
+    optimizer = torch.optim.AdamW(by_hand.parameters(), lr=1.0, weight_decay=QUICK.weight_decay)
+    target = (TRAIN.targets - STATISTICS.mean) / STATISTICS.std
+    for step in range(QUICK.steps):
+        rows = torch.from_numpy(training_rows(step, len(TRAIN), QUICK.batch_size, 0))
+        optimizer.param_groups[0]["lr"] = QUICK.learning_rate * QUICK.factor(step)
+        optimizer.zero_grad()
+        (by_hand(TRAIN.embeddings[rows])[:, 0] - target[rows]).abs().mean().backward()
+        optimizer.step()
+    for ours, theirs in zip(network.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+# Statistics and scoring
+
+
+def test_statistics_are_mean_and_unbiased_deviation():
+    statistics = TargetStatistics.of(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert statistics.mean == pytest.approx(3.0)
+    assert statistics.std == pytest.approx(math.sqrt(14 / 3))
+
+
+@pytest.mark.filterwarnings("ignore:std.. degrees of freedom is <= 0:UserWarning")
+@pytest.mark.parametrize("targets", [[2.0], [2.0, 2.0]])
+def test_labels_that_do_not_vary_are_refused(targets):
+    with pytest.raises(CgatError, match=f"the {len(targets)} training labels do not vary"):
+        TargetStatistics.of(torch.tensor(targets))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 17, 512])
+def test_every_row_is_scored_the_last_batch_too(batch_size):
+    network = plain_network()
+    expected = network(VALIDATION.embeddings)[:, 0].detach().double() * STATISTICS.std + STATISTICS.mean
+    found = predict(network, VALIDATION, STATISTICS, batch_size)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_curve_tells_what_happened(tmp_path):
+    progress, network = train(tmp_path)
+    assert [row["step"] for row in progress.curve] == [4, 8, 12]
+    assert [row["epoch"] for row in progress.curve] == pytest.approx([4 * 8 / 45, 8 * 8 / 45, 12 * 8 / 45])
+    for row in progress.curve:
+        assert row["learning_rate"] == pytest.approx(QUICK.learning_rate * QUICK.factor(row["step"]))
+    best = min(progress.curve, key=lambda row: row["validation_mae"])
+    assert (progress.best_step, progress.best_mae) == (best["step"], best["validation_mae"])
+    mae = mean_absolute_error(predict(network, VALIDATION, STATISTICS), VALIDATION.targets)
+    assert mae == pytest.approx(progress.best_mae, rel=1e-9)
+
+
+def test_training_error_is_in_the_labels_unit(tmp_path):
+    """With a rate too small to change anything it is the MAE of the untrained network."""
+    config = TrainingConfig(steps=5, batch_size=45, learning_rate=1e-12, evaluations=1)
+    progress, network = train(tmp_path, config)
+    mae = mean_absolute_error(predict(network, TRAIN, STATISTICS), TRAIN.targets)
+    assert progress.curve[0]["train_mae"] == pytest.approx(mae, rel=1e-5)
+
+
+def test_the_best_weights_are_kept_not_the_last(tmp_path):
+    wild = TrainingConfig(steps=40, batch_size=4, learning_rate=0.5, cycles=1, evaluations=40)
+    progress, network = train(tmp_path, wild)
+    assert progress.best_step < 40
+    assert progress.curve[-1]["validation_mae"] > progress.best_mae
+    mae = mean_absolute_error(predict(network, VALIDATION, STATISTICS), VALIDATION.targets)
+    assert mae == pytest.approx(progress.best_mae, rel=1e-9)
+
+
+def test_it_learns(tmp_path):
+    config = TrainingConfig(steps=400, batch_size=16, learning_rate=0.02, evaluations=4)
+    progress, _ = train(tmp_path, config)
+    untrained = mean_absolute_error(predict(plain_network(), VALIDATION, STATISTICS), VALIDATION.targets)
+    assert progress.best_mae < 0.5 * untrained
+
+
+# Each option acts
+
+CHANGES = {
+    "steps": 13,
+    "batch_size": 9,
+    "learning_rate": 0.011,
+    "weight_decay": 0.5,
+    "cycles": 2,
+    "lowest": 0.2,
+    "precision": "bf16-mixed",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_option_changes_the_weights(name, tmp_path):
+    config = replace(QUICK, evaluations=1)
+    _, before = train(tmp_path / "before", config)
+    _, after = train(tmp_path / "after", replace(config, **{name: CHANGES[name]}))
+    assert not same_state(before, after)
+
+
+def test_the_other_options_are_tested_elsewhere():
+    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size"}
+
+
+def test_evaluations_change_the_curve_only(tmp_path):
+    few, _ = train(tmp_path / "few", replace(QUICK, evaluations=1))
+    many, _ = train(tmp_path / "many", replace(QUICK, evaluations=6))
+    assert (len(few.curve), len(many.curve)) == (1, 6)
+    assert few.curve[-1]["validation_mae"] == many.curve[-1]["validation_mae"]
+
+
+def test_the_seed_changes_the_order(tmp_path):
+    _, first = train(tmp_path / "first", seed=0)
+    _, second = train(tmp_path / "second", seed=1)
+    _, again = train(tmp_path / "again", seed=0)
+    assert not same_state(first, second)
+    assert same_state(first, again)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_precisions_train(precision, tmp_path):
+    progress, network = train(tmp_path, replace(QUICK, precision=precision))
+    assert math.isfinite(progress.best_mae)
+    assert torch.isfinite(predict(network, VALIDATION, STATISTICS)).all()
+
+
+def test_frozen_parameters_stay(tmp_path):
+    network = plain_network()
+    network[0].requires_grad_(False)
+    before = {name: w.clone() for name, w in network.state_dict().items()}
+    fit(network, TRAIN, VALIDATION, STATISTICS, QUICK, 0, tmp_path / "checkpoint.pt")
+    changed = {name for name, w in network.state_dict().items() if not torch.equal(w, before[name])}
+    assert changed == {"2.weight", "2.bias"}
+
+
+# Stopped and continued
+
+
+@pytest.mark.parametrize("stops", [(1,), (2,), (1, 2), (3,)])
+def test_a_stopped_run_continues_exactly(stops, tmp_path):
+    whole, expected = train(tmp_path / "whole")
+    for evaluations in stops:
+        with pytest.raises(Stopped):
+            train(tmp_path / "parts", report=stop_after(evaluations))
+    resumed, network = train(tmp_path / "parts")
+    assert resumed == whole
+    assert same_state(network, expected)
+
+
+def test_a_stopped_run_continues_after_its_last_evaluation_not_from_the_start(tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, report=stop_after(2))
+    steps = []
+    train(tmp_path, report=lambda progress: steps.append(progress.step))
+    assert steps == [12]
+
+
+def graph_inputs(table, graph, rows) -> GraphInputs:
+    crystals = [table.crystal(i) for i in rows]
+    graphs, _ = pack([(c.lattice, c.numbers, c.frac_coords) for c in crystals], graph)
+    return GraphInputs(graphs, np.arange(len(rows)), torch.tensor([c.labels["e_form"] for c in crystals]))
+
+
+@pytest.mark.parametrize("head", [False, True], ids=["whole network", "output network"])
+def test_a_stopped_training_of_the_real_network_continues_exactly(head, table, tiny_graph, tiny_model, tmp_path):
+    graphs = graph_inputs(table, tiny_graph, range(100)), graph_inputs(table, tiny_graph, range(100, 144))
+    statistics = TargetStatistics.of(graphs[0].targets)
+
+    def run(name, **options):
+        torch.manual_seed(0)
+        network = CGAT(tiny_model)
+        module, inputs = network, graphs
+        if head:
+            with torch.no_grad():
+                embeddings = [network.embed(g.inputs(np.arange(len(g)))) for g in graphs]
+            inputs = [EmbeddingInputs(e, g.targets) for e, g in zip(embeddings, graphs, strict=True)]
+            module = network.output
+        (tmp_path / name).mkdir(exist_ok=True)
+        progress = fit(module, *inputs, statistics, QUICK, 0, tmp_path / name / "checkpoint.pt", **options)
+        return progress, network
+
+    whole, expected = run("whole")
+    with pytest.raises(Stopped):
+        run("parts", report=stop_after(1))
+    resumed, network = run("parts")
+    assert resumed == whole
+    assert same_state(network, expected)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 0.02}, {"steps": 24}, {"precision": "64-true"}])
+def test_a_checkpoint_of_another_configuration_is_refused(change, tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, report=stop_after(1))
+    with pytest.raises(CgatError, match=r"checkpoint\.pt .*another training configuration; remove it"):
+        train(tmp_path, replace(QUICK, **change))
+
+
+def test_a_half_written_checkpoint_does_not_replace_the_last_one(tmp_path, monkeypatch):
+    whole, expected = train(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts", report=stop_after(1))
+    save = torch.save
+
+    def killed(state, path):
+        save(state, path)
+        path.write_bytes(path.read_bytes()[:100])
+        raise Stopped
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts")
+    monkeypatch.undo()
+    resumed, network = train(tmp_path / "parts")
+    assert resumed == whole
+    assert same_state(network, expected)
+
+
+# What cannot be trained
+
+
+def test_a_loss_that_is_not_finite_is_stopped_early(tmp_path):
+    inputs = EmbeddingInputs(TRAIN.embeddings.clone(), TRAIN.targets)
+    inputs.embeddings[20:] = torch.nan
+    config = TrainingConfig(steps=1000, batch_size=16, evaluations=1)
+    with pytest.raises(CgatError, match=r"the training loss is no longer finite at step 20; lower the learning rate"):
+        fit(plain_network(), inputs, VALIDATION, STATISTICS, config, 0, tmp_path / "checkpoint.pt")
+
+
+def test_weights_that_explode_in_the_last_step_are_noticed(tmp_path):
+    """The loss of the last step is computed before its update: only the validation shows what it did."""
+    config = TrainingConfig(steps=1, batch_size=8, learning_rate=1e38, lowest=1.0, evaluations=1)
+    with pytest.raises(CgatError, match="finite"):
+        train(tmp_path, config)
