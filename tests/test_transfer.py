@@ -1,0 +1,158 @@
+"""The three procedures of transfer: what is taken over, what is trained, on which scale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cgatlib import CgatError
+from cgatlib.graphs import pack
+from cgatlib.model import CGAT
+from cgatlib.training import EmbeddingInputs, GraphInputs, TargetStatistics, TrainingConfig, fit, predict
+from cgatlib.transfer import TransferConfig, embed_all, prepare, trained_part
+
+TARGETS = torch.tensor([1.0, 2.0, 3.0, 6.0])
+SOURCE_STATISTICS = TargetStatistics(23.5, 9.2)
+QUICK = TrainingConfig(steps=10, batch_size=16, learning_rate=0.01, evaluations=2)
+
+
+def network(config, seed: int) -> CGAT:
+    torch.manual_seed(seed)
+    model = CGAT(config)
+    torch.nn.init.constant_(model.output.scales, 0.3)
+    return model
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def backbone(model: CGAT) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if not name.startswith("output.")}
+
+
+@pytest.fixture(scope="module")
+def data(table, tiny_graph) -> tuple[GraphInputs, GraphInputs]:
+    crystals = list(table)
+    graphs, _ = pack([(c.lattice, c.numbers, c.frac_coords) for c in crystals], tiny_graph)
+    targets = torch.tensor([c.labels["e_form"] for c in crystals], dtype=torch.float64)
+    parts = np.arange(100), np.arange(100, 144)
+    train, validation = (GraphInputs(graphs, rows, targets[torch.from_numpy(rows)]) for rows in parts)
+    return train, validation
+
+
+def test_none_keeps_the_fresh_weights_and_its_own_scale(tiny_model):
+    model = network(tiny_model, 0)
+    statistics = prepare(model, TransferConfig("none"), None, None, TARGETS)
+    assert same(model, network(tiny_model, 0))
+    assert statistics == TargetStatistics.of(TARGETS)
+    assert trained_part(model, "none") is model
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_all_weights_are_taken_over(mode, tiny_model):
+    model, source = network(tiny_model, 0), network(tiny_model, 1)
+    prepare(model, TransferConfig(mode), source, SOURCE_STATISTICS, TARGETS)
+    assert same(model, source)
+    model.atom.weight.data.zero_()  # a copy: the source is not touched
+    assert same(source, network(tiny_model, 1))
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_the_output_network_can_start_anew(mode, tiny_model):
+    model, source = network(tiny_model, 0), network(tiny_model, 1)
+    prepare(model, TransferConfig(mode, reinitialise_head=True), source, SOURCE_STATISTICS, TARGETS)
+    assert same(model.output, network(tiny_model, 0).output)
+    assert not same(model.output, source.output)
+    ours, theirs = backbone(model), backbone(source)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_target_statistics_are_the_new_ones_or_the_old_ones(mode, tiny_model):
+    def statistics(which):
+        config = TransferConfig(mode, target_statistics=which)
+        return prepare(network(tiny_model, 0), config, network(tiny_model, 1), SOURCE_STATISTICS, TARGETS)
+
+    assert statistics("target") == TargetStatistics.of(TARGETS)
+    assert statistics("source") == SOURCE_STATISTICS
+
+
+def test_what_is_trained(tiny_model):
+    model = network(tiny_model, 0)
+    assert trained_part(model, "head") is model.output
+    assert trained_part(model, "full") is model
+
+
+def test_embeddings_do_not_depend_on_the_size_of_batches(data, tiny_model):
+    model = network(tiny_model, 0)
+    whole, parts = embed_all(model, data[0]), embed_all(model, data[0], batch_size=7)
+    assert whole.shape == (100, tiny_model.embedding_width)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-6)
+    assert not whole.requires_grad
+
+
+@pytest.mark.usefixtures("float64")
+def test_head_training_is_training_with_a_frozen_backbone(data, tiny_model, tmp_path):
+    statistics = TargetStatistics.of(data[0].targets)
+    on_embeddings, frozen = network(tiny_model, 1), network(tiny_model, 1)
+    before = backbone(on_embeddings)
+
+    embedded = [EmbeddingInputs(embed_all(on_embeddings, part), part.targets) for part in data]
+    module = trained_part(on_embeddings, "head")
+    first = fit(module, *embedded, statistics, replace(QUICK, precision="64-true"), 0, tmp_path / "head.pt")
+
+    for name, parameter in frozen.named_parameters():
+        parameter.requires_grad_(name.startswith("output."))
+    second = fit(frozen, *data, statistics, replace(QUICK, precision="64-true"), 0, tmp_path / "frozen.pt")
+
+    after = backbone(on_embeddings)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not same(on_embeddings.output, network(tiny_model, 1).output)
+    for ours, theirs in zip(on_embeddings.output.parameters(), frozen.output.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-8)
+    assert [row["validation_mae"] for row in first.curve] == pytest.approx([r["validation_mae"] for r in second.curve])
+    torch.testing.assert_close(
+        predict(on_embeddings, data[1], statistics), predict(frozen, data[1], statistics), rtol=1e-6, atol=1e-7
+    )
+
+
+def test_full_training_changes_every_layer(data, tiny_model, tmp_path):
+    model = network(tiny_model, 1)
+    before = backbone(model)
+    fit(trained_part(model, "full"), *data, TargetStatistics.of(data[0].targets), QUICK, 0, tmp_path / "full.pt")
+    unchanged = [name for name, w in backbone(model).items() if torch.equal(w, before[name])]
+    assert unchanged == []
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_a_source_is_needed(mode, tiny_model):
+    with pytest.raises(CgatError, match=f"transfer mode '{mode}' needs a source"):
+        prepare(network(tiny_model, 0), TransferConfig(mode), None, None, TARGETS)
+
+
+def test_no_transfer_takes_no_source(tiny_model):
+    with pytest.raises(CgatError, match="transfer mode 'none' takes no source"):
+        prepare(network(tiny_model, 0), TransferConfig(), network(tiny_model, 1), SOURCE_STATISTICS, TARGETS)
+
+
+def test_a_source_of_another_configuration_is_refused(tiny_model):
+    other = network(replace(tiny_model, heads=3), 1)
+    with pytest.raises(CgatError, match=r"the source network has another configuration: .*heads=3.* instead of"):
+        prepare(network(tiny_model, 0), TransferConfig("full"), other, SOURCE_STATISTICS, TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"mode": "partial"}, "unknown transfer mode 'partial'; known: none, head, full"),
+        ({"mode": "full", "target_statistics": "both"}, "unknown target_statistics 'both'; known: target, source"),
+        ({"target_statistics": "source"}, "transfer mode 'none' takes nothing over"),
+        ({"reinitialise_head": True}, "transfer mode 'none' takes nothing over"),
+    ],
+)
+def test_impossible_transfers_are_refused(options, sentence):
+    with pytest.raises(CgatError) as refusal:
+        TransferConfig(**options)
+    assert sentence in str(refusal.value)
