@@ -6,9 +6,9 @@ import pandas as pd
 from scipy import stats
 
 from cgatlib.figures.sizes import curve_points, with_interval
+from cgatlib.figures.style import MODES, QUANTITIES, short_count
 from cgatlib.powerlaws import Estimate, bootstrap
 from cgatlib.scaling import CHEMICAL_ACCURACY, crossing_size, equivalent_size, size_at
-from cgatlib.figures.style import MODES, QUANTITIES, short_count
 
 LEVEL = 0.95
 

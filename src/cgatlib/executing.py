@@ -14,6 +14,11 @@ from cgatlib import CgatError
 from cgatlib.notebooks import Notebook, Values
 from cgatlib.provenance import library_versions, source_digest
 
+KERNEL_ARGUMENTS = [
+    "--IPKernelApp.log_level=ERROR",  # not a warning about local sockets for every notebook
+    "--IPKernelApp.exec_lines=import warnings; warnings.filterwarnings('ignore', message='IProgress not found')",
+]
+
 
 def executed_notebook(
     root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool
@@ -80,7 +85,7 @@ def _execute(root: Path, notebook: Notebook, values: Values) -> Any:
             cwd=root,
             progress_bar=False,
             stderr_file=sys.stderr,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=KERNEL_ARGUMENTS,
         )
     except PapermillExecutionError as error:
         first = next((line for line in error.source.splitlines() if line.strip()), "")

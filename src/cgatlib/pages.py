@@ -94,7 +94,8 @@ def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> Non
         raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
     for label, (column, tolerance) in entry.get("agree", {}).items():
         original = CrystalTable.read(file, entry["functional"]).table
-        reference = dict(zip(original["material_id"].to_pylist(), original[column].to_pylist(), strict=True))
+        names, values = original["material_id"].to_pylist(), original[column].to_pylist()
+        reference = dict(zip(names[::-1], values[::-1], strict=True))  # of a repeated id, the first row was taken
         table = CrystalTable.read(path)
         expected = np.array([reference[i] or np.nan for i in table.ids], dtype=float)
         with np.errstate(invalid="ignore"):

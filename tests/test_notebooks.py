@@ -1,0 +1,104 @@
+"""The book's own notebooks and profiles, without executing them."""
+
+import ast
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+
+from cgatlib.notebooks import effective_values, pages, read_notebooks, read_profile
+from cgatlib.pages import ORIGINS
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = read_notebooks(ROOT)
+PROFILES = yaml.safe_load((ROOT / "book" / "parameters.yml").read_text())["profiles"]
+KINDS = {"str": str, "int": int, "float": float, "list": list, "dict": dict, "bool": bool}
+
+
+def test_the_book_is_complete() -> None:
+    assert [path.stem for path in pages(ROOT)][:2] == ["index", "methods"]
+    assert [name[:2] for name in NOTEBOOKS] == ["01", "02", "03", "04", "05"]
+
+
+def test_no_executed_notebook_is_kept_beside_its_source() -> None:
+    assert not [path for path in (ROOT / "book").glob("*.ipynb") if path.with_suffix(".md").exists()]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+class TestNotebook:
+    def test_canonical_for_jupytext(self, name: str) -> None:
+        text = NOTEBOOKS[name].path.read_text()
+        written = jupytext.writes(jupytext.reads(text, fmt="md:myst"), fmt="md:myst")
+        assert re.sub(r"    jupytext_version: .*\n", "", written) == text
+
+    def test_python_kernel(self, name: str) -> None:
+        assert NOTEBOOKS[name].node.metadata.kernelspec.name == "python3"
+
+    def test_every_parameter_is_typed_and_explained(self, name: str) -> None:
+        cell = next(c for c in NOTEBOOKS[name].node.cells if "parameters" in c.metadata.get("tags", []))
+        assigned = ast.parse(cell.source).body
+        assert all(isinstance(node, ast.AnnAssign) for node in assigned)
+        assert [node.target.id for node in assigned] == list(NOTEBOOKS[name].parameters)  # papermill sees them all
+        for parameter in NOTEBOOKS[name].parameters.values():
+            assert type(parameter.default) is KINDS[parameter.kind], parameter.name
+            assert len(parameter.meaning) > 10, parameter.name
+
+    def test_profile_is_a_parameter(self, name: str) -> None:
+        assert NOTEBOOKS[name].parameters["profile"].default == "demo"
+
+    def test_ends_with_provenance(self, name: str) -> None:
+        assert "pages.footer(" in NOTEBOOKS[name].node.cells[-1].source
+
+    def test_every_code_cell_compiles(self, name: str) -> None:
+        for cell in NOTEBOOKS[name].node.cells:
+            if cell.cell_type == "code":
+                ast.parse(cell.source)
+
+    def test_every_number_in_prose_is_made_by_code(self, name: str) -> None:
+        """What the prose glues in is what the code says."""
+        cells = NOTEBOOKS[name].node.cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        said = {k.arg for n in ast.walk(ast.parse(code)) if _is_say(n) for k in n.keywords}
+        glued = set(re.findall(r"\{glue:text\}`([a-z_0-9]+)", prose))
+        assert glued <= said
+        assert said <= glued | {None}
+
+
+def _is_say(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "pages.say"
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profile_fits_the_notebooks(name: str) -> None:
+    profile = read_profile(ROOT, name)
+    for values in effective_values(NOTEBOOKS, profile, {}).values():
+        assert values["profile"] == name
+        assert len(values.get("seeds", range(3))) >= (2 if name == "ci" else 3)
+        assert {values["source"], *values.get("targets", [])} <= set(values["sources"])
+        for source in values["sources"].values():
+            assert source["functional"]
+            assert source["origin"] in ORIGINS
+
+
+def test_demo_is_what_the_notebooks_say() -> None:
+    """Run by hand, a notebook shows what `make book` shows."""
+    profile = read_profile(ROOT, "demo")
+    effective = effective_values(NOTEBOOKS, profile, {})
+    differing = {
+        f"{name}.{key}": (value, NOTEBOOKS[name].parameters[key].default)
+        for name, values in effective.items()
+        for key, value in values.items()
+        if value != NOTEBOOKS[name].parameters[key].default
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_budget_reads_the_runs_of_the_size_study(name: str) -> None:
+    values = effective_values(NOTEBOOKS, read_profile(ROOT, name), {})
+    study, budget = values["03_size_scaling"], values["04_compute_budget"]
+    shared = set(study) & set(budget)
+    assert {key: study[key] for key in shared} == {key: budget[key] for key in shared}

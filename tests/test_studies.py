@@ -1,0 +1,169 @@
+"""Declared experiments, and our numbers beside the paper's."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.comparisons import (
+    agreement,
+    direction,
+    gains,
+    in_units,
+    interval,
+    nearest_start,
+    scaling_row,
+    size_text,
+    table1,
+    verdicts,
+)
+from cgatlib.powerlaws import Estimate
+from cgatlib.studies import Study, results, sources_of
+
+LOW = SimpleNamespace(fingerprint="low", functional="PBE")
+HIGH = SimpleNamespace(fingerprint="high", functional="SCAN")
+
+
+def study(**changes) -> Study:
+    values = {
+        "model": "tiny",
+        "steps": 10,
+        "pretraining_steps": 20,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "cycles": 1,
+        "evaluations": 2,
+        "seeds": [0, 1, 2],
+        "pretraining_seeds": [0, 1],
+    }
+    return Study(**{**values, **changes})
+
+
+class TestStudy:
+    def test_table1_runs(self) -> None:
+        found = study().modes(LOW, HIGH, "e_form")
+        pretrained = [e for e in found if e.functional == "PBE"]
+        assert [e.seed for e in pretrained] == [0, 1]  # shared round by three seeds
+        assert len(found) == 2 + 3 * 3
+        third = [e for e in found if e.functional == "SCAN" and e.seed == 2]
+        assert {e.source.seed if e.source else None for e in third} == {None, 0}
+        assert {e.training.steps for e in pretrained} == {20}
+        assert {e.training.steps for e in third} == {10}
+
+    def test_pages_share_runs(self) -> None:
+        """The largest sizes of Figs. 3 and 4 are the runs of Table 1."""
+        table = {e.key for e in study().modes(LOW, HIGH, "e_form") if e.transfer.mode in ("none", "full")}
+        sizes = {e.key for e in study().sizes(LOW, HIGH, "e_form", [5], [7])}
+        grid = {e.key for e in study().sizes(LOW, HIGH, "e_form", [5])}
+        targets = {k for k in table if k not in {e.key for e in sources_of(study().modes(LOW, HIGH, "e_form"))}}
+        assert targets <= grid <= sizes
+        assert len(sizes) == 3 * 2 * (1 + 2)
+
+    def test_slower_transfer_is_another_run(self) -> None:
+        source = study().pretrained(LOW, "e_form", 0)
+        runs = [study().transferred(HIGH, "e_form", 0, source, rate=rate) for rate in (1.0, 0.1)]
+        assert runs[0].key != runs[1].key
+        assert runs[1].training.learning_rate == pytest.approx(1e-4)
+
+    @pytest.mark.parametrize("change", [{"model": "huge"}, {"seeds": []}])
+    def test_refused(self, change: dict) -> None:
+        with pytest.raises(CgatError):
+            study(**change)
+
+    def test_results(self) -> None:
+        metrics = {"test_mae": 0.1, "validation_mae": 0.2, "best_step": 3, "seconds": 1.0}
+        experiments = study(seeds=[0]).sizes(LOW, HIGH, "e_form", [5], [7])
+        runs = [
+            SimpleNamespace(experiment=e, metrics={**metrics, "n_train": e.train_size or 100})
+            for e in [*experiments, *sources_of(experiments)]
+        ]
+        frame = results(runs[: len(experiments)], runs[len(experiments) :])
+        assert set(frame.loc[frame["mode"] == "none", "pretrain_size"]) == {0}
+        assert set(frame.loc[frame["mode"] == "full", "pretrain_size"]) == {7, 100}
+        assert set(frame["train_size"]) == {5, 100}
+
+
+def made_up(none: float = 0.030, head: float = 0.027, full: float = 0.020, noise: float = 0.0005) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in range(3):
+        for mode, mae in (("none", none), ("head", head), ("full", full)):
+            rows.append(("SCAN", mode, "" if mode == "none" else "e_form", seed, mae + noise * rng.normal()))
+        rows.append(("PBE", "none", "", seed, 0.018))
+    frame = pd.DataFrame(rows, columns=["functional", "mode", "source_label", "seed", "test_mae"])
+    return frame.assign(label="e_form", train_size=100, learning_rate=1e-3)
+
+
+PUBLISHED = pd.DataFrame(
+    [
+        ("e_form", "PBE", "none", 18.0, "18", np.nan),
+        ("e_form", "SCAN", "none", 24.0, "24", np.nan),
+        ("e_form", "SCAN", "head", 22.0, "22", 8.0),
+        ("e_form", "SCAN", "full", 16.0, "16", 33.0),
+    ],
+    columns=["label", "functional", "mode", "mae", "printed", "gain_percent"],
+)
+
+
+class TestComparisons:
+    def test_gain_is_paired_by_seed(self) -> None:
+        frame = made_up(noise=0.0)
+        frame.loc[frame["seed"] == 1, "test_mae"] *= 2  # a hard seed, but the same gain
+        found = gains(frame).set_index("mode")
+        assert found.loc["full", "gain"] == pytest.approx(1 / 3)
+        assert found.loc["full", "low"] == pytest.approx(1 / 3)
+        assert found.loc["full", "seeds"] == 3
+
+    def test_single_seed_decides_nothing(self) -> None:
+        found = interval(pd.Series([0.3]))
+        assert direction(found["low"], found["high"]) == "undecided"
+
+    def test_interval_is_student_t(self) -> None:
+        found = interval(pd.Series([1.0, 2.0, 3.0]))
+        assert found["high"] - found["mean"] == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+
+    @pytest.mark.parametrize(
+        ("low", "high", "expected"), [(0.1, 0.2, "agrees"), (-0.2, -0.1, "does not agree"), (-0.1, 0.1, "undecided")]
+    )
+    def test_agreement(self, low: float, high: float, expected: str) -> None:
+        assert agreement("better", direction(low, high)).startswith(expected)
+
+    def test_verdicts(self) -> None:
+        frame = verdicts(gains(made_up()))
+        assert list(frame.index) == ["E_form SCAN: only regression head", "E_form SCAN: full transfer"]
+        assert frame["verdict"].iloc[1] == "agrees"
+
+    def test_table1(self) -> None:
+        frame, best = table1(made_up(noise=0.0), PUBLISHED, "this build")
+        ours = frame.loc["E_form / meV/atom, SCAN: this build"]
+        assert ours["full transfer"] == "20.0 ± 0.0 (33%)"
+        assert ours["pre-trained, own test set"] == "18.0 ± 0.0"
+        assert frame.loc["E_form / meV/atom, SCAN: published", "only regression head"] == "22 (8%)"
+        assert [frame.columns[column] for _, column in best] == ["full transfer"] * 2
+
+    def test_units(self) -> None:
+        assert in_units(made_up(), "e_form")["mae"].iloc[0] == pytest.approx(1000 * made_up()["test_mae"].iloc[0])
+
+    def test_scaling_row(self) -> None:
+        sizes = np.repeat([100, 200, 400, 800], 2)
+        wiggle = 1 + 0.01 * np.tile([-1, 1], 4)
+        rows = [("none", sizes, 500 * sizes**-0.4 * wiggle), ("full", sizes, 60 * sizes**-0.1 * wiggle)]
+        points = pd.concat(
+            pd.DataFrame({"mode": m, "train_size": n, "mae": y, "seed": np.tile([0, 1], 4)}) for m, n, y in rows
+        )
+        cells = scaling_row(points, energy=True)
+        assert cells["slope, none"].startswith("0.400")
+        assert cells["N_cross"].startswith("1.2 k")  # (500 / 60)^(1 / 0.3)
+        assert "n at 43 meV/atom, full" in cells
+        assert "n at 43 meV/atom, full" not in scaling_row(points, energy=False)
+
+    def test_size_text(self) -> None:
+        text = size_text(Estimate(1234.0, 0.5, np.inf, never=0.25))
+        assert text == "1.2 k [<1, never, never in 25%]"
+
+    def test_nearest_start(self) -> None:
+        pairs = [(100, 100), (400, 100), (1600, 100), (400, 400)]
+        points = pd.DataFrame(pairs, columns=["pretrain_size", "train_size"]).assign(mode="full")
+        assert [nearest_start(points, ratio) for ratio in (16, 1, 4)] == [(1600, 100), (100, 100), (400, 100)]
