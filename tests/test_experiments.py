@@ -1,0 +1,268 @@
+"""Experiments as data: a key that says everything, and folders whose numbers can be checked."""
+
+import ast
+import importlib.util
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cgatlib import CgatError, experiments
+from cgatlib.experiments import Experiment, Run, _stated, file_digest, score, training_code
+from cgatlib.model import ModelConfig
+from cgatlib.neighbours import GraphConfig
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import TransferConfig
+
+PLAIN = Experiment("0123456789abcdef", "PBE", "e_form")
+TRANSFERRED = replace(
+    PLAIN, functional="SCAN", train_size=1000, source=PLAIN, transfer=TransferConfig("full", "source", True)
+)
+
+
+def test_keys_of_stored_runs_do_not_change():
+    """Archives of runs are found by these."""
+    assert PLAIN.key == "ae367362071c4f12"
+    assert TRANSFERRED.key == "a5989bf4abdf9a62"
+
+
+CHANGES = {
+    "data": "fedcba9876543210",
+    "functional": "SCAN",
+    "label": "volume_per_atom",
+    "train_size": 100,
+    "seed": 1,
+    "source": replace(PLAIN, seed=7),
+    "transfer": TransferConfig("head"),
+    "graph": GraphConfig(neighbours=12),
+    "split": SplitConfig(seed=1),
+    "model": ModelConfig(heads=5),
+    "training": TrainingConfig(steps=2000),
+}
+NESTED = {
+    "graph": {
+        "neighbours": 12,
+        "ties": "reference",
+        "tolerance": 1e-8,
+        "receiver": "centre",
+        "quotient": False,
+        "max_radius": 9.0,
+    },
+    "split": {"seed": 1, "train": 0.7, "validation": 0.2, "test": 0.2},
+    "model": {
+        "atom_width": 64,
+        "edge_width": 64,
+        "heads": 5,
+        "steps": 4,
+        "neighbours": 12,
+        "output_widths": (64,),
+        "edge_update": "attention",
+        "condition": "difference",
+        "pooling": "mean",
+        "roost_steps": 2,
+        "elements": "one-hot",
+    },
+    "training": {
+        "steps": 2000,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-2,
+        "cycles": 1,
+        "lowest": 0.2,
+        "evaluations": 10,
+        "validation_size": 100,
+        "precision": "bf16-mixed",
+    },
+    "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True},
+}
+
+
+def test_every_field_is_tested():
+    assert set(CHANGES) == {field.name for field in fields(Experiment)}
+    for name, changes in NESTED.items():
+        assert set(changes) == {field.name for field in fields(getattr(PLAIN, name))}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_field_changes_the_key(name):
+    base = TRANSFERRED if name in ("source", "transfer") else PLAIN
+    assert replace(base, **{name: CHANGES[name]}).key != base.key
+
+
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, names in NESTED.items() for name in names])
+def test_every_nested_field_changes_the_key(part, name):
+    base = replace(TRANSFERRED, transfer=TransferConfig("full")) if part == "transfer" else PLAIN
+    changes = {name: NESTED[part][name]}
+    if part == "split" and name != "seed":
+        changes = {"train": 0.7, "validation": 0.2} if name != "test" else {"train": 0.7, "test": 0.2}
+    assert replace(base, **{part: replace(getattr(base, part), **changes)}).key != base.key
+
+
+def test_a_change_in_the_source_changes_the_key():
+    other = replace(TRANSFERRED, source=replace(PLAIN, training=TrainingConfig(steps=2000)))
+    assert other.key != TRANSFERRED.key
+
+
+def test_stating_a_default_does_not_change_the_key():
+    stated = Experiment(
+        "0123456789abcdef",
+        "PBE",
+        "e_form",
+        train_size=None,
+        seed=0,
+        source=None,
+        transfer=TransferConfig(mode="none", target_statistics="target"),
+        graph=GraphConfig(neighbours=24, ties="whole_shells"),
+        split=SplitConfig(seed=0, train=0.8),
+        model=ModelConfig(heads=6, output_widths=(1024, 1024, 512, 512, 256, 256, 128)),
+        training=TrainingConfig(steps=1000),
+    )
+    assert stated.key == PLAIN.key
+
+
+def test_a_field_added_later_does_not_change_the_key():
+    @dataclass(frozen=True)
+    class Later(TrainingConfig):
+        warm_up: int = 0
+
+    assert replace(PLAIN, training=Later()).key == PLAIN.key
+    assert replace(PLAIN, training=Later(warm_up=5)).key != PLAIN.key
+    assert _stated(Later(steps=300, warm_up=5)) == {"steps": 300, "warm_up": 5}
+
+
+@pytest.mark.parametrize("experiment", [PLAIN, TRANSFERRED], ids=["plain", "transferred"])
+def test_round_trip_through_json(experiment):
+    back = Experiment.from_dict(json.loads(json.dumps(experiment.to_dict())))
+    assert back == experiment
+    assert back.key == experiment.key
+
+
+def test_equal_experiments_are_equal():
+    assert len({PLAIN, replace(PLAIN), replace(PLAIN, seed=1)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"source": PLAIN}, "transfer mode 'none' and the source run do not go together"),
+        ({"transfer": TransferConfig("full")}, "transfer mode 'full' and the source run do not go together"),
+        (
+            {"source": PLAIN, "transfer": TransferConfig("full"), "model": ModelConfig(heads=5)},
+            "need the same model and graph configuration",
+        ),
+        (
+            {"source": PLAIN, "transfer": TransferConfig("full"), "graph": GraphConfig(12)},
+            "need the same model and graph configuration",
+        ),
+        (
+            {"source": PLAIN, "transfer": TransferConfig("full"), "split": SplitConfig(seed=1)},
+            "need the same split, or test crystals leak",
+        ),
+        ({"graph": GraphConfig(neighbours=30)}, "neighbours"),  # the network has rows for 24 shell ranks
+    ],
+    ids=["source unused", "source missing", "model", "graph", "split", "ranks beyond the network's"],
+)
+def test_contradictions_are_refused(change, sentence):
+    with pytest.raises(CgatError) as refusal:
+        replace(PLAIN, **change)
+    assert sentence in str(refusal.value)
+
+
+# The code that determines a run's numbers
+
+
+def imported(module: str) -> set[str]:
+    """Modules of this package that a module imports at its top."""
+    path = importlib.util.find_spec(f"cgatlib.{module}").origin
+    found = set()
+    for node in ast.parse(Path(path).read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cgatlib."):
+            found.add(node.module.removeprefix("cgatlib."))
+    return found
+
+
+def test_training_code_covers_what_it_imports():
+    """A module that is left out must have no say in a run's numbers."""
+    says_nothing = {"checks", "experiments", "predictor", "provenance"}
+    listed = set(experiments._TRAINING_CODE)
+    needed = set().union(*(imported(module) for module in listed))
+    assert needed - says_nothing <= listed
+
+
+def test_training_code_is_a_fingerprint():
+    assert training_code() == training_code()
+    assert len(training_code()) == 16
+    assert int(training_code(), 16) >= 0
+
+
+# A finished run's folder
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    """A folder as the runner leaves it, with made-up numbers."""
+    folder = tmp_path / PLAIN.key
+    folder.mkdir()
+    predictions = pd.DataFrame(
+        {"material_id": ["a", "b", "c"], "target": [0.0, 1.0, 2.0], "prediction": [0.5, 1.0, 1.0]}
+    )
+    predictions.to_parquet(folder / "predictions.parquet", index=False)
+    curve = pd.DataFrame({"step": [1], "validation_mae": [0.5]})
+    curve.to_parquet(folder / "curve.parquet", index=False)
+    (folder / "experiment.json").write_text(json.dumps(PLAIN.to_dict()))
+    (folder / "metrics.json").write_text(json.dumps(score(predictions)))
+    seal(folder)
+    return Run(folder)
+
+
+def seal(folder: Path) -> None:
+    files = {p.name: file_digest(p) for p in folder.iterdir() if p.name != "provenance.json"}
+    (folder / "provenance.json").write_text(json.dumps({"files": files}))
+
+
+def test_score():
+    predictions = pd.DataFrame({"target": [0.0, 1.0, 2.0], "prediction": [0.5, 1.0, 1.0]})
+    assert score(predictions) == pytest.approx({"test_mae": 0.5, "test_rmse": (1.25 / 3) ** 0.5})
+
+
+def test_an_untouched_run_has_no_problems(run):
+    assert run.problems() == []
+    assert run.experiment == PLAIN
+    assert run.metrics["test_mae"] == pytest.approx(0.5)
+    assert run.predictions["material_id"].tolist() == ["a", "b", "c"]
+    assert run.curve["step"].tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "curve.parquet", "experiment.json"])
+def test_a_changed_file_is_found(run, name):
+    path = run.path / name
+    path.write_bytes(path.read_bytes() + b" ")
+    assert run.problems() == [f"{name} was changed after the run"]
+
+
+def test_a_missing_file_is_found(run):
+    (run.path / "curve.parquet").unlink()
+    assert run.problems() == ["curve.parquet is missing"]
+
+
+def test_a_metric_that_does_not_follow_from_the_predictions_is_found(run):
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    (run.path / "metrics.json").write_text(json.dumps(metrics | {"test_mae": 0.4}))
+    seal(run.path)
+    assert run.problems() == ["test_mae is 0.4, but the predictions give 0.5"]
+
+
+def test_a_run_under_a_wrong_name_is_found(run):
+    moved = run.path.rename(run.path.with_name("0" * 16))
+    assert Run(moved).problems() == [f"the experiment's key is {PLAIN.key}, not the folder's name"]
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_file_that_cannot_be_read_is_named(run, content):
+    path = run.path / "metrics.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(CgatError, match=rf"run {PLAIN.key}: metrics\.json cannot be read"):
+        _ = run.metrics
