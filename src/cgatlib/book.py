@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cgatlib import CgatError
-from cgatlib.executing import executed_notebook
+from cgatlib.executing import execute, reusable
 from cgatlib.notebooks import (
     Profile,
     effective_values,
@@ -66,13 +66,20 @@ def build(
     echo(f"Profile {chosen.name}: {chosen.about}")
 
     executed: dict[str, Any] = {}
-    for number, name in enumerate(notebooks, start=1):
+    for number, (name, notebook) in enumerate(notebooks.items(), start=1):
+        line = f"[{number}/{len(notebooks)}] {name} ..."
         cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
-        start = time.monotonic()
-        executed[name], note = executed_notebook(
-            root, notebooks[name], values[name], cached, name in wanted, force and name in wanted
-        )
-        echo(f"[{number}/{len(notebooks)}] {name} ... {note or f'{time.monotonic() - start:.0f} s'}")
+        again = force and name in wanted
+        executed[name] = None if again else reusable(root, notebook, values[name], cached)
+        if executed[name] is not None:
+            echo(f"{line} unchanged")
+        elif name not in wanted:
+            echo(f"{line} left out")
+        else:
+            echo(line)
+            start = time.monotonic()
+            executed[name] = execute(root, notebook, values[name], cached)
+            echo(f"{line} {time.monotonic() - start:.0f} s")
     start = time.monotonic()
     stage = _stage(root, executed, chosen)
     html = _render(stage, (out or root / "_build" / "html").resolve())

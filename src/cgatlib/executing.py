@@ -20,26 +20,32 @@ KERNEL_ARGUMENTS = [
 ]
 
 
-def executed_notebook(
-    root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool
-) -> tuple[Any, str]:
-    """The executed notebook, from the cache when its key still holds; a note when it did not run now."""
+def reusable(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any | None:
+    """The last execution, kept in the file `cached`, if it is what an execution now would give; None otherwise."""
     import nbformat
 
-    key = _key(root, notebook, values)
-    if cached.is_file() and not force:
-        node = nbformat.read(cached, as_version=4)
-        if node.metadata.get("cgatlib_key") == key:
-            return node, "unchanged"
-    if not wanted:
-        return None, "not executed"
+    if not cached.is_file():
+        return None
+    node = nbformat.read(cached, as_version=4)
+    return node if node.metadata.get("cgatlib_key") == _key(root, notebook, values) else None
+
+
+def execute(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any:
+    """Execute a notebook with `values` and keep the result in the file `cached`.
+
+    Raises:
+        CgatError: a cell failed (notebook and cell are named), or the kernel died.
+    """
+    import nbformat
+
+    key = _key(root, notebook, values)  # before: what is edited during the execution counts as changed
     node = _execute(root, notebook, values)
     node.metadata["cgatlib_key"] = key
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(".part")
     nbformat.write(node, partial)
     os.replace(partial, cached)
-    return node, ""
+    return node
 
 
 def _key(root: Path, notebook: Notebook, values: Values) -> str:

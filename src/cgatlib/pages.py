@@ -6,6 +6,7 @@ Everything shown is HTML without scripts or outside resources. Numbers for the p
 import base64
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from IPython.display import HTML
 from cgatlib import CgatError
 from cgatlib.crystals import SYMBOLS, CrystalTable
 from cgatlib.notebooks import find_root
-from cgatlib.provenance import provenance
+from cgatlib.provenance import PACKAGE, provenance, source_digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,20 +73,30 @@ def _load(root: Path, folder: Path, name: str, entry: dict[str, Any]) -> Source:
     file = folder / entry["file"]
     if not file.is_file():
         raise CgatError(f"source {name}: {file} does not exist")
-    digest = hashlib.sha256(file.read_bytes() + json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
-    path = root / ".cgatlib" / "tables" / f"{name}-{digest}.parquet"
+    path = root / ".cgatlib" / "tables" / f"{name}-{_digest(file, entry)}.parquet"
     refused = path.with_suffix(".rejects.csv")
-    if not (path.is_file() and refused.is_file()):
-        _import(file, entry, path, refused)
+    if not path.is_file():  # the last of the two to appear
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as scratch:
+            part, part_refused = Path(scratch) / path.name, Path(scratch) / refused.name
+            _import(file, entry, part, part_refused)
+            os.replace(part_refused, refused)
+            os.replace(part, path)
     rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
     return Source(CrystalTable.read(path, entry["functional"]), path, entry["origin"], rejects)
+
+
+def _digest(file: Path, entry: dict[str, Any]) -> str:
+    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "readers").encode()]
+    parts += [(PACKAGE / "checks.py").read_bytes(), file.read_bytes()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
     """Import one file, then drop the rows that disagree with their reference column, into `path`."""
     from cgatlib.readers import ImportRequest, ReadOptions, import_crystals
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
     report = import_crystals(
         ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)
