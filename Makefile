@@ -47,9 +47,9 @@ format: $(STAMP) ## Put the code into the project's format
 hooks: $(STAMP) ## Check every commit with pre-commit
 	$(BIN)/pre-commit install
 
-lock: $(BIN)/python ## Resolve pyproject.toml anew and rewrite requirements.lock
+lock: $(BIN)/python ## Bring requirements.lock up to pyproject.toml [UPGRADE=1 for the newest of all]
 	$(BIN)/python -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip install ".[dev]"
+	.venv-lock/bin/python -m pip install ".[dev]" $(if $(UPGRADE),,--constraint requirements.lock)
 	sed -n '/^#/p' requirements.lock > .venv-lock/requirements.lock
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude cgatlib \
 	  | grep -viE '^(cuda|nvidia|triton)' | sed 's/+cpu$$//' | LC_ALL=C sort -f >> .venv-lock/requirements.lock
