@@ -1,0 +1,381 @@
+"""The run store: trains what is missing once, sources first, and leaves nothing half done."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cgatlib import CgatError, runner
+from cgatlib.crystals import CrystalTable
+from cgatlib.experiments import Experiment, Run
+from cgatlib.predictor import Predictor
+from cgatlib.runner import RunStore
+from cgatlib.splits import SplitConfig, split
+from cgatlib.training import TrainingConfig, mean_absolute_error
+from cgatlib.transfer import TransferConfig
+
+QUICK = TrainingConfig(steps=6, batch_size=16, learning_rate=0.01, cycles=1, evaluations=2)
+SPLIT = SplitConfig(0, 0.6, 0.2, 0.2)
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture
+def store(tmp_path, table, other_table, table_paths, graph_cache, in_process) -> RunStore:
+    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+    return RunStore(tmp_path / "runs", tables, graph_cache)
+
+
+@pytest.fixture
+def plain(table, tiny_graph, tiny_model) -> Experiment:
+    return Experiment(
+        table.fingerprint, "PBE", "e_form", graph=tiny_graph, model=tiny_model, split=SPLIT, training=QUICK
+    )
+
+
+@pytest.fixture
+def transferred(plain, other_table) -> dict[str, Experiment]:
+    """Runs on the other table that start from `plain`, by mode."""
+    return {
+        mode: replace(plain, data=other_table.fingerprint, functional="PBEsol", source=plain, transfer=config)
+        for mode, config in {"head": TransferConfig("head"), "full": TransferConfig("full")}.items()
+    }
+
+
+@pytest.fixture
+def trainings(monkeypatch) -> list[str]:
+    """Grows by one checkpoint path with every training."""
+    calls, fit = [], runner.fit
+
+    def counted(network, train, validation, statistics, config, seed, checkpoint, *more, **options):
+        calls.append(checkpoint.parent.name)
+        return fit(network, train, validation, statistics, config, seed, checkpoint, *more, **options)
+
+    monkeypatch.setattr(runner, "fit", counted)
+    return calls
+
+
+def finished(store: RunStore) -> set[str]:
+    """Folders that a reader of the store would take for runs."""
+    return {path.parent.name for path in Path(store.root).glob("*/provenance.json")}
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return Predictor.load(run.path).network.state_dict()
+
+
+def same_result(first: Run, second: Run) -> bool:
+    ours, theirs = weights(first), weights(second)
+    return (
+        all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        and first.predictions.equals(second.predictions)
+        and first.curve.equals(second.curve)
+        and {**first.metrics, "seconds": 0} == {**second.metrics, "seconds": 0}
+    )
+
+
+# What a run holds
+
+
+def test_a_run_is_complete(store, plain, table):
+    run = store.get(plain)
+    parts = split(table.formulas, SPLIT)
+    assert run.path == Path(store.root) / plain.key
+    assert run.experiment == plain
+    assert run.problems() == []
+    assert run.predictions["material_id"].tolist() == [table.ids[row] for row in parts.test]
+    np.testing.assert_array_equal(run.predictions["target"], table.label("e_form")[parts.test])
+    assert run.curve["step"].tolist() == [3, 6]
+    assert list(run.curve) == ["step", "epoch", "learning_rate", "train_mae", "validation_mae"]
+    m = run.metrics
+    assert (m["n_train"], m["n_validation"], m["n_test"]) == tuple(len(rows) for rows in vars(parts).values())
+    assert m["test_mae"] == pytest.approx((run.predictions["target"] - run.predictions["prediction"]).abs().mean())
+    mean = table.label("e_form")[parts.train].mean()
+    assert m["test_mad"] == pytest.approx(np.abs(table.label("e_form")[parts.test] - mean).mean())
+    assert m["validation_mae"] == pytest.approx(run.curve["validation_mae"].min())
+    assert m["trained_parameters"] == sum(w.numel() for w in weights(run).values())
+    assert m["seconds"] > 0
+    assert {p.name for p in run.path.iterdir()} == {*run.provenance["files"], "provenance.json"}
+    assert {"code", "python", "libraries", "machine", "data", "source", "seed"} <= set(run.provenance)
+    assert run.provenance["data"] == table.fingerprint
+
+
+def test_the_saved_network_gives_the_saved_predictions(store, plain, table):
+    run = store.get(plain)
+    predictor = Predictor.load(run.path)
+    rows = split(table.formulas, SPLIT).test
+    again = predictor.predict_crystals([table.ids[r] for r in rows], [table.crystal(r) for r in rows])
+    np.testing.assert_allclose(again["prediction"], run.predictions["prediction"], rtol=1e-5, atol=1e-6)
+    validation = split(table.formulas, SPLIT).validation
+    found = predictor.predict_crystals([table.ids[r] for r in validation], [table.crystal(r) for r in validation])
+    truth = torch.from_numpy(table.label("e_form")[validation])
+    mae = mean_absolute_error(torch.tensor(found["prediction"].to_numpy()), truth)
+    assert mae == pytest.approx(run.metrics["validation_mae"], rel=1e-5)  # the best weights, all of the validation part
+
+
+def test_crystals_without_the_label_are_left_out(store, transferred, other_table):
+    run = store.get(transferred["full"])
+    parts = split(other_table.formulas, SPLIT)
+    labelled = {name: rows[~np.isnan(other_table.label("e_form")[rows])] for name, rows in vars(parts).items()}
+    assert run.metrics["n_train"] == len(labelled["train"]) < len(parts.train)
+    assert run.predictions["material_id"].tolist() == [other_table.ids[row] for row in labelled["test"]]
+
+
+def test_validation_size_acts(store, plain):
+    run = store.get(replace(plain, training=replace(QUICK, validation_size=5)))
+    assert run.metrics["n_validation"] == 5
+
+
+def test_train_size_and_seed_act(store, plain):
+    small = store.get(replace(plain, train_size=20))
+    other = store.get(replace(plain, train_size=20, seed=1))
+    assert small.metrics["n_train"] == other.metrics["n_train"] == 20
+    assert not same_result(small, other)
+    assert small.predictions["material_id"].equals(other.predictions["material_id"])  # one test set for all
+
+
+def test_no_test_formula_was_seen_in_pre_training(store, transferred, table, other_table):
+    run = store.get(transferred["full"])
+    formula = dict(zip(other_table.ids, other_table.formulas, strict=True))
+    tested = {formula[name] for name in run.predictions["material_id"]}
+    seen = {table.formulas[row] for row in split(table.formulas, run.experiment.source.split).train}
+    assert tested
+    assert not tested & seen
+
+
+# Transfer
+
+
+def test_the_source_is_trained_first_and_once(store, plain, transferred, trainings):
+    runs = store.get_all([transferred["full"], plain, transferred["head"]])
+    assert [run.experiment for run in runs] == [transferred["full"], plain, transferred["head"]]
+    assert trainings[0] == plain.key
+    assert sorted(trainings) == sorted({e.key for e in (plain, *transferred.values())})
+    assert [run.provenance["source"] for run in runs] == [plain.key, None, plain.key]
+
+
+def test_head_leaves_every_other_weight_as_it_was(store, plain, transferred):
+    source, head, full = (weights(run) for run in store.get_all([plain, transferred["head"], transferred["full"]]))
+    changed = {mode: {n for n in source if not torch.equal(w[n], source[n])} for mode, w in (("h", head), ("f", full))}
+    assert changed["h"] == {name for name in source if name.startswith("output.")}
+    assert changed["f"] == set(source)
+    run = store.get(transferred["head"])
+    assert run.metrics["trained_parameters"] == sum(w.numel() for n, w in source.items() if n.startswith("output."))
+
+
+def test_transfer_options_act(store, transferred):
+    full = transferred["full"]
+    changed = [
+        replace(full, transfer=TransferConfig("full", target_statistics="source")),
+        replace(full, transfer=TransferConfig("full", reinitialise_head=True)),
+        transferred["head"],
+    ]
+    base, *others = store.get_all([full, *changed])
+    assert all(not same_result(base, other) for other in others)
+    statistics = [Predictor.load(run.path).card.statistics for run in (base, others[0])]
+    assert statistics[1] == Predictor.load(store.get(full.source).path).card.statistics
+    assert statistics[0] != statistics[1]
+
+
+def test_elements_of_the_source_count_as_seen(store, plain, transferred):
+    few = replace(transferred["full"], train_size=2)
+    seen = set(Predictor.load(store.get(few).path).card.elements)
+    assert seen == set(Predictor.load(store.get(plain).path).card.elements)
+
+
+# Found again, or made again
+
+
+def test_a_finished_run_is_not_trained_again(store, plain, transferred, trainings):
+    first = store.get_all([plain, transferred["full"]])
+    stamp = (first[0].path / "weights.safetensors").stat().st_mtime_ns
+    assert len(trainings) == 2
+    again = store.get_all([plain, transferred["full"]])
+    assert len(trainings) == 2
+    assert [run.path for run in again] == [run.path for run in first]
+    assert (again[0].path / "weights.safetensors").stat().st_mtime_ns == stamp
+    assert store.find(plain) is not None
+    assert store.find(replace(plain, seed=5)) is None
+
+
+def test_the_same_experiment_gives_the_same_numbers(store, plain, tmp_path):
+    other = replace(store, root=tmp_path / "elsewhere")
+    assert same_result(store.get(plain), other.get(plain))
+
+
+def test_runs_of_other_code_are_made_again(store, plain, trainings, monkeypatch):
+    store.get(plain)
+    monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
+    assert store.find(plain) is None
+    assert store.get(plain).provenance["training_code"] == "f" * 16
+    assert len(trainings) == 2
+
+
+def test_an_archive_is_read_whatever_code_made_it_and_not_written(store, plain, transferred, trainings, monkeypatch):
+    store.get(plain)
+    before = sorted(Path(store.root).rglob("*"))
+    monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
+    other = replace(store, root=Path(store.root).with_name("new"), archive=store.root)
+    assert other.find(plain).path == Path(store.root) / plain.key
+    run = other.get(transferred["full"])
+    assert trainings == [plain.key, transferred["full"].key]
+    assert run.path.parent == other.root
+    assert sorted(Path(store.root).rglob("*")) == before
+
+
+def test_graphs_in_the_cache_are_enough(store, plain):
+    store.get(replace(plain, seed=3))
+    without_tables = replace(store, tables={})
+    assert without_tables.get(plain).metrics["n_test"] > 0
+
+
+# Stopped, killed, failed
+
+
+class Killed(BaseException):
+    """Stands in for the end of the process."""
+
+
+@pytest.mark.parametrize("mode", ["none", "head"])
+def test_a_killed_run_does_not_look_finished_and_continues_exactly(mode, store, plain, transferred, tmp_path):
+    experiment = plain if mode == "none" else transferred["head"]
+    expected = replace(store, root=tmp_path / "whole").get(experiment)
+    if mode == "head":
+        store.get(plain)
+    fit = runner.fit
+
+    def report(progress):
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "fit", lambda *arguments, **options: fit(*arguments, **options, report=report))
+        with pytest.raises(Killed):
+            store.get(experiment)
+    assert store.find(experiment) is None
+    assert experiment.key not in finished(store)
+    run = store.get(experiment)
+    assert same_result(run, expected)
+    assert run.problems() == []
+
+
+@pytest.mark.parametrize("moment", ["files", "rename"])
+def test_a_run_killed_while_it_is_written_does_not_look_finished(moment, store, plain, monkeypatch):
+    def killed(*arguments):
+        raise Killed
+
+    store.graphs(plain.data, plain.graph)
+    with monkeypatch.context() as patch:
+        if moment == "files":
+            patch.setattr(runner, "file_digest", killed)
+        else:
+            patch.setattr(Path, "rename", killed)
+        with pytest.raises(Killed):
+            store.get(plain)
+    assert store.find(plain) is None
+    assert finished(store) == set()
+    run = store.get(plain)
+    assert run.problems() == []
+    assert finished(store) == {plain.key}
+
+
+def test_a_checkpoint_of_other_code_is_not_continued(store, plain, tmp_path, monkeypatch):
+    """What an older version left half done must not leak into a run that claims to be made by this one."""
+    expected = replace(store, root=tmp_path / "whole").get(plain)
+    fit = runner.fit
+
+    def spoiled(network, *arguments, **options):
+        """Other code: other weights, stopped after the first evaluation."""
+        torch.nn.init.zeros_(network.atom.weight)
+
+        def report(progress):
+            raise Killed
+
+        return fit(network, *arguments, **options, report=report)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "training_code", lambda: "0" * 16)
+        patch.setattr(runner, "fit", spoiled)
+        with pytest.raises(Killed):
+            store.get(plain)
+    assert same_result(store.get(plain), expected)
+
+
+def test_a_failed_run_does_not_stop_the_others_and_its_children_are_named(store, plain, transferred):
+    bad = replace(plain, train_size=10_000)
+    child = replace(transferred["full"], source=bad)
+    grandchild = replace(child, source=child, seed=4)
+    good = replace(plain, seed=9)
+    with pytest.raises(CgatError) as failure:
+        store.get_all([grandchild, good])
+    sentence = str(failure.value)
+    assert sentence.startswith("3 of 4 runs failed: ")
+    assert f"run {bad.key}: a training subset of 10000 crystals was asked for; the training part has" in sentence
+    assert f"run {child.key}: its source {bad.key} failed" in sentence
+    assert f"run {grandchild.key}: its source {child.key} failed" in sentence
+    assert good.key not in sentence
+    assert finished(store) == {good.key}
+
+
+def test_an_exploding_run_is_named(store, plain):
+    wild = replace(plain, training=replace(QUICK, learning_rate=1e30, steps=40))
+    with pytest.raises(CgatError, match=rf"1 of 1 runs failed: run {wild.key}: the training loss is no longer finite"):
+        store.get(wild)
+    assert finished(store) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"data": "f" * 16}, "no table with fingerprint ffffffffffffffff is known"),
+        ({"label": "band_gap"}, "has no label 'band_gap'; known: e_form, volume_per_atom"),
+    ],
+)
+def test_what_cannot_be_run_is_said(store, plain, change, sentence):
+    with pytest.raises(CgatError, match=sentence):
+        store.get(replace(plain, **change))
+
+
+def test_a_label_that_no_test_crystal_carries_is_said(store, plain, table, tmp_path):
+    crystals = list(table)
+    for row in split(table.formulas, SPLIT).test:
+        crystals[row].labels.pop("e_form", None)
+    part = CrystalTable.from_crystals(crystals, "PBE")
+    part.write(tmp_path / "part.parquet")
+    other = replace(store, tables={part.fingerprint: tmp_path / "part.parquet"}, cache=tmp_path / "graphs")
+    with pytest.raises(CgatError, match="no crystal of the test part carries the label 'e_form'"):
+        other.get(replace(plain, data=part.fingerprint))
+
+
+# Verification of real runs
+
+
+def test_verification_finds_a_changed_file_and_a_metric_that_does_not_follow(store, plain):
+    run = store.get(plain)
+    metrics, provenance = run.path / "metrics.json", run.path / "provenance.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"test_mae": 0.001}))
+    assert Run(run.path).problems() == ["metrics.json was changed after the run"]
+    record = json.loads(provenance.read_text())
+    record["files"]["metrics.json"] = runner.file_digest(metrics)
+    provenance.write_text(json.dumps(record))
+    assert Run(run.path).problems()[0].startswith("test_mae is 0.001, but the predictions give")
+
+
+# Processes
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_gives(tmp_path, table, other_table, table_paths, plain, transferred):
+    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+    experiments = [plain, replace(plain, seed=1), *transferred.values()]
+    one, two = (
+        RunStore(tmp_path / f"runs{workers}", tables, tmp_path / f"graphs{workers}").get_all(experiments, workers)
+        for workers in (1, 2)
+    )
+    assert all(same_result(first, second) for first, second in zip(one, two, strict=True))
+    assert all(run.problems() == [] for run in two)
