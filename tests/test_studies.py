@@ -161,7 +161,7 @@ class TestComparisons:
 
     def test_size_text(self) -> None:
         text = size_text(Estimate(1234.0, 0.5, np.inf, never=0.25))
-        assert text == "1.2 k [<1, never, never in 25%]"
+        assert text == "1.2 k [<1 to never; 25% of resamples never]"
 
     def test_nearest_start(self) -> None:
         pairs = [(100, 100), (400, 100), (1600, 100), (400, 400)]

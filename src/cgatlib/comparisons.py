@@ -131,8 +131,8 @@ def verdicts(found: pd.DataFrame, expected: str = "better") -> pd.DataFrame:
         rate = f", learning rate {row['learning_rate']:g}" if found["learning_rate"].nunique() > 1 else ""
         rows[f"{q.text} {row['functional']}{origin}: {mode}{rate}"] = {
             "paper": expected,
-            "error reduction": f"{row['gain']:.0%}",
-            "95 % interval": f"{row['low']:.0%} to {row['high']:.0%}",
+            "error reduction": f"{row['gain']:.1%}",
+            "95 % interval": f"{row['low']:.1%} to {row['high']:.1%}",
             "seeds": str(row["seeds"]),
             "verdict": agreement(expected, direction(row["low"], row["high"])),
         }
@@ -168,10 +168,12 @@ def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
 
 def size_text(estimate: Estimate) -> str:
     """A number of crystals with its interval and the share of resamples without any."""
-    values = [estimate.value, estimate.low, estimate.high]
-    value, low, high = ("never" if math.isinf(v) else "<1" if v < 1 else short_count(float(f"{v:.2g}")) for v in values)
-    never = f", never in {estimate.never:.0%}" if estimate.never > 0 else ""
-    return f"{value} [{low}, {high}{never}]"
+    texts = []
+    for value in (estimate.value, estimate.low, estimate.high):
+        rounded = math.inf if math.isinf(value) else float(f"{value:.2g}")
+        texts.append("never" if math.isinf(value) else "<1" if value < 1 else short_count(rounded))
+    never = f"; {estimate.never:.0%} of resamples never" if estimate.never > 0 else ""
+    return f"{texts[0]} [{texts[1]} to {texts[2]}{never}]"
 
 
 def nearest_start(points: pd.DataFrame, ratio: float) -> tuple[int, int]:

@@ -167,8 +167,9 @@ def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.Da
     links = "".join(
         f'<a download="{escape(name)}.{kind}" href="{uri}">{kind.upper()}</a>' for kind, uri in files.items()
     )
+    width = round(110 * figure.get_figwidth())  # px: text of the same size in all figures
     return HTML(
-        f'<figure class="cgat-figure"><img src="{files["svg"]}" alt="{escape(alt)}">'
+        f'<figure class="cgat-figure"><img width="{width}" src="{files["svg"]}" alt="{escape(alt)}">'
         f"<figcaption>{caption}</figcaption>"
         f'<div class="cgat-downloads">Download: {links}</div></figure>'
     )
@@ -189,14 +190,18 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
     head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns])
     rows = []
     for i, (label, row) in enumerate(frame.iterrows()):
-        cells = ["–" if pd.isna(cell) else escape(str(cell)) for cell in row]
-        cells = [f"<strong>{c}</strong>" if (i, j) in bold else c for j, c in enumerate(cells)]
-        inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        inner = "".join(_cell(cell, (i, j) in bold) for j, cell in enumerate(row))
         rows.append(f'<tr><th scope="row">{escape(str(label))}</th>{inner}</tr>')
     return HTML(
         f'<div class="cgat-table"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _cell(cell: Any, bold: bool) -> str:
+    text = "–" if pd.isna(cell) else escape(str(cell))
+    words = ' class="words"' if text[:1].isalpha() else ""  # words to the left, numbers to the right
+    return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
 
 
 def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) -> HTML:
