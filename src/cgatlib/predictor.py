@@ -86,7 +86,8 @@ class Predictor:
             network = CGAT(card.model)
             network.load_state_dict(load_file(folder / "weights.safetensors"))
         except FileNotFoundError as error:
-            raise CgatError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+            name = Path(error.filename or "weights.safetensors").name  # safetensors does not say which
+            raise CgatError(f"{folder} holds no trained model: {name} is missing") from error
         except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
             raise CgatError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
         return cls(network.eval(), card)
