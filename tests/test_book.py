@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +14,11 @@ from click.testing import CliRunner
 from cgatlib import CgatError, executing
 from cgatlib import book as book_module
 from cgatlib.book import build
+from cgatlib.cli import main
 from cgatlib.cli.book import book as command
 from cgatlib.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 HEADER = """---
 jupytext:
@@ -170,6 +176,12 @@ class TestCommand:
         monkeypatch.chdir(root.parent)
         assert "no book" in str(CliRunner().invoke(command, ["parameters"]).exception)
 
+    def test_unknown_profile_is_one_sentence(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["book", "build", "--root", str(root), "--profile", "huge"])
+        assert result.exit_code == 2
+        assert "Error: unknown profile 'huge'; known: demo, ci, mp\n" in result.output
+        assert "Traceback" not in result.output
+
 
 @pytest.fixture
 def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -188,9 +200,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(executing, "_execute", execute)
     monkeypatch.setattr(book_module, "subprocess", SimpleNamespace(run=run, PIPE=-1, STDOUT=-2))
-    monkeypatch.setattr(
-        book_module, "code_version", lambda: dict.fromkeys(("version", "commit", "dirty", "sources"))
-    )
+    monkeypatch.setattr(book_module, "code_version", lambda: dict.fromkeys(("version", "commit", "dirty", "sources")))
     return names
 
 
@@ -297,6 +307,16 @@ class TestRealBuild:
         assert "ZeroDivisionError: too small" in str(caught.value)
         assert (html / "index.html").read_text() == "previous"
         assert (root / "_build" / "executed" / "ci" / "01_first.ipynb").is_file()  # a rerun resumes here
+
+    def test_plain_jupyter_book(self, root: Path) -> None:
+        """Without our pipeline: the book's own configuration executes the notebooks with their defaults."""
+        shutil.copy(PROJECT / "_config.yml", root)
+        shutil.copy(PROJECT / "book" / "references.bib", root / "book")
+        shutil.copytree(PROJECT / "book" / "assets", root / "book" / "assets")
+        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(root), "-W"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "sum of sizes 3" in (root / "_build" / "html" / "book" / "01_first.html").read_text()
 
     def test_dying_kernel(self, root: Path) -> None:
         write_notebook(root, "01_first", f"import os; os.kill(os.getpid(), {int(os.name == 'posix') * 9})")
