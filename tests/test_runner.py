@@ -221,7 +221,7 @@ def test_an_archive_is_read_whatever_code_made_it_and_not_written(store, plain, 
     store.get(plain)
     before = sorted(Path(store.root).rglob("*"))
     monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
-    other = replace(store, root=Path(store.root).with_name("new"), archive=store.root)
+    other = replace(store, root=Path(store.root).with_name("new"), stored={plain.key: Path(store.root) / plain.key})
     assert other.find(plain).path == Path(store.root) / plain.key
     run = other.get(transferred["full"])
     assert trainings == [plain.key, transferred["full"].key]

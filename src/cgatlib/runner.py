@@ -3,11 +3,12 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,14 +46,14 @@ class RunStore:
         root: where runs are kept, one folder per experiment key.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        archive: a second folder of runs that is only read; its runs count whatever code made them.
+        stored: folders of runs to use as they are, by key, whatever code made them.
         accelerator, devices: as Lightning Fabric names them.
     """
 
     root: Path
     tables: Mapping[str, Path] = field(default_factory=dict)
     cache: Path = Path(".cgatlib/graphs")
-    archive: Path | None = None
+    stored: Mapping[str, Path] = field(default_factory=dict)
     accelerator: str = "cpu"
     devices: int = 1
 
@@ -61,8 +62,8 @@ class RunStore:
         run = Run(Path(self.root) / experiment.key)
         if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
             return run
-        if self.archive is not None and (Path(self.archive) / experiment.key / "provenance.json").exists():
-            return Run(Path(self.archive) / experiment.key)
+        if experiment.key in self.stored:
+            return Run(Path(self.stored[experiment.key]))
         return None
 
     def get(self, experiment: Experiment) -> Run:
@@ -108,7 +109,7 @@ class RunStore:
         failed: dict[str, str] = {}
         waiting, running = dict(missing), dict[Future[None], str]()
         threads = max(1, torch.get_num_threads() // workers)
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        pool = _Here() if workers == 1 else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
         with pool, tqdm(total=len(missing), unit=" runs", desc="training", disable=None) as bar:
             while waiting or running:
                 for key, experiment in list(waiting.items()):
@@ -129,6 +130,18 @@ class RunStore:
         return failed
 
 
+class _Here(Executor):
+    """Runs each job in this process before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  # handed to whoever asks the future, as a pool does
+            future.set_exception(error)
+        return future
+
+
 def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
     for experiment in experiments:
         if experiment.source is not None:
@@ -137,7 +150,7 @@ def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
 
 
 def _train(store: RunStore, experiment: Experiment, threads: int) -> None:
-    """Train one experiment whose source exists; runs in a process of its own."""
+    """Train one experiment whose source exists."""
     torch.set_num_threads(threads)
     folder = Path(store.root) / ".partial" / experiment.key
     folder.mkdir(parents=True, exist_ok=True)

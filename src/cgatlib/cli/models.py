@@ -112,7 +112,7 @@ def train(table: Path, model: str, **options: Any) -> None:
         model=MODELS[model],
         training=_training(options),
     )
-    _run(crystals, experiment, None, options)
+    _run(crystals, experiment, {}, options)
 
 
 @click.command()
@@ -154,7 +154,7 @@ def transfer(
         model=parent.model,
         training=_training(options),
     )
-    _run(crystals, experiment, source.resolve().parent, options)
+    _run(crystals, experiment, {parent.key: source}, options)
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
@@ -172,13 +172,13 @@ def _training(options: dict[str, Any]) -> Any:
     return TrainingConfig(steps, options["batch_size"], options["learning_rate"], evaluations=min(30, steps))
 
 
-def _run(crystals: "CrystalTable", experiment: "Experiment", archive: Path | None, options: dict[str, Any]) -> None:
+def _run(crystals: "CrystalTable", experiment: "Experiment", stored: dict[str, Path], options: dict[str, Any]) -> None:
     from cgatlib.runner import RunStore
     from cgatlib.store import graph_store
 
     cache = options["runs"] / ".graphs"
     graph_store(crystals, experiment.graph, cache, options["workers"])
-    store = RunStore(options["runs"], cache=cache, archive=archive, accelerator=options["device"])
+    store = RunStore(options["runs"], cache=cache, stored=stored, accelerator=options["device"])
     run = store.get_all([experiment], options["workers"])[0]
     if options["as_json"]:
         click.echo(json.dumps({"run": str(run.path), **run.metrics}))
