@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -146,33 +145,3 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-class _Inline:
-    """Stands in for a pool of processes: work is done when it is submitted."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __enter__(self) -> "_Inline":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:  # noqa: BLE001 - handed on, as a pool does
-            future.set_exception(error)
-        return future
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs are trained in this process: what is patched here counts, and nothing is imported anew."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr("cgatlib.runner.ProcessPoolExecutor", _Inline)
-    yield
-    torch.set_num_threads(threads)

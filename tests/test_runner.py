@@ -27,7 +27,7 @@ def graph_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path, table, other_table, table_paths, graph_cache, in_process) -> RunStore:
+def store(tmp_path, table, other_table, table_paths, graph_cache) -> RunStore:
     tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
     return RunStore(tmp_path / "runs", tables, graph_cache)
 
@@ -217,7 +217,9 @@ def test_runs_of_other_code_are_made_again(store, plain, trainings, monkeypatch)
     assert len(trainings) == 2
 
 
-def test_an_archive_is_read_whatever_code_made_it_and_not_written(store, plain, transferred, trainings, monkeypatch):
+def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
+    store, plain, transferred, trainings, monkeypatch
+):
     store.get(plain)
     before = sorted(Path(store.root).rglob("*"))
     monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
