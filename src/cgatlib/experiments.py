@@ -25,6 +25,17 @@ from cgatlib.transfer import TransferConfig
 _TRAINING_CODE = "attention elements graphs layers model neighbours runner splits store training transfer".split()
 
 
+FILES = (
+    "experiment.json",
+    "metrics.json",
+    "curve.parquet",
+    "predictions.parquet",
+    "weights.safetensors",
+    "model.json",
+)
+"""Files of a run besides ``provenance.json``, which holds their hashes."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One training run, complete: equal experiments give equal results.
@@ -50,6 +61,11 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.graph.neighbours > self.model.neighbours:
+            raise CgatError(
+                f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
+                f"neighbours are {self.model.neighbours}"
+            )
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
         if self.source is not None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.checks import PROPERTIES
-from cgatlib.experiments import Experiment, Run, file_digest, score, training_code
+from cgatlib.experiments import FILES, Experiment, Run, file_digest, score, training_code
 from cgatlib.model import CGAT
 from cgatlib.neighbours import GraphConfig
 from cgatlib.predictor import ModelCard, Predictor
@@ -152,7 +152,7 @@ def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
 def _train(store: RunStore, experiment: Experiment, threads: int) -> None:
     """Train one experiment whose source exists."""
     torch.set_num_threads(threads)
-    folder = Path(store.root) / ".partial" / experiment.key
+    folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if store.find(experiment) is not None:  # another process was faster
@@ -257,8 +257,6 @@ class _Trainer:
             "source": e.source.key if e.source else None,
             "seed": e.seed,
             "seconds": metrics["seconds"],
-            "files": {
-                path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != "checkpoint.pt"
-            },
+            "files": {name: file_digest(folder / name) for name in FILES},
         }
         (folder / "provenance.json").write_text(json.dumps(record, indent=1))

@@ -74,6 +74,9 @@ class GraphStore:
             meta = json.loads((path / "store.json").read_text())
         except FileNotFoundError as error:
             raise CgatError(f"{path} is not a graph store: it has no store.json") from error
+        lost = [n for n in (*(f"{name}.bin" for name in ARRAYS), "crystals.parquet") if not (path / n).exists()]
+        if lost:
+            raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing")
         arrays = {}
         for name, length in meta["lengths"].items():
             size = (path / f"{name}.bin").stat().st_size

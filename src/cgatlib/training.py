@@ -34,7 +34,7 @@ class TrainingConfig:
         lowest: the rate between two triangles, as a share of the highest.
         evaluations: how often the validation set is scored; the best of these weights are kept.
         validation_size: crystals of the validation part that are scored; ``None`` scores all.
-        precision: as Lightning Fabric names it, e.g. ``32-true`` or ``bf16-mixed``.
+        precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
     """
 
     steps: int = 1000
@@ -48,11 +48,14 @@ class TrainingConfig:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "cycles", "evaluations"):
-            if getattr(self, name) < 1:
+        for name in ("steps", "batch_size", "cycles", "evaluations", "validation_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise CgatError(f"training: {name} must be at least 1, not {getattr(self, name)}")
         if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 < self.lowest <= 1:
             raise CgatError("training: learning_rate and lowest must be positive, lowest <= 1, weight_decay >= 0")
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise CgatError(f"training: unknown precision {self.precision!r}; known: 32-true, bf16-mixed")
         if self.evaluations > self.steps:
             raise CgatError(f"training: {self.evaluations} evaluations do not fit into {self.steps} steps")
 
@@ -259,6 +262,8 @@ class _Loop:
         """Score the validation set, extend the learning curve, write the checkpoint."""
         loss = cast(Tensor, self.fabric.all_reduce(torch.stack(self.losses).mean(), reduce_op="mean"))
         mae = mean_absolute_error(predict(self.network, self.validation, self.statistics), self.validation.targets)
+        if not math.isfinite(mae):
+            raise CgatError(f"the validation error is no longer finite at step {step}; lower the learning rate")
         self.losses.clear()
         progress = self.progress
         progress.step = step

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cgatlib import CgatError
+
 if TYPE_CHECKING:
     from cgatlib.crystals import CrystalTable
     from cgatlib.experiments import Experiment
@@ -206,6 +208,8 @@ def predict(model: Path, structures: tuple[Path, ...], out: Path, as_json: bool)
     """
     from cgatlib.predictor import Predictor
 
+    if not out.parent.is_dir():
+        raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
     predictor = Predictor.load(model)
     result = predictor.predict_files(structures)
     result.to_csv(out, index=False)

@@ -100,9 +100,13 @@ def verify(root: Path) -> None:
     folders = _folders(root)
     bad = 0
     for folder in folders:
-        for problem in Run(folder).problems():
+        try:
+            problems = Run(folder).problems()
+        except CgatError as error:
+            problems = [str(error)]
+        for problem in problems:
             click.echo(f"{folder.name}: {problem}")
-            bad += 1
+        bad += len(problems)
     click.echo(f"{len(folders)} runs checked, {bad} problems")
     if bad:
         raise SystemExit(1)
