@@ -44,7 +44,7 @@ _COMPOUNDS: dict[tuple[str, tuple[str, ...]], str] = {
     ("AB3C_hR10_148_c_f_c", ("Fe", "Ti", "O")): "Fe-Ti-O Mg-Ti-O",
     ("ABC3_hR10_161_a_a_b", ("Li", "Nb", "O")): "Li-Nb-O Li-Ta-O",
     ("ABC3_hR10_167_a_b_e (CaCO3)", ("Ca", "C", "O")): "Ca-C-O Mg-C-O Na-N-O",
-    ("ABC_cF12_216_b_c_a", ("Mg", "Ag", "As")): "Sn-Ni-Ti Sn-Ni-Zr Mg-Li-As Sb-Co-Ti",
+    ("ABC_cF12_216_b_c_a", ("Mg", "Ag", "As")): "Sn-Ti-Ni Sn-Zr-Ni Mg-Li-As Sb-Ti-Co",
     ("AB2C_cF16_225_a_c_b", ("Mn", "Cu", "Al")): "Mn-Cu-Al Mn-Co-Si Ti-Ni-Sn V-Fe-Al Mn-Ni-Ga",
     ("ABC2_hR4_166_a_b_c", ("Na", "Cr", "S")): "Na-Cr-S Li-Co-O Na-Co-O",
     ("ABC2_tI16_122_a_b_d", ("Cu", "Fe", "S")): "Cu-Fe-S Cu-In-Se Cu-Ga-S Ag-Ga-Se",

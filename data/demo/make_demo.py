@@ -20,17 +20,18 @@ import torch
 from decoration import ELEMENTS, Candidate, compound_candidates, elemental_candidates
 from labelling import Cache, Potential, Task, label_all
 from prototypes import load_prototypes
-from references import reference_energies, relax_all
-from report import comparison, table_statistics, write_datasheet_tables, write_statistics
+from references import find_references, lowest_relaxed, relax_all, relaxation_starts
+from report import comparison, shown_compounds, table_statistics, write_datasheet_tables, write_statistics
 from start_volumes import REFITS, StartVolumes
-from tables import Row, choose_subset, formation_rows, hull_energies, lowest_elemental, write_table
+from tables import Row, SubsetRule, choose_subset, formation_rows, hull_distances, lowest_elemental, write_table
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / "_build" / "demo_cache"
 SEED = 0
 N_CANDIDATES = 13_000
 REFERENCE_PROTOTYPES = 8  # elemental prototypes per element, the lowest at PBE level, that are tried at r2SCAN level
-NEAR, TAIL, TAIL_BELOW = 2_900, 850, 0.8  # r2SCAN subset; the last in eV/atom, as the paper's
+REFERENCE_RELAXATIONS = 2  # the same for the relaxed crystals of the non-metals
+SUBSET = SubsetRule(size=3_850, tail=850)
 
 
 @dataclass
@@ -64,7 +65,7 @@ class DemoSet:
             start.fit([c for c, _ in known], [volume for _, volume in known])
             label_all(potential, (Task(c, start(c)) for c in self.compounds[first:last]), cache)
             done += self.compounds[first:last]
-        relax_all(potential, self.relaxed["PBE"])
+        relax_all(potential, relaxation_starts(), self.relaxed["PBE"])
 
     def label_r2scan(self, subset: Sequence[Row]) -> None:
         """Elemental references and the chosen crystals, each search starting at the PBE volume."""
@@ -72,7 +73,8 @@ class DemoSet:
         chosen = [row.candidate for row in subset if len(row.candidate.elements) > 1]
         for candidates in (self.reference_candidates(), chosen):
             label_all(potential, [Task(c, pbe[c.key]["volume"]) for c in candidates], cache)
-        relax_all(potential, self.relaxed["r2SCAN"])
+        starts = lowest_relaxed(self.relaxed["PBE"], REFERENCE_RELAXATIONS)
+        relax_all(potential, starts, self.relaxed["r2SCAN"])
 
     def reference_candidates(self) -> list[Candidate]:
         """The lowest elemental prototypes at PBE level, REFERENCE_PROTOTYPES of each element."""
@@ -86,7 +88,7 @@ class DemoSet:
     def rows(self, level: str, among: set[str] | None = None) -> tuple[list[Row], Counter[str]]:
         """Rows of a level (of the ids `among`), and the numbers of compounds dropped for each reason."""
         cache = self.caches[level]
-        references = reference_energies(self.elements, cache, self.relaxed[level])
+        references = find_references(self.elements, cache, self.relaxed[level])
         there = [x for x in self.numbered if x[1].key in cache.rows and (among is None or x[0] in among)]
         elements, _ = formation_rows([x for x in there if len(x[1].elements) == 1], cache, references)
         compounds, dropped = formation_rows([x for x in there if len(x[1].elements) > 1], cache, references)
@@ -94,13 +96,13 @@ class DemoSet:
 
     def statistics(self) -> dict[str, Any]:
         """Where the set comes from: prototypes, candidates, references."""
-        references = {x: reference_energies(self.elements, self.caches[x], self.relaxed[x]) for x in _LEVELS}
+        references = {x: find_references(self.elements, self.caches[x], self.relaxed[x]) for x in _LEVELS}
         return {
             "seed": SEED,
             "candidates": len(self.compounds),
             "prototypes_dropped": self.dropped_prototypes,
             "references": {
-                level: {e: {"energy": round(energy, 6), "found_in": name} for e, (energy, name) in values.items()}
+                level: {e: {"energy": round(r.energy, 6), "found_in": r.found_in} for e, r in values.items()}
                 for level, values in references.items()
             },
             "energies_per_crystal": {level: _mean_energies(self.caches[level]) for level in _LEVELS},
@@ -121,20 +123,21 @@ def build(demo: DemoSet) -> None:
         demo.label_pbe()
     rows, dropped = {}, {}
     rows["PBE"], dropped["PBE"] = demo.rows("PBE")
-    above = {"PBE": hull_energies(rows["PBE"])}
-    subset = choose_subset(rows["PBE"], above["PBE"], NEAR, TAIL, TAIL_BELOW, SEED)
+    distances = {"PBE": hull_distances(rows["PBE"])}
+    subset = choose_subset(rows["PBE"], distances["PBE"], SUBSET, SEED)
     if demo.compute:
         demo.label_r2scan(subset)
     rows["r2SCAN"], dropped["r2SCAN"] = demo.rows("r2SCAN", {row.material_id for row in subset})
-    above["r2SCAN"] = hull_energies(rows["r2SCAN"])
+    distances["r2SCAN"] = hull_distances(rows["r2SCAN"])
     paths = {level: HERE / f"{level.lower()}.parquet" for level in _LEVELS}
-    tables = {level: write_table(rows[level], above[level], level, paths[level]) for level in _LEVELS}
-    rules = Counter(c.rule for c in demo.compounds if c.key in demo.caches["PBE"].rows)
+    tables = {level: write_table(rows[level], distances[level], level, paths[level]) for level in _LEVELS}
+    rules = Counter(c.rule for _, c in demo.numbered if c.key in demo.caches["PBE"].rows)
     kept = Counter(row.candidate.rule for row in rows["PBE"])
     statistics = demo.statistics() | {
         "levels": {level: table_statistics(tables[level], paths[level]) for level in _LEVELS},
         "dropped": {level: dict(dropped[level].most_common()) for level in _LEVELS},
         "rules": [[rule, rules.get(rule, 0), count] for rule, count in kept.most_common()],
+        "known_compounds": shown_compounds(tables),
         "comparison": comparison(tables["PBE"], tables["r2SCAN"]),
     }
     write_statistics(statistics, HERE / "statistics.json")

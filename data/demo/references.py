@@ -8,6 +8,7 @@ where the element is a molecule, crystals of molecules relaxed likewise.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from chgnet.model import StructOptimizer
@@ -33,7 +34,7 @@ MAX_FORCE, MAX_STEPS = 0.03, 300  # eV/Å and steps of a relaxation
 
 
 def molecular_crystals(symbol: str) -> Iterator[tuple[str, Structure]]:
-    """Molecules on a face-centred cubic lattice along the body diagonals (alpha N2), and as in the crystal of iodine."""
+    """Molecules on a face-centred cubic lattice along the body diagonals (alpha N2), and as in the iodine crystal."""
     bond, volume = MOLECULES[symbol]
     edge = (4 * volume) ** (1 / 3)
     centres = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -59,10 +60,19 @@ def relaxation_starts() -> list[tuple[str, Structure]]:
     return starts
 
 
-def relax_all(potential: Potential, cache: Cache) -> None:
+def lowest_relaxed(cache: Cache, number: int) -> list[tuple[str, Structure]]:
+    """The starts that led to the lowest energies of each element at the cache's level, `number` of each."""
+    starts = sorted(relaxation_starts(), key=lambda start: cache.rows[start[0]]["energy"])
+    chosen = []
+    for symbol in sorted(NON_METALS):
+        chosen += [start for start in starts if start[0].startswith(f"{symbol}: ")][:number]
+    return chosen
+
+
+def relax_all(potential: Potential, starts: list[tuple[str, Structure]], cache: Cache) -> None:
     """Relax cell and positions of every start that the cache does not hold."""
     optimizer = StructOptimizer(model=potential.model, use_device="cpu")
-    todo = [(key, structure) for key, structure in relaxation_starts() if key not in cache.rows]
+    todo = [(key, structure) for key, structure in starts if key not in cache.rows]
     for key, start in tqdm(todo, desc=f"{potential.level} references", unit="crystal"):
         result = optimizer.relax(start, fmax=MAX_FORCE, steps=MAX_STEPS, verbose=False)
         final, steps = result["final_structure"], len(result["trajectory"])
@@ -70,15 +80,25 @@ def relax_all(potential: Potential, cache: Cache) -> None:
         cache.add([key], [Minimum(final.volume / len(final), energy, 0.0, 0.0, steps)])
 
 
-def reference_energies(elements: list[Candidate], eos: Cache, relaxed: Cache) -> dict[str, tuple[float, str]]:
-    """Lowest energy (eV/atom) of each element and where it was found."""
-    found: dict[str, list[tuple[float, str]]] = {symbol: [] for symbol in ELEMENTS}
+@dataclass(frozen=True, order=True)
+class Reference:
+    """Lowest energy of an element."""
+
+    energy: float  # eV/atom
+    found_in: str  # prototype, or name of the relaxed crystal
+    volume: float  # Å³/atom
+
+
+def find_references(elements: list[Candidate], eos: Cache, relaxed: Cache) -> dict[str, Reference]:
+    """The reference of each element at one level."""
+    found: dict[str, list[Reference]] = {symbol: [] for symbol in ELEMENTS}
     for candidate in elements:
         row = eos.rows.get(candidate.key, {})
         if "energy" in row:
-            found[candidate.elements[0]].append((row["energy"], candidate.prototype.label))
+            found[candidate.elements[0]].append(Reference(row["energy"], candidate.prototype.label, row["volume"]))
     for key, _ in relaxation_starts():
         symbol, name = key.split(": ")
         if key in relaxed.rows:
-            found[symbol].append((relaxed.rows[key]["energy"], name))
+            row = relaxed.rows[key]
+            found[symbol].append(Reference(row["energy"], name, row["volume"]))
     return {symbol: min(options) for symbol, options in found.items() if options}

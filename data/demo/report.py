@@ -13,6 +13,22 @@ import numpy as np
 from cgatlib.crystals import SYMBOLS, CrystalTable
 
 BEGIN, END = "<!-- begin: written by make_demo.py -->", "<!-- end -->"
+# compounds whose labels the datasheet shows: (formula, prototype)
+SHOWN = (
+    ("NaCl", "AB_cF8_225_a_b"),
+    ("MgO", "AB_cF8_225_a_b"),
+    ("CsCl", "AB_cP2_221_b_a"),
+    ("Si", "A_cF8_227_a"),
+    ("GaAs", "AB_cF8_216_c_a"),
+    ("ZnS", "AB_cF8_216_c_a"),
+    ("ZnS", "AB_hP4_186_b_b"),
+    ("CaF2", "AB2_cF12_225_a_c"),
+    ("TiO2", "A2B_tP6_136_f_a"),
+    ("Al2O3", "A2B3_hR10_167_c_e"),
+    ("SrTiO3", "AB3C_cP5_221_a_c_b"),
+    ("AlNi", "AB_cP2_221_b_a"),
+    ("Cu3Au", "AB3_cP4_221_a_c"),
+)
 ON_HULL = 1e-6  # eV/atom
 LABELS = {"e_form": "eV/atom", "e_above_hull": "eV/atom", "volume_per_atom": "Å³/atom"}
 
@@ -65,6 +81,18 @@ def comparison(pbe: CrystalTable, r2scan: CrystalTable) -> dict[str, float]:
     return result
 
 
+def shown_compounds(tables: Mapping[str, CrystalTable]) -> list[list[str]]:
+    """Formula, prototype, then volume and formation energy at each level, for the compounds in SHOWN."""
+    lines = [[*pair] for pair in SHOWN]
+    for table in tables.values():
+        pairs = list(zip(table.formulas, table.table["prototype"].to_pylist(), strict=True))
+        volumes, energies = table.label("volume_per_atom"), table.label("e_form")
+        for line, pair in zip(lines, SHOWN, strict=True):
+            row = pairs.index(pair)
+            line += [f"{volumes[row]:.2f}", f"{energies[row]:.3f}"]
+    return lines
+
+
 def write_statistics(statistics: Mapping[str, Any], path: Path) -> None:
     """Write statistics.json."""
     path.write_text(json.dumps(statistics, indent=1, ensure_ascii=False) + "\n")
@@ -84,6 +112,10 @@ def _tables(statistics: Mapping[str, Any]) -> str:
     parts = [
         _markdown(["", *levels], [[label, *(levels[x][key] for x in levels)] for key, label in _COUNT_ROWS.items()]),
         _label_table(levels),
+        _markdown(
+            ["compound", "prototype", *(f"{x} {y}" for x in levels for y in ("V (Å³/atom)", "E_form (eV/atom)"))],
+            statistics["known_compounds"],
+        ),
         _markdown(
             ["dropped because", *statistics["dropped"]],
             [[reason, *counts] for reason, counts in _drop_rows(statistics["dropped"])],

@@ -14,6 +14,7 @@ from decoration import Candidate
 from labelling import Cache
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Element
+from references import Reference
 from tqdm import tqdm
 
 from cgatlib.crystals import Crystal, CrystalTable, check
@@ -24,6 +25,7 @@ SOURCE = {
 }
 KEPT_ELEMENTAL = 4  # elemental prototypes of each element in the set: the lowest ones
 E_FORM_RANGE = (-6.0, 6.0)  # eV/atom; beyond it the potential is out of its depth
+MAX_SWELLING = 2.5  # volume over that of the elements; beyond it the prototype's shape makes no sense for the compound
 NEIGHBOURS = 24
 
 
@@ -43,7 +45,7 @@ class Row:
 
 
 def formation_rows(
-    numbered: Sequence[tuple[str, Candidate]], cache: Cache, references: Mapping[str, tuple[float, str]]
+    numbered: Sequence[tuple[str, Candidate]], cache: Cache, references: Mapping[str, Reference]
 ) -> tuple[list[Row], Counter[str]]:
     """Rows of all candidates with a minimum, and how many were dropped for which reason."""
     rows, dropped = [], Counter[str]()
@@ -53,10 +55,13 @@ def formation_rows(
             dropped[result["reason"]] += 1
             continue
         symbols = [Element.from_Z(int(z)).symbol for z in candidate.numbers]
-        e_form = result["energy"] - float(np.mean([references[symbol][0] for symbol in symbols]))
+        e_form = result["energy"] - float(np.mean([references[symbol].energy for symbol in symbols]))
+        swelling = result["volume"] / float(np.mean([references[symbol].volume for symbol in symbols]))
         row = Row(material_id, candidate, result["volume"], round(e_form, 6))
         if not E_FORM_RANGE[0] < e_form < E_FORM_RANGE[1]:
             dropped["formation energy beyond 6 eV/atom"] += 1
+        elif len(candidate.elements) > 1 and swelling > MAX_SWELLING:
+            dropped[f"more than {MAX_SWELLING} times the volume of the elements"] += 1
         elif reason := check(to_crystal(row, 0.0), noble_gases=False, neighbours=NEIGHBOURS):
             dropped[reason.split(":")[0]] += 1
         else:
@@ -72,12 +77,20 @@ def lowest_elemental(rows: Iterable[Row]) -> list[Row]:
     return [row for group in groups.values() for row in sorted(group, key=lambda r: r.e_form)[:KEPT_ELEMENTAL]]
 
 
-def hull_energies(rows: Sequence[Row]) -> dict[str, float]:
-    """Energy above the hull (eV/atom) of each row; the hull is that of the rows and the elemental references (zero)."""
+@dataclass(frozen=True)
+class HullDistance:
+    """Energy above the hull (eV/atom) and the ids of the compounds on the hull into which the crystal decomposes."""
+
+    energy: float
+    products: tuple[str, ...]
+
+
+def hull_distances(rows: Sequence[Row]) -> dict[str, HullDistance]:
+    """Distance of each row to the hull of the rows and the elemental references (zero)."""
     systems: dict[frozenset[str], list[Row]] = defaultdict(list)
     for row in rows:
         systems[frozenset(row.candidate.elements)].append(row)
-    above = {}
+    distances = {}
     for system, members in tqdm(systems.items(), desc="hulls", unit="system", mininterval=10):
         entries = {row.material_id: _entry(row) for row in members}
         others = [
@@ -89,12 +102,14 @@ def hull_energies(rows: Sequence[Row]) -> dict[str, float]:
         elements = [PDEntry(Composition(symbol), 0.0) for symbol in sorted(system)]
         diagram = PhaseDiagram([*elements, *others, *entries.values()])
         for material_id, entry in entries.items():
-            above[material_id] = max(0.0, round(float(diagram.get_e_above_hull(entry)), 6))
-    return above
+            products, energy = diagram.get_decomp_and_e_above_hull(entry)
+            names = tuple(sorted(str(product.name) for product in products if len(product.composition) > 1))
+            distances[material_id] = HullDistance(max(0.0, round(float(energy), 6)), names)
+    return distances
 
 
 def _entry(row: Row) -> PDEntry:
-    return PDEntry(Composition(row.amounts), row.e_form * sum(row.amounts.values()))
+    return PDEntry(Composition(row.amounts), row.e_form * sum(row.amounts.values()), name=row.material_id)
 
 
 def to_crystal(row: Row, e_above_hull: float) -> Crystal:
@@ -110,9 +125,11 @@ def to_crystal(row: Row, e_above_hull: float) -> Crystal:
     return Crystal(row.material_id, lattice, row.candidate.numbers, cell.frac_coords % 1.0, labels)
 
 
-def write_table(rows: Sequence[Row], above: Mapping[str, float], functional: str, path: Path) -> CrystalTable:
+def write_table(
+    rows: Sequence[Row], distances: Mapping[str, HullDistance], functional: str, path: Path
+) -> CrystalTable:
     """Write one level's table; every row must pass the package's own check of imported crystals."""
-    crystals = [to_crystal(row, above[row.material_id]) for row in rows]
+    crystals = [to_crystal(row, distances[row.material_id].energy) for row in rows]
     for crystal in crystals:
         if reason := check(crystal, noble_gases=False, neighbours=NEIGHBOURS):
             raise ValueError(f"{crystal.material_id} ({crystal.formula}): {reason}")
@@ -123,19 +140,31 @@ def write_table(rows: Sequence[Row], above: Mapping[str, float], functional: str
     return table
 
 
-def choose_subset(
-    rows: Sequence[Row], above: Mapping[str, float], near: int, tail: int, tail_below: float, seed: int
-) -> list[Row]:
-    """The rows that get r2SCAN labels: known compounds, the `near` lowest above the hull, a random tail below a limit.
+@dataclass(frozen=True)
+class SubsetRule:
+    """Which rows get labels at the second level."""
 
-    Rows on the hull come in random order, so that a set with more stable rows than `near` loses a random part of them.
+    size: int
+    tail: int  # random rows further than `near` from the hull and nearer than `limit`
+    near: float = 0.1  # eV/atom
+    limit: float = 0.8  # eV/atom, as the paper's random part
+
+
+def choose_subset(rows: Sequence[Row], distances: Mapping[str, HullDistance], rule: SubsetRule, seed: int) -> list[Row]:
+    """Elements and known compounds, a random tail, then all near the hull, then random ones on it until it is full.
+
+    Every row brings the compounds it decomposes into, so that distances to the hull of the subset mean something.
     """
     random = np.random.default_rng(seed)
-    order = random.permutation(len(rows))
-    ranked = sorted((rows[i] for i in order), key=lambda row: above[row.material_id])
-    near_rows, rest = ranked[:near], ranked[near:]
-    known = [row for row in rest if row.candidate.rule == "known"]
-    rest = [row for row in rest if row.candidate.rule != "known" and above[row.material_id] < tail_below]
-    picked = random.choice(len(rest), size=min(tail, len(rest)), replace=False)
-    chosen = {row.material_id for row in [*near_rows, *known, *(rest[i] for i in picked)]}
+    shuffled = [rows[i] for i in random.permutation(len(rows))]
+    energy = {row.material_id: distances[row.material_id].energy for row in rows}
+    tail = [r for r in shuffled if rule.near <= energy[r.material_id] < rule.limit][: rule.tail]
+    near = [r for r in shuffled if 0 < energy[r.material_id] < rule.near]
+    stable = [r for r in shuffled if energy[r.material_id] == 0]
+    always = [r for r in shuffled if r.candidate.rule in ("known", "element")]
+    chosen: set[str] = set()
+    for row in [*always, *tail, *near, *stable]:
+        new = {row.material_id, *distances[row.material_id].products} - chosen
+        if len(chosen) + len(new) <= rule.size:
+            chosen |= new
     return [row for row in rows if row.material_id in chosen]
