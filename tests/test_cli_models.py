@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import click
@@ -199,6 +200,16 @@ def test_transfer_starts_from_a_run(mode, trained, table_paths, tmp_path):
     assert (e.functional, e.transfer.mode, e.source.key) == ("PBEsol", mode, trained.name)
     assert run.provenance["source"] == trained.name
     assert run.problems() == []
+
+
+def test_transfer_starts_from_a_copy_under_any_name(trained, table_paths, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "my favourite")
+    command = ["transfer", table_paths[1], "--from", copy, "--label", "e_form", *QUICK[2:]]
+    report = json.loads(invoke(*command, "--runs", tmp_path / "runs", "--json").stdout)
+    assert Run(Path(report["run"])).experiment.source.key == trained.name
+    (copy / "weights.safetensors").unlink()
+    sentence = refused(*command, "--runs", tmp_path / "more runs")
+    assert "holds no trained model: weights.safetensors is missing" in sentence
 
 
 def test_transfer_to_another_property_and_its_options(trained, table_paths, runs):

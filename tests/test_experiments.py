@@ -57,7 +57,7 @@ NESTED = {
         "edge_width": 64,
         "heads": 5,
         "steps": 4,
-        "neighbours": 12,
+        "neighbours": 30,
         "output_widths": (64,),
         "edge_update": "attention",
         "condition": "difference",

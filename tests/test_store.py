@@ -140,6 +140,7 @@ import json, sys
 from pathlib import Path
 from cgatlib.experiments import Experiment
 from cgatlib.model import ModelConfig
+from cgatlib.neighbours import GraphConfig
 from cgatlib.runner import RunStore, _train
 from cgatlib.training import TrainingConfig
 

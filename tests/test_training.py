@@ -109,6 +109,7 @@ def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, eval
         ({"lowest": 1.5}, "lowest <= 1"),
         ({"evaluations": 13}, "13 evaluations do not fit into 12 steps"),
         ({"validation_size": 0}, "validation_size"),
+        ({"precision": "64-true"}, "unknown precision '64-true'; known: 32-true, bf16-mixed"),
     ],
 )
 def test_impossible_configurations_are_refused(change, sentence):
