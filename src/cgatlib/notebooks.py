@@ -150,9 +150,7 @@ def _parameters(name: str, node: Any) -> dict[str, Parameter]:
         try:
             default = ast.literal_eval(entry["default"])
         except (ValueError, SyntaxError) as error:
-            raise CgatError(
-                f"{name}: the default of {entry['name']} is no plain value: {entry['default']}"
-            ) from error
+            raise CgatError(f"{name}: the default of {entry['name']} is no plain value: {entry['default']}") from error
         found[entry["name"]] = Parameter(entry["name"], entry["inferred_type_name"], default, entry["help"])
     return found
 

@@ -64,9 +64,7 @@ def code_version() -> dict[str, Any]:
         ``version`` (of the package), ``sources`` (`source_digest`), ``commit`` (short hash, None outside a
         git checkout) and ``dirty`` (tracked or new files differ from that commit; None outside a checkout).
     """
-    tracked = _git(
-        "ls-files", "--error-unmatch", __file__
-    )  # an installed copy may lie inside some other checkout
+    tracked = _git("ls-files", "--error-unmatch", __file__)  # an installed copy may lie inside some other checkout
     commit = _git("rev-parse", "--short=12", "HEAD") if tracked else None
     status = _git("status", "--porcelain", ":/") if commit else None
     dirty = None if status is None else bool(status)

@@ -29,9 +29,7 @@ def book() -> None:
     metavar="NOTEBOOK.PARAMETER=VALUE",
     help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
 )
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one."
-)
+@click.option("--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Execute this notebook only (repeatable).")
 @click.option("--force", is_flag=True, help="Execute notebooks although nothing has changed.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the HTML [default: _build/html].")
