@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 _SLOPE = 0.01  # of the leaky ReLU, as in the released code
 
@@ -28,6 +29,7 @@ class _AttentionSum(Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, m, weight, receiver, total, out = ctx.saved_tensors
         to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
@@ -82,6 +84,7 @@ class _EdgeFCNN(Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         parts, w_out = ctx.saved_tensors
         gradient, rows = grads[0], ctx.rows
@@ -122,6 +125,7 @@ class _Bilinear(Function):
         return _outer(x, z) @ weight.flatten(1).t()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         x, z, weight = ctx.saved_tensors
         gradient = grads[0]

@@ -3,12 +3,10 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +14,10 @@ import torch
 from filelock import FileLock
 from lightning.fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.checks import PROPERTIES
+from cgatlib.executors import run_in_order
 from cgatlib.experiments import FILES, Experiment, Run, file_digest, score, training_code
 from cgatlib.model import CGAT
 from cgatlib.neighbours import GraphConfig
@@ -81,7 +79,7 @@ class RunStore:
         missing = {e.key: e for e in _with_sources(experiments) if self.find(e) is None}
         for experiment in missing.values():
             self.graphs(experiment.data, experiment.graph, workers)
-        failed = self._train_in_order(missing, workers) if missing else {}
+        failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
         if failed:
             reasons = "; ".join(f"run {key}: {reason}" for key, reason in failed.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
@@ -104,43 +102,6 @@ class RunStore:
 
         return graph_store(CrystalTable.read(self.tables[table_fingerprint]), config, self.cache, workers)
 
-    def _train_in_order(self, missing: dict[str, Experiment], workers: int) -> dict[str, str]:
-        """Train runs as soon as their source exists; returns the reasons of those that could not be."""
-        failed: dict[str, str] = {}
-        waiting, running = dict(missing), dict[Future[None], str]()
-        threads = max(1, torch.get_num_threads() // workers)
-        pool = _Here() if workers == 1 else ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-        with pool, tqdm(total=len(missing), unit=" runs", desc="training", disable=None) as bar:
-            while waiting or running:
-                for key, experiment in list(waiting.items()):
-                    source = experiment.source.key if experiment.source else None
-                    if source in failed:
-                        failed[key] = f"its source {source} failed"
-                        del waiting[key]
-                        bar.update()
-                    elif source not in waiting and source not in running.values():
-                        running[pool.submit(_train, self, experiment, threads)] = key
-                        del waiting[key]
-                done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
-                for future in done:
-                    key, error = running.pop(future), future.exception()
-                    if error is not None:
-                        failed[key] = str(error) or type(error).__name__
-                    bar.update()
-        return failed
-
-
-class _Here(Executor):
-    """Runs each job in this process before `submit` returns."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001  # handed to whoever asks the future, as a pool does
-            future.set_exception(error)
-        return future
-
 
 def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
     for experiment in experiments:
@@ -149,9 +110,8 @@ def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
         yield experiment
 
 
-def _train(store: RunStore, experiment: Experiment, threads: int) -> None:
+def _train(store: RunStore, experiment: Experiment) -> None:
     """Train one experiment whose source exists."""
-    torch.set_num_threads(threads)
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):

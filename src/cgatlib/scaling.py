@@ -52,9 +52,7 @@ def hold_out_largest(points: Points) -> HeldOut:
     largest = points.sizes.max()
     kept = points.sizes < largest
     if len(np.unique(points.sizes)) < 4:
-        raise CgatError(
-            f"holding out the largest size needs four sizes, got {np.unique(points.sizes).tolist()}"
-        )
+        raise CgatError(f"holding out the largest size needs four sizes, got {np.unique(points.sizes).tolist()}")
     smaller = Points(points.sizes[kept], points.maes[kept])
     return HeldOut(
         size=float(largest),
@@ -102,9 +100,7 @@ def laws_from_counts(
     """
     gain = math.log(none_mae / full_mae)
     if gain <= 0 or equivalent <= size or crossing <= size:
-        raise CgatError(
-            "lines follow from the counts only if transfer is better and both counts exceed the size"
-        )
+        raise CgatError("lines follow from the counts only if transfer is better and both counts exceed the size")
     none_slope = gain / math.log(equivalent / size)
     full_slope = none_slope - gain / math.log(crossing / size)
     return PowerLaw.through(size, none_mae, none_slope), PowerLaw.through(size, full_mae, full_slope)
@@ -140,9 +136,7 @@ class ComputeBudget:
     def training_advantage(self) -> float:
         """Marginal relative gain per cost of high over low fidelity, beta n_pretrain / (c alpha n_train)."""
         return (
-            self.n_pretrain
-            / self.n_train
-            / balance_ratio(self.training.slope, self.pretraining.slope, self.cost_ratio)
+            self.n_pretrain / self.n_train / balance_ratio(self.training.slope, self.pretraining.slope, self.cost_ratio)
         )
 
 
@@ -167,9 +161,7 @@ def balance(training: ScalingFit, pretraining: ScalingFit, cost_ratio: float) ->
     """`balance_ratio` with its interval; infinite where training size, 0 where pre-training does not help."""
     alphas, betas = _falling(training, pretraining)
     value = balance_ratio(training.law.slope, pretraining.law.slope, cost_ratio)
-    return Estimate.of(
-        value, np.where(betas > 0, cost_ratio * alphas / np.where(betas > 0, betas, 1.0), np.inf)
-    )
+    return Estimate.of(value, np.where(betas > 0, cost_ratio * alphas / np.where(betas > 0, betas, 1.0), np.inf))
 
 
 def optimal_split(training: ScalingFit, pretraining: ScalingFit) -> Estimate:

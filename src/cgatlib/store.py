@@ -163,7 +163,7 @@ def build_store(table: "CrystalTable", out: Path, config: GraphConfig, workers: 
     rejected: dict[int, str] = {}
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS}
-        bar = stack.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs", disable=None))
+        bar = stack.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs"))
         for start, graphs, reasons in _packed_chunks(table.table, config, workers):
             _append(files, graphs, lengths)
             rejected |= {start + i: reason for i, reason in reasons.items()}
