@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from cgatlib.checks import ATOMIC_NUMBERS
+from cgatlib.crystals.checks import ATOMIC_NUMBERS
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
-from cgatlib.model import ModelConfig
-from cgatlib.neighbours import GraphConfig
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.model.cgat import ModelConfig
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from cgatlib.attention import Rows, attention_sum, bilinear, edge_fcnn
+from cgatlib.model.attention import Rows, attention_sum, bilinear, edge_fcnn
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from cgatlib import CgatError, executing
-from cgatlib import book as book_module
-from cgatlib.book import build
+from cgatlib import CgatError
+from cgatlib.book import build as book_module
+from cgatlib.book import executing
+from cgatlib.book.build import build
+from cgatlib.book.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
 from cgatlib.cli import main
 from cgatlib.cli.book import book as command
-from cgatlib.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from cgatlib.checks import Crystal
 from cgatlib.cli import main
+from cgatlib.crystals.checks import Crystal
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments import Run
-from cgatlib.model import MODELS
-from cgatlib.neighbours import GRAPHS
-from cgatlib.store import GraphStore
+from cgatlib.experiments.experiment import Run
+from cgatlib.graphs.neighbours import GRAPHS
+from cgatlib.graphs.store import GraphStore
+from cgatlib.model.cgat import MODELS
 
 QUICK = ("--model", "tiny", "--steps", "4", "--batch-size", "16")
 
@@ -232,7 +232,7 @@ def test_runs_of_other_code_are_made_again_by_transfer_too(trained, table_paths,
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--runs", runs, "--json"]
     first = Path(json.loads(invoke(*command).stdout)["run"])
     stamp = (first / "provenance.json").stat().st_mtime_ns
-    monkeypatch.setattr("cgatlib.runner.training_code", lambda: "f" * 16)
+    monkeypatch.setattr("cgatlib.experiments.runner.training_code", lambda: "f" * 16)
     again = Path(json.loads(invoke(*command).stdout)["run"])
     assert (again / "provenance.json").stat().st_mtime_ns != stamp
 

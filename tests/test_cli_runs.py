@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from cgatlib.cli import main
-from cgatlib.experiments import Experiment, Run
-from cgatlib.runner import RunStore
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.experiments.runner import RunStore
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 

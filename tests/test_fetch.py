@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.fetch import PATTERNS, alexandria_urls, fetch
+from cgatlib.crystals.fetch import PATTERNS, alexandria_urls, fetch
 
 CONTENT = bytes(range(256)) * 4000
 NAME = "alexandria_scan_000.json.bz2"

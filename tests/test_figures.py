@@ -18,8 +18,8 @@ from cgatlib.figures.style import (
     short_count,
     style,
 )
-from cgatlib.powerlaws import PowerLaw, bootstrap
-from cgatlib.scaling import ComputeBudget, laws_from_counts
+from cgatlib.scaling.extrapolation import ComputeBudget, laws_from_counts
+from cgatlib.scaling.powerlaws import PowerLaw, bootstrap
 
 SIZES = [11e3, 22e3, 45e3, 89e3, 178e3]
 

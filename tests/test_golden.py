@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.graphs import ARRAYS, DTYPES, PackedGraphs, _quotient
-from cgatlib.model import CGAT
-from cgatlib.released import released_config, released_weights
+from cgatlib.graphs.packing import ARRAYS, DTYPES, PackedGraphs, _quotient
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.released import released_config, released_weights
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from cgatlib.graphs import pack
-from cgatlib.neighbours import GraphConfig
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import pack
 
 WHOLE = GraphConfig(neighbours=12)
 

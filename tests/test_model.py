@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.elements import element_vectors
-from cgatlib.graphs import pack
-from cgatlib.model import CGAT, MODELS, ModelConfig
-from cgatlib.neighbours import GRAPHS, GraphConfig
+from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
+from cgatlib.graphs.packing import pack
+from cgatlib.model.cgat import CGAT, MODELS, ModelConfig
+from cgatlib.model.elements import element_vectors
 
 TINY = ModelConfig(8, 8, 2, 2, neighbours=12, output_widths=(20, 8), roost_steps=2)
 VARIANTS = {

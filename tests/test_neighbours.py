@@ -8,7 +8,7 @@ import pytest
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
-from cgatlib.neighbours import GRAPHS, GraphConfig, pairs_within, shell_lists
+from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, pairs_within, shell_lists
 
 REFERENCE = GRAPHS["released"]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cgatlib import CgatError, pages
+from cgatlib import CgatError
+from cgatlib.book import pages
 from cgatlib.crystals import Crystal, CrystalTable
 
 

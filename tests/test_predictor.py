@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from cgatlib import CgatError, predictor
-from cgatlib.checks import ATOMIC_NUMBERS, Crystal
+from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.crystals import CrystalTable
-from cgatlib.graphs import pack
-from cgatlib.model import CGAT
+from cgatlib.graphs.packing import pack
+from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.training import TargetStatistics
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from cgatlib.scaling import balance_ratio, crossing, laws_from_counts
+from cgatlib.scaling.extrapolation import balance_ratio, crossing, laws_from_counts
 
 FOLDER = Path(__file__).parents[1] / "data" / "published"
 NUMBERS = yaml.safe_load((FOLDER / "numbers.yml").read_text())

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
+from cgatlib.crystals.readers import ImportRequest, ReadOptions, detect, import_crystals
 from cgatlib.crystals import CrystalTable
-from cgatlib.readers import ImportRequest, ReadOptions, detect, import_crystals
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_oxidation_states_are_no_obstacle(imported, write_json, alexandria_entry
 
 
 def test_entries_longer_than_a_chunk_and_keys_around_them(imported, write_json, alexandria_entry, monkeypatch):
-    monkeypatch.setattr("cgatlib.readers.json_stream.CHUNK", 97)
+    monkeypatch.setattr("cgatlib.crystals.readers.json_stream.CHUNK", 97)
     entries = [alexandria_entry(f"agm{i}") for i in range(20)]
     _, table, _ = imported(write_json({"version": 1.25, "entries": entries, "after": {"x": [1, 2]}}))
     assert table.ids == [f"agm{i}" for i in range(20)]
@@ -469,7 +469,7 @@ def test_requests_that_cannot_be_met(tmp_path, write_json, alexandria_entry):
 PEAK = """
 import sys
 from pathlib import Path
-from cgatlib.readers import ImportRequest, import_crystals, writer
+from cgatlib.crystals.readers import ImportRequest, import_crystals, writer
 writer.ROW_GROUP = 512
 *sources, out = map(Path, sys.argv[1:])
 report = import_crystals(ImportRequest(sources, out, functional="PBE"))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cgatlib import CgatError, runner
+from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments import Experiment, Run
+from cgatlib.experiments import runner
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.experiments.runner import RunStore
 from cgatlib.predictor import Predictor
-from cgatlib.runner import RunStore
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, mean_absolute_error
 from cgatlib.transfer import TransferConfig

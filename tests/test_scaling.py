@@ -6,17 +6,7 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.powerlaws import (
-    Estimate,
-    FloorLaw,
-    Points,
-    PowerLaw,
-    bootstrap,
-    fit_power_law,
-    fit_with_floor,
-    r_squared,
-)
-from cgatlib.scaling import (
+from cgatlib.scaling.extrapolation import (
     ComputeBudget,
     balance,
     balance_ratio,
@@ -28,6 +18,16 @@ from cgatlib.scaling import (
     optimal_share,
     optimal_split,
     size_at,
+)
+from cgatlib.scaling.powerlaws import (
+    Estimate,
+    FloorLaw,
+    Points,
+    PowerLaw,
+    bootstrap,
+    fit_power_law,
+    fit_with_floor,
+    r_squared,
 )
 
 SIZES = 178e3 / 2.0 ** np.arange(4, -1, -1)  # 11 k ... 178 k
@@ -70,9 +70,7 @@ def test_floor_of_a_straight_line_vanishes():
 
 
 def test_hidden_floor_looks_straight_but_misleads_the_extrapolation():
-    slope = math.log((67 - 10) / (31 - 10)) / math.log(
-        16
-    )  # no transfer, SCAN hull, were its floor 10 meV/atom
+    slope = math.log((67 - 10) / (31 - 10)) / math.log(16)  # no transfer, SCAN hull, were its floor 10 meV/atom
     hidden = FloorLaw(math.log(31 - 10) + slope * math.log(178e3), slope, 10.0)
     points = Points(SIZES, hidden.predict(SIZES))
     line = fit_power_law(points)
@@ -134,9 +132,7 @@ def test_test_crystals_add_their_own_spread_which_pairs_share(hull_scan):
     none, full = hull_scan
     difficulty = rng.exponential(1.0, 300)
     difficulty /= difficulty.mean()
-    with_errors = [
-        Points(SIZES, law.predict(SIZES), law.predict(SIZES)[:, None] * difficulty) for law in hull_scan
-    ]
+    with_errors = [Points(SIZES, law.predict(SIZES), law.predict(SIZES)[:, None] * difficulty) for law in hull_scan]
     fits = [bootstrap(points, noise=1e-6, resamples=500) for points in with_errors]
     low, high = fits[0].band(44.5e3)
     assert high[0] / low[0] > 1.1  # the level is uncertain

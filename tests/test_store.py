@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cgatlib import CgatError, store
-from cgatlib.checks import Crystal
+from cgatlib import CgatError
+from cgatlib.crystals.checks import Crystal
 from cgatlib.crystals import CrystalTable
-from cgatlib.graphs import ARRAYS, pack
-from cgatlib.store import GraphStore, build_store, graph_store, store_path
+from cgatlib.graphs import store
+from cgatlib.graphs.packing import ARRAYS, pack
+from cgatlib.graphs.store import GraphStore, build_store, graph_store, store_path
 
 SPARSE = Crystal("lonely", 30 * np.eye(3), np.array([1]), np.zeros((1, 3)), {"e_form": 0.5})
 
@@ -138,10 +139,10 @@ def test_training_from_a_store_needs_no_pymatgen(table, tiny_graph, tiny_model, 
     script = """
 import json, sys
 from pathlib import Path
-from cgatlib.experiments import Experiment
-from cgatlib.model import ModelConfig
-from cgatlib.neighbours import GraphConfig
-from cgatlib.runner import RunStore
+from cgatlib.experiments.experiment import Experiment
+from cgatlib.model.cgat import ModelConfig
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.experiments.runner import RunStore
 from cgatlib.training import TrainingConfig
 
 settings, folder = json.loads(sys.argv[1]), Path(sys.argv[2])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.comparisons import (
+from cgatlib.book.comparisons import (
     agreement,
     direction,
     gains,
@@ -19,8 +19,8 @@ from cgatlib.comparisons import (
     table1,
     verdicts,
 )
-from cgatlib.powerlaws import Estimate
-from cgatlib.studies import Study, results, sources_of
+from cgatlib.book.studies import Study, results, sources_of
+from cgatlib.scaling.powerlaws import Estimate
 
 LOW = SimpleNamespace(fingerprint="low", functional="PBE")
 HIGH = SimpleNamespace(fingerprint="high", functional="SCAN")

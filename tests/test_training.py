@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from cgatlib import CgatError
-from cgatlib.graphs import pack
-from cgatlib.model import CGAT
+from cgatlib.graphs.packing import pack
+from cgatlib.model.cgat import CGAT
 from cgatlib.training import (
     EmbeddingInputs,
     GraphInputs,

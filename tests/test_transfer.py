@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.graphs import pack
-from cgatlib.model import CGAT
+from cgatlib.graphs.packing import pack
+from cgatlib.model.cgat import CGAT
 from cgatlib.training import EmbeddingInputs, GraphInputs, TargetStatistics, TrainingConfig, fit, predict
 from cgatlib.transfer import TransferConfig, embed_all, prepare, trained_part
 

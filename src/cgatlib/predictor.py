@@ -14,14 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cgatlib import CgatError
-from cgatlib.checks import SYMBOLS, Crystal, check
-from cgatlib.crystals import CrystalTable
-from cgatlib.graphs import PackedGraphs, pack
-from cgatlib.model import CGAT, ModelConfig
-from cgatlib.neighbours import GraphConfig
-from cgatlib.readers.folder import read_structure
-from cgatlib.readers.rows import BadRow
-from cgatlib.schema import to_core
+from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.crystals.readers.folder import read_structure
+from cgatlib.crystals.readers.rows import BadRow
+from cgatlib.crystals.schema import to_core
+from cgatlib.crystals.table import CrystalTable
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.training import GraphInputs, TargetStatistics, predict
 
 _CHUNK = 5000  # crystals read and packed at a time

@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.graphs import PackedGraphs
+from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.splits import Indices
 
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.layers import OutputNetwork
-from cgatlib.model import CGAT
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.layers import OutputNetwork
 from cgatlib.training import Inputs, TargetStatistics
 
 TransferMode = Literal["none", "head", "full"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cgatlib.notebooks import find_root
+from cgatlib.book.notebooks import find_root
 
 ROOT = click.option(
     "--root",
@@ -53,7 +53,7 @@ def build(
       cgatlib book build -p 03_size_scaling.sizes='[250, 500, 1000]' --only 03
       cgatlib book build --data path/to/tables
     """
-    from cgatlib.book import build as build_book
+    from cgatlib.book.build import build as build_book
 
     folder = root or find_root(Path.cwd())
     build_book(folder, profile, overrides, data, only, force, out, echo=click.echo)
@@ -70,7 +70,7 @@ def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
     Example:
       cgatlib book parameters --profile ci
     """
-    from cgatlib.notebooks import effective_values, read_notebooks, read_profile
+    from cgatlib.book.notebooks import effective_values, read_notebooks, read_profile
 
     folder = (root or find_root(Path.cwd())).resolve()
     notebooks = read_notebooks(folder)

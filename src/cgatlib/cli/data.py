@@ -12,7 +12,7 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.readers import ImportReport
+    from cgatlib.crystals.readers import ImportReport
 
 PATH = click.Path(path_type=Path)
 EXIT_BROKEN_SOURCE = 3
@@ -78,7 +78,7 @@ def import_(
       3  a source is damaged or truncated, or no row could be taken; no table is written unless
          --partial is given; the rejects file says what happened
     """
-    from cgatlib.readers import ImportRequest, ReadOptions, import_crystals
+    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
 
     read_options = ReadOptions(
         _labels(labels),
@@ -160,7 +160,7 @@ def fetch_(
     Example:
       cgatlib data fetch alexandria --functional scan --files 0:3 --to downloads/scan
     """
-    from cgatlib import fetch as module
+    from cgatlib.crystals import fetch as module
 
     urls = module.alexandria_urls(
         functional, _file_range(files), base_url or module.BASE_URL, release or module.PBE_RELEASE
@@ -202,8 +202,8 @@ def describe_(table: Path, functional: str | None, as_json: bool) -> None:
     Example:
       cgatlib data describe pbe.parquet
     """
-    from cgatlib.crystals import CrystalTable
-    from cgatlib.describe import describe
+    from cgatlib.crystals.describe import describe
+    from cgatlib.crystals.table import CrystalTable
 
     content = describe(CrystalTable.read(table, functional))
     click.echo(json.dumps(content, ensure_ascii=False) if as_json else _description_text(content))

@@ -11,8 +11,8 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.crystals import CrystalTable
-    from cgatlib.experiments import Experiment
+    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.experiments.experiment import Experiment
 
 _MODELS = ("tiny", "small", "released", "paper")
 _TABLE = click.argument("table", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -55,9 +55,9 @@ def graphs(
     Example:
       cgatlib graphs mine.parquet --out mine.graphs --model small --workers 2
     """
-    from cgatlib.crystals import CrystalTable
-    from cgatlib.neighbours import GRAPHS
-    from cgatlib.store import build_store
+    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.graphs.neighbours import GRAPHS
+    from cgatlib.graphs.store import build_store
 
     config = replace(GRAPHS[model], **{name: value for name, value in changes.items() if value is not None})
     crystals = CrystalTable.read(table, functional)
@@ -99,9 +99,9 @@ def train(table: Path, model: str, **options: Any) -> None:
     Example:
       cgatlib train pbe.parquet --label e_form --model small --steps 5000
     """
-    from cgatlib.experiments import Experiment
-    from cgatlib.model import MODELS
-    from cgatlib.neighbours import GRAPHS
+    from cgatlib.experiments.experiment import Experiment
+    from cgatlib.graphs.neighbours import GRAPHS
+    from cgatlib.model.cgat import MODELS
 
     crystals = _read(table, options)
     experiment = Experiment(
@@ -138,7 +138,7 @@ def transfer(
     Example:
       cgatlib transfer r2scan.parquet --from runs/3fa21c0d9e8b7a65 --label e_form --mode full
     """
-    from cgatlib.experiments import Experiment, Run
+    from cgatlib.experiments.experiment import Experiment, Run
     from cgatlib.transfer import TransferConfig
 
     crystals = _read(table, options)
@@ -160,7 +160,7 @@ def transfer(
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
-    from cgatlib.crystals import CrystalTable
+    from cgatlib.crystals.table import CrystalTable
 
     crystals = CrystalTable.read(table, options["functional"])
     crystals.label(options["label"])  # refuse an unknown label before any work
@@ -175,8 +175,8 @@ def _training(options: dict[str, Any]) -> Any:
 
 
 def _run(crystals: "CrystalTable", experiment: "Experiment", stored: dict[str, Path], options: dict[str, Any]) -> None:
-    from cgatlib.runner import RunStore
-    from cgatlib.store import graph_store
+    from cgatlib.experiments.runner import RunStore
+    from cgatlib.graphs.store import graph_store
 
     cache = options["runs"] / ".graphs"
     graph_store(crystals, experiment.graph, cache, options["workers"])

@@ -40,7 +40,7 @@ def list_runs(root: Path, as_json: bool) -> None:
     Example:
       cgatlib runs list --runs runs
     """
-    from cgatlib.experiments import Run
+    from cgatlib.experiments.experiment import Run
 
     rows = []
     for folder in _folders(root):
@@ -77,7 +77,7 @@ def show(key: str, root: Path) -> None:
     Example:
       cgatlib runs show 3fa2
     """
-    from cgatlib.experiments import Run
+    from cgatlib.experiments.experiment import Run
 
     run = Run(_folder(root, key))
     parts = {"experiment": run.experiment.to_dict(), "metrics": run.metrics, "provenance": run.provenance}
@@ -95,7 +95,7 @@ def verify(root: Path) -> None:
     Example:
       cgatlib runs verify --runs data/runs
     """
-    from cgatlib.experiments import Run
+    from cgatlib.experiments.experiment import Run
 
     folders = _folders(root)
     bad = 0

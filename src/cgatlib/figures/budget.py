@@ -23,7 +23,7 @@ from cgatlib.figures.style import (
     short_count,
     style,
 )
-from cgatlib.scaling import ComputeBudget
+from cgatlib.scaling.extrapolation import ComputeBudget
 
 
 def compute_budget(

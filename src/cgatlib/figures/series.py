@@ -19,8 +19,8 @@ from cgatlib.figures.style import (
     require_columns,
     short_count,
 )
-from cgatlib.powerlaws import Points, PowerLaw, ScalingFit, bootstrap, fit_power_law
-from cgatlib.scaling import crossing
+from cgatlib.scaling.extrapolation import crossing
+from cgatlib.scaling.powerlaws import Points, PowerLaw, ScalingFit, bootstrap, fit_power_law
 
 SHADE_MARKERS = "oDv^P*X<>h"
 FARTHEST = 30.0  # a crossing beyond this multiple of the largest size is not drawn

@@ -26,7 +26,7 @@ from cgatlib.figures.style import (
     size_axis,
     style,
 )
-from cgatlib.powerlaws import Estimate, PowerLaw
+from cgatlib.scaling.powerlaws import Estimate, PowerLaw
 
 __all__ = ["curve_points", "size_scaling", "transfer_scaling", "with_interval"]
 

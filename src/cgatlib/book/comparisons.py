@@ -1,0 +1,184 @@
+"""Our numbers beside the paper's: Table 1, gains of transfer, and whether they point the same way."""
+
+import math
+
+import pandas as pd
+from scipy import stats
+
+from cgatlib.figures.sizes import curve_points, with_interval
+from cgatlib.figures.style import MODES, QUANTITIES, short_count
+from cgatlib.scaling.extrapolation import CHEMICAL_ACCURACY, crossing_size, equivalent_size, size_at
+from cgatlib.scaling.powerlaws import Estimate, bootstrap
+
+LEVEL = 0.95
+
+
+def gains(results: pd.DataFrame) -> pd.DataFrame:
+    """Relative reduction of the test MAE by transfer, paired by seed.
+
+    Args:
+        results: `studies.results` with runs without and with transfer on the same training set.
+
+    Returns:
+        One row per functional, label, label of the source and mode: ``gain`` (mean over seeds of 1 - MAE /
+        MAE without transfer), ``low`` and ``high`` (95 % interval of that mean, Student's t; infinitely wide
+        for a single seed) and ``seeds``.
+    """
+    place = ["functional", "label", "train_size", "seed"]
+    scratch = results[results["mode"] == "none"].set_index(place)["test_mae"]
+    rows = []
+    moved = results[results["mode"] != "none"]
+    groups = ["functional", "label", "source_label", "mode", "learning_rate"]
+    for key, group in moved.groupby(groups, sort=False):
+        own = group.set_index(place)["test_mae"]
+        values = 1 - own / scratch.reindex(own.index)
+        rows.append({**dict(zip(groups, key, strict=True)), **interval(values.dropna())})
+    return pd.DataFrame(rows).rename(columns={"mean": "gain"})
+
+
+def interval(values: pd.Series) -> dict[str, float]:
+    """``mean``, ``low``, ``high`` (95 % interval of the mean) and number ``seeds`` of values from several seeds."""
+    n, mean = len(values), float(values.mean())
+    half = math.inf
+    if n > 1:
+        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}
+
+
+def direction(low: float, high: float) -> str:
+    """What an interval of a gain says: ``"better"``, ``"worse"`` or ``"undecided"`` when it contains zero."""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "undecided"
+
+
+def agreement(expected: str, found: str) -> str:
+    """Whether the direction we `found` is the one the paper states."""
+    if found == "undecided":
+        return "undecided: the seeds scatter more than the effect"
+    return "agrees" if found == expected else "does not agree"
+
+
+def number(values: pd.Series, label: str) -> str:
+    """Mean and standard deviation over seeds of errors in the label's unit, as the paper's unit and digits."""
+    q = QUANTITIES[label]
+    mean = f"{values.mean() * q.error_factor:.{q.error_digits}f}"
+    return f"{mean} ± {values.std(ddof=1) * q.error_factor:.{q.error_digits}f}" if len(values) > 1 else mean
+
+
+COLUMNS = ["pre-trained, own test set", *(MODES[mode].name for mode in ("none", "head", "full"))]
+
+
+def table1(results: pd.DataFrame, published: pd.DataFrame, heading: str) -> tuple[pd.DataFrame, list[tuple[int, int]]]:
+    """The paper's Table 1 with our rows.
+
+    Args:
+        results: `studies.results` of the pre-trained networks and of all procedures on whole training sets.
+        published: ``table1.csv``.
+        heading: what our numbers are called.
+
+    Returns:
+        Texts, one row per label, functional and origin, and the positions of the lowest error of each row.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    best: list[str] = []
+    targets = list(dict.fromkeys(results.loc[results["mode"] != "none", "functional"]))
+    for label in dict.fromkeys(results["label"]):
+        what = f"{QUANTITIES[label].text} / {QUANTITIES[label].error_unit}"
+        theirs = published[published["label"] == label]
+        for functional in ("PBEsol", "SCAN"):
+            if (theirs["functional"] == functional).any():
+                rows[f"{what}, {functional}: published"], mode = _published_row(theirs, functional)
+                best.append(mode)
+        for functional in targets:
+            own = results[results["label"] == label]
+            rows[f"{what}, {functional}: {heading}"], mode = _own_row(own, functional, targets, label)
+            best.append(mode)
+    frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=COLUMNS)
+    return frame, [(i, COLUMNS.index(MODES[mode].name)) for i, mode in enumerate(best)]
+
+
+def _own_row(own: pd.DataFrame, functional: str, targets: list[str], label: str) -> tuple[dict[str, str], str]:
+    """Cells of one label and functional, and the mode with the lowest error."""
+    runs = own[own["functional"] == functional]
+    cells = {MODES[str(mode)].name: number(group["test_mae"], label) for mode, group in runs.groupby("mode")}
+    for row in gains(runs).to_dict("records"):
+        cells[MODES[row["mode"]].name] += f" ({row['gain']:.0%})"
+    cells[COLUMNS[0]] = number(own.loc[~own["functional"].isin(targets), "test_mae"], label)
+    return cells, str(runs.groupby("mode")["test_mae"].mean().idxmin())
+
+
+def _published_row(theirs: pd.DataFrame, functional: str) -> tuple[dict[str, str], str]:
+    runs = theirs[theirs["functional"] == functional]
+    cells = {COLUMNS[0]: str(theirs.loc[theirs["functional"] == "PBE", "printed"].iloc[0])}
+    for row in runs.to_dict("records"):
+        gain = "" if pd.isna(row["gain_percent"]) else f" ({row['gain_percent']:.0f}%)"
+        cells[MODES[row["mode"]].name] = f"{row['mae']:g}{gain}"
+    return cells, str(runs.loc[runs["mae"].idxmin(), "mode"])
+
+
+def verdicts(found: pd.DataFrame, expected: str = "better") -> pd.DataFrame:
+    """Each gain beside the direction the paper states.
+
+    Args:
+        found: rows of `gains`.
+        expected: ``"better"`` or ``"worse"``, what the paper says of transfer compared with none.
+    """
+    rows = {}
+    for row in found.to_dict("records"):
+        q, mode = QUANTITIES[row["label"]], MODES[row["mode"]].name
+        origin = "" if row["source_label"] == row["label"] else f" from {QUANTITIES[row['source_label']].text}"
+        rate = f", learning rate {row['learning_rate']:g}" if found["learning_rate"].nunique() > 1 else ""
+        rows[f"{q.text} {row['functional']}{origin}: {mode}{rate}"] = {
+            "paper": expected,
+            "error reduction": f"{row['gain']:.1%}",
+            "95 % interval": f"{row['low']:.1%} to {row['high']:.1%}",
+            "seeds": str(row["seeds"]),
+            "verdict": agreement(expected, direction(row["low"], row["high"])),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.DataFrame:
+    """Results of one label with the error as ``mae`` in the unit errors are shown in (meV/atom, Å³/atom)."""
+    rows = results[results["label"] == label]
+    return rows.assign(mae=rows[column] * QUANTITIES[label].error_factor)
+
+
+def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
+    """Slopes, crossing and equivalent size of one functional and label, as texts with their 95 % intervals.
+
+    Args:
+        points: rows of `in_units` without transfer and with full transfer from one pre-training set.
+        energy: whether chemical accuracy means anything for the label.
+    """
+    fits = {mode: bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full")}
+    cells = {
+        "slope, none": with_interval(fits["none"].law.slope, fits["none"].slope, 3),
+        "slope, full": with_interval(fits["full"].law.slope, fits["full"].slope, 3),
+        "N_equiv": size_text(equivalent_size(fits["none"], fits["full"])),
+        "N_cross": size_text(crossing_size(fits["none"], fits["full"])),
+    }
+    if energy:
+        accuracy = CHEMICAL_ACCURACY * 1000
+        cells["n at 43 meV/atom, none"] = size_text(size_at(fits["none"], accuracy))
+        cells["n at 43 meV/atom, full"] = size_text(size_at(fits["full"], accuracy))
+    return cells
+
+
+def size_text(estimate: Estimate) -> str:
+    """A number of crystals with its interval and the share of resamples without any."""
+    texts = []
+    for value in (estimate.value, estimate.low, estimate.high):
+        rounded = math.inf if math.isinf(value) else float(f"{value:.2g}")
+        texts.append("never" if math.isinf(value) else "<1" if value < 1 else short_count(rounded))
+    never = f"; {estimate.never:.0%} of resamples never" if estimate.never > 0 else ""
+    return f"{texts[0]} [{texts[1]} to {texts[2]}{never}]"
+
+
+def nearest_start(points: pd.DataFrame, ratio: float) -> tuple[int, int]:
+    """Sizes (pre-training, training) among full-transfer runs whose ratio is nearest to `ratio`, smallest first."""
+    pairs = points.loc[points["mode"] == "full", ["pretrain_size", "train_size"]].drop_duplicates()
+    distance = (pairs["pretrain_size"] / pairs["train_size"] / ratio).map(lambda r: abs(math.log(r)))
+    best = pairs.assign(distance=distance.round(6)).sort_values(["distance", "train_size"]).iloc[0]
+    return int(best["pretrain_size"]), int(best["train_size"])

@@ -1,0 +1,248 @@
+"""What the book's notebooks share: load tables, show banner, figures, comparison tables and footer.
+
+Everything shown is HTML without scripts or outside resources. Numbers for the prose go through `say` (glue).
+"""
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from IPython.display import HTML
+
+from cgatlib import CgatError
+from cgatlib.book.notebooks import find_root
+from cgatlib.crystals import SYMBOLS, CrystalTable
+from cgatlib.experiments.provenance import PACKAGE, provenance, source_digest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cgatlib.experiments.experiment import Run
+    from cgatlib.experiments.runner import RunStore
+
+ORIGINS = {
+    "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
+    "dft": "labels computed by DFT",
+}
+"""Where labels come from; a page must never show numbers without saying which."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A crystal table ready for graphs, and what was refused on the way in."""
+
+    table: CrystalTable
+    path: Path
+    origin: str
+    rejects: pd.DataFrame  # material_id, reason, source
+
+
+def load_tables(sources: Mapping[str, Mapping[str, Any]], data: str) -> dict[str, Source]:
+    """Import tables as `parameters.yml` declares them, through the same checks as any user's data.
+
+    Args:
+        sources: name -> ``file`` (in the folder `data`), ``functional`` (never guessed), ``origin`` (a key of
+            `ORIGINS`); optional ``labels`` (our name -> column) and ``agree`` (label -> [column, tolerance]:
+            rows whose label differs from that column by more than this fraction are refused).
+        data: folder, relative to the book's or absolute.
+
+    Returns:
+        Sources by name. Imported tables are kept in ``.cgatlib/tables`` under a hash of file and declaration.
+    """
+    root = find_root(Path.cwd())
+    return {name: _load(root, root / data, name, dict(entry)) for name, entry in sources.items()}
+
+
+def _load(root: Path, folder: Path, name: str, entry: dict[str, Any]) -> Source:
+    missing = [key for key in ("file", "functional", "origin") if key not in entry]
+    if missing:
+        raise CgatError(f"source {name} does not state its {missing[0]}")
+    if entry["origin"] not in ORIGINS:
+        raise CgatError(f"source {name}: unknown origin {entry['origin']!r}; known: {', '.join(ORIGINS)}")
+    file = folder / entry["file"]
+    if not file.is_file():
+        raise CgatError(f"source {name}: {file} does not exist")
+    path = root / ".cgatlib" / "tables" / f"{name}-{_digest(file, entry)}.parquet"
+    refused = path.with_suffix(".rejects.csv")
+    if not path.is_file():  # the last of the two to appear
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as scratch:
+            part, part_refused = Path(scratch) / path.name, Path(scratch) / refused.name
+            _import(file, entry, part, part_refused)
+            os.replace(part_refused, refused)
+            os.replace(part, path)
+    rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
+    return Source(CrystalTable.read(path, entry["functional"]), path, entry["origin"], rejects)
+
+
+def _digest(file: Path, entry: dict[str, Any]) -> str:
+    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode()]
+    parts += [file.read_bytes()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
+    """Import one file, then drop the rows that disagree with their reference column, into `path`."""
+    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
+
+    options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
+    report = import_crystals(
+        ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)
+    )
+    if report.out is None:
+        raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
+    for label, (column, tolerance) in entry.get("agree", {}).items():
+        original = CrystalTable.read(file, entry["functional"]).table
+        names, values = original["material_id"].to_pylist(), original[column].to_pylist()
+        reference = dict(zip(names[::-1], values[::-1], strict=True))  # of a repeated id, the first row was taken
+        table = CrystalTable.read(path)
+        expected = np.array([reference[i] or np.nan for i in table.ids], dtype=float)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(table.label(label) / expected - 1) > tolerance
+        reason = f"{label} differs from {column} by more than {tolerance:.0%}"
+        rows = [{"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)]
+        known = pd.read_csv(refused, dtype=str, keep_default_na=False)
+        pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
+        table.select(np.flatnonzero(~off)).write(path)
+
+
+def run_store(tables: Mapping[str, Source]) -> "RunStore":
+    """The project's run store, knowing these tables."""
+    from cgatlib.experiments.runner import RunStore
+
+    home = find_root(Path.cwd()) / ".cgatlib"
+    known = {source.table.fingerprint: source.path for source in tables.values()}
+    return RunStore(home / "runs", known, home / "graphs")
+
+
+def build_label(tables: Iterable[Source]) -> str:
+    """Heading of our own numbers, which says whether their labels are surrogates or DFT."""
+    origins = {source.origin for source in tables}
+    return "this build (surrogate labels)" if "surrogate" in origins else "this build (DFT labels)"
+
+
+def banner(profile: str, tables: Mapping[str, Source]) -> HTML:
+    """What the reader must know first: profile, data sets, and what their labels are."""
+    sets = "; ".join(
+        f"{escape(name)}: {len(s.table):,} crystals, {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
+        for name, s in tables.items()
+    )
+    return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.</div>')
+
+
+def published(name: str) -> Any:
+    """The paper's numbers: a csv file of ``data/published`` as data frame, a yml file as it is."""
+    path = find_root(Path.cwd()) / "data" / "published" / name
+    return pd.read_csv(path) if path.suffix == ".csv" else yaml.safe_load(path.read_text())
+
+
+def say(**numbers: float | int | str) -> None:
+    """Make numbers available to the prose of this page as ``{glue:text}`name:.1f` ``."""
+    from myst_nb import glue
+
+    for name, value in numbers.items():
+        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+
+
+def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.DataFrame) -> HTML:
+    """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page."""
+    from cgatlib.figures import save_figure
+
+    types = {"svg": "image/svg+xml", "png": "image/png", "csv": "text/csv"}
+    with TemporaryDirectory() as folder:
+        paths = save_figure(figure, data, Path(folder), name)
+        files = {kind: _data_uri(paths[kind].read_bytes(), mime) for kind, mime in types.items()}
+    links = "".join(
+        f'<a download="{escape(name)}.{kind}" href="{uri}">{kind.upper()}</a>' for kind, uri in files.items()
+    )
+    width = round(110 * figure.get_figwidth())  # px: text of the same size in all figures
+    return HTML(
+        f'<figure class="cgat-figure"><img width="{width}" src="{files["svg"]}" alt="{escape(alt)}">'
+        f"<figcaption>{caption}</figcaption>"
+        f'<div class="cgat-downloads">Download: {links}</div></figure>'
+    )
+
+
+def _data_uri(content: bytes, mime: str) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]] = ()) -> HTML:
+    """A table with header cells marked as such; the index gives the row headers.
+
+    Args:
+        frame: cells are shown as they are (format them first); missing cells as a dash.
+        caption: says what is compared, with units.
+        bold: (row, column) positions to emphasise.
+    """
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns])
+    rows = []
+    for i, (label, row) in enumerate(frame.iterrows()):
+        inner = "".join(_cell(cell, (i, j) in bold) for j, cell in enumerate(row))
+        rows.append(f'<tr><th scope="row">{escape(str(label))}</th>{inner}</tr>')
+    return HTML(
+        f'<div class="cgat-table"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Any, bold: bool) -> str:
+    text = "–" if pd.isna(cell) else escape(str(cell))
+    words = ' class="words"' if text[:1].isalpha() else ""  # words to the left, numbers to the right
+    return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
+
+
+def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) -> HTML:
+    """Where the page's numbers come from: code, libraries, machine, data, seeds and time.
+
+    Args:
+        tables: the data used.
+        runs: the runs used; their own provenance says which code made them, and when they were stored.
+        started: ``time.perf_counter()`` at the top of the page.
+    """
+    here = provenance()
+    seconds = sum(float(run.metrics["seconds"]) for run in runs)
+    made_by = sorted({_code(run.provenance["code"]) for run in runs}) or [_code(here["code"])]
+    devices = sorted({run.provenance["machine"]["device"] for run in runs}) or [here["machine"]["device"]]
+    rows = {
+        "Runs": f"{len(runs)}, {seconds / 60:.1f} min of training (stored runs are not trained again)",
+        "Trained by": ", ".join(made_by),
+        "Device": ", ".join(devices),
+        "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})) or "none",
+        "Data": "; ".join(f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()),
+        "Page": f"executed in {time.perf_counter() - started:.0f} s, sources {here['code']['sources']}",
+        "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
+        "Versions": ", ".join([f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]),
+    }
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
+    return HTML(f'<div class="cgat-footer" role="contentinfo"><strong>Provenance</strong><dl>{items}</dl></div>')
+
+
+def _code(version: Mapping[str, Any]) -> str:
+    commit = version["commit"] or "no commit"
+    return f"{version['version']} ({commit}{', modified' if version['dirty'] else ''})"
+
+
+def note(text: str) -> HTML:
+    """A sentence that code had to write, because it depends on the data of this build."""
+    return HTML(f"<p>{escape(text)}</p>")
+
+
+def element_counts(table: CrystalTable) -> pd.Series:
+    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
+    counts = np.zeros(len(SYMBOLS) + 1, dtype=np.int64)
+    for numbers in table.table["numbers"].to_pylist():
+        counts[sorted(set(numbers))] += 1
+    return pd.Series({SYMBOLS[z - 1]: int(n) for z, n in enumerate(counts) if n})

@@ -1,0 +1,113 @@
+"""The import: every source row by row through the checks into one table, what is not taken into the rejects file.
+
+Nothing of what was read is kept: rows are written in groups, ids seen are kept in a temporary database on disk, so
+the memory needed does not depend on the number of files or rows.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
+from cgatlib.crystals.readers import parquet
+from cgatlib.crystals.readers.formats import FORMATS, Format, detect
+from cgatlib.crystals.readers.request import ImportReport, ImportRequest
+from cgatlib.crystals.readers.rows import VOLUME, ReadOptions, UnreadableFile
+from cgatlib.crystals.readers.writer import FAILURE, Writer
+from cgatlib.crystals.schema import functional_name, table_metadata
+
+
+def import_crystals(
+    request: ImportRequest, progress: Callable[[Iterator[Crystal | Reject]], Iterator[Crystal | Reject]] = iter
+) -> ImportReport:
+    """Read all sources into one table and one rejects file.
+
+    The table appears under its name only when every source was read to its end (or ``partial`` is asked for) and at
+    least one row was taken; the rejects file is written in every case. ``progress`` may wrap the stream of rows.
+
+    Raises:
+        CgatError: a request that no source can meet: format or functional unknown, column not there.
+    """
+    started = time.perf_counter()
+    failures: list[Reject] = []
+    sources = [source for path in request.sources if (source := _open(path, request, failures))]
+    functional = _agreed_functional(request, sources)
+    labels = [name for name in PROPERTIES if name == VOLUME or any(name in s.labels for s in sources)]
+    names = ", ".join(path.name for path in request.sources[:20])
+    with Writer(request, labels, table_metadata(functional, labels, names)) as writer:
+        for failure in failures:
+            writer.add(failure)
+        for row in progress(_rows(sources, request.options)):
+            writer.add(row)
+        complete = writer.taken > 0 and (request.partial or not writer.failures)
+        writer.finish(keep=complete)
+    return ImportReport(
+        out=str(request.out) if complete else None,
+        rejects=str(request.rejects_path),
+        functional=functional,
+        sources=len(request.sources),
+        read=writer.read,
+        taken=writer.taken,
+        rejected=writer.read - writer.taken,
+        reasons=dict(writer.reasons.most_common()),
+        labels={name: writer.labelled[name] for name in labels},
+        failures=tuple(writer.failures),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_mb=round(_peak_memory_mb(), 1),
+    )
+
+
+def _peak_memory_mb() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    format: Format
+    labels: tuple[str, ...]
+    functional: str | None
+
+
+def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source | None:
+    """Look at the start of a source; one that cannot be read at all becomes a failure."""
+    try:
+        fmt = FORMATS[request.format] if request.format else detect(path)
+        stated = parquet.stated_functional(path) if fmt.name == "parquet" else None
+        return _Source(path, fmt, fmt.plan(path, request.options).names, stated)
+    except (UnreadableFile, OSError) as error:
+        failures.append(_failure(path, error))
+        return None
+
+
+def _failure(path: Path, error: UnreadableFile | OSError) -> Reject:
+    sentence = str(error) if isinstance(error, UnreadableFile) else f"{path} cannot be opened (byte 0): {error}"
+    return Reject("", f"{FAILURE}: {sentence}", str(path))
+
+
+def _agreed_functional(request: ImportRequest, sources: Sequence[_Source]) -> str:
+    given = functional_name(request.functional) if request.functional is not None else None
+    for source in sources:
+        if source.functional is not None and given not in (None, source.functional):
+            raise CgatError(f"{source.path} holds {source.functional} data, not {given}")
+        if source.functional is None and request.functional is None:
+            raise CgatError(f"{source.path} does not state its functional; name it, e.g. --functional PBE")
+        given = given or source.functional
+    if given is None:
+        raise CgatError(f"the functional is not known, and {request.sources[0]} cannot be read; name it")
+    return given
+
+
+def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Crystal | Reject]:
+    for source in sources:
+        try:
+            yield from source.format.read(source.path, options)
+        except (UnreadableFile, OSError) as error:
+            yield _failure(source.path, error)

@@ -1,0 +1,111 @@
+"""Columns, units and metadata of a crystal table as arrow sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES, Crystal
+
+FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
+METADATA_KEY = b"cgatlib"
+SCHEMA_VERSION = 1
+
+CORE_SCHEMA = pa.schema(
+    [
+        pa.field("material_id", pa.string(), nullable=False),
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("n_atoms", pa.int32(), nullable=False),
+        pa.field("lattice", pa.list_(pa.float64()), nullable=False),
+        pa.field("numbers", pa.list_(pa.uint8()), nullable=False),
+        pa.field("frac_coords", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+
+def functional_name(name: str) -> str:
+    """Return ``name`` in the field's writing if it is known (``pbesol`` -> ``PBEsol``), else as it is.
+
+    Raises:
+        CgatError: the name is empty.
+    """
+    if not name.strip():
+        raise CgatError("the functional is empty; name it, e.g. PBE")
+    known = {f.lower(): f for f in FUNCTIONALS}
+    return known.get(name.strip().lower(), name.strip())
+
+
+def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> dict[bytes, bytes]:
+    """Return the schema metadata of a crystal table: functional, units, schema version, source."""
+    units = {name: PROPERTIES[name].unit for name in labels}
+    content = {"functional": functional, "units": units, "schema": SCHEMA_VERSION, "source": source}
+    return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True).encode()}
+
+
+def table_schema(labels: Iterable[str]) -> pa.Schema:
+    """Return the core columns followed by the label columns."""
+    return pa.schema([*CORE_SCHEMA, *(pa.field(name, pa.float64()) for name in labels)])
+
+
+def rows_to_arrow(crystals: Sequence[Crystal], labels: Sequence[str]) -> pa.Table:
+    """Return crystals as an arrow table with the columns of ``table_schema(labels)``."""
+    columns: list[Iterable[object]] = [
+        [c.material_id for c in crystals],
+        [c.formula for c in crystals],
+        [len(c.numbers) for c in crystals],
+        [c.lattice.ravel() for c in crystals],
+        [c.numbers.astype(np.uint8) for c in crystals],
+        [c.frac_coords.ravel() for c in crystals],
+        *([c.labels.get(name) for c in crystals] for name in labels),
+    ]
+    schema = table_schema(labels)
+    return pa.table([pa.array(col, f.type) for col, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's first line without its full stop, to put into a sentence."""
+    return str(error).split("\n", 1)[0].rstrip(".")
+
+
+def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return offsets (rows + 1,) and flat values of a list column."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # an empty column stays chunked
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return offsets, array.flatten().to_numpy(zero_copy_only=False)
+
+
+def to_core(path: Path, table: pa.Table) -> pa.Table:
+    """Order and cast the columns: core, labels, then the others as they are."""
+    missing = [name for name in CORE_SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise CgatError(f"{path} is no crystal table: column {missing[0]!r} is missing")
+    labels = [name for name in PROPERTIES if name in table.column_names]
+    others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *labels}]
+    schema = pa.schema([*table_schema(labels), *(table.schema.field(name) for name in others)])
+    for name in CORE_SCHEMA.names:
+        if table[name].null_count:
+            raise CgatError(f"{path} is no crystal table: column {name!r} has {table[name].null_count} nulls")
+    try:
+        table = table.select(schema.names).cast(schema)
+    except (pa.ArrowException, ValueError) as error:
+        raise CgatError(f"{path} is no crystal table: {first_line(error)}") from error
+    n_atoms = table["n_atoms"].to_numpy()
+    for name, expected in (
+        ("lattice", np.full_like(n_atoms, 9)),
+        ("numbers", n_atoms),
+        ("frac_coords", 3 * n_atoms),
+    ):
+        wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
+        if len(wrong):
+            raise CgatError(f"{path} is no crystal table: row {wrong[0]} has a {name!r} of the wrong length")
+    return table

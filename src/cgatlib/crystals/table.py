@@ -1,0 +1,200 @@
+"""The crystal table: one schema, units and functional in the file's metadata.
+
+Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å),
+``numbers`` (one atomic number per site), ``frac_coords`` (3 per site), and one column per label in the unit
+of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES, Crystal
+from cgatlib.crystals.schema import (
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    first_line,
+    flatten,
+    functional_name,
+    rows_to_arrow,
+    table_metadata,
+    to_core,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CrystalTable:
+    """Crystals of one functional, backed by an arrow table.
+
+    Attributes:
+        table: core columns, label columns and any others the file brought.
+        functional: e.g. ``PBE``; from the file's metadata or stated by the user, never guessed.
+        source: where the rows came from, in words.
+    """
+
+    table: pa.Table
+    functional: str
+    source: str = ""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __iter__(self) -> Iterator[Crystal]:
+        return (self.crystal(i) for i in range(len(self)))
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
+        return tuple(
+            name for name in PROPERTIES if name in self.table.column_names and self.table[name].null_count < len(self)
+        )
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Material ids, one per row."""
+        return list(self.table["material_id"].to_pylist())
+
+    @cached_property
+    def formulas(self) -> list[str]:
+        """Reduced formulas, one per row."""
+        return list(self.table["formula"].to_pylist())
+
+    @cached_property
+    def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Offsets (rows + 1,) and flat values of the list columns."""
+        return {name: flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")}
+
+    @cached_property
+    def _label_arrays(self) -> dict[str, NDArray[np.float64]]:
+        return {name: self.label(name) for name in self.labels}
+
+    def crystal(self, i: int) -> Crystal:
+        """Return row ``i``; its labels hold only what is not missing."""
+        part = {}
+        for name, (offsets, values) in self._lists.items():
+            part[name] = values[offsets[i] : offsets[i + 1]]
+        labels = {name: float(v[i]) for name, v in self._label_arrays.items() if not np.isnan(v[i])}
+        return Crystal(
+            material_id=self.ids[i],
+            lattice=part["lattice"].reshape(3, 3),
+            numbers=part["numbers"],
+            frac_coords=part["frac_coords"].reshape(-1, 3),
+            labels=labels,
+        )
+
+    def label(self, name: str) -> NDArray[np.float64]:
+        """Return one label (rows,) in its unit, NaN where it is missing.
+
+        Raises:
+            CgatError: the table does not carry that label.
+        """
+        if name not in self.labels:
+            known = ", ".join(self.labels) or "none"
+            raise CgatError(f"the table has no label {name!r}; it carries: {known}")
+        column = self.table[name].cast(pa.float64()).combine_chunks()
+        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over functional, label names and values, ids and geometry, in row order.
+
+        Independent of compression, row groups, integer widths and extra columns.
+        """
+        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.functional, self.labels]).encode())
+        digest.update(json.dumps(self.ids).encode())
+        for (offsets, values), kind in zip(self._lists.values(), ("<f8", "<u1", "<f8"), strict=True):
+            digest.update(offsets.astype("<i8").tobytes())
+            digest.update(values.astype(kind).tobytes())
+        for name in self.labels:
+            values = self.label(name)
+            digest.update(np.isnan(values).tobytes())
+            digest.update(np.nan_to_num(values, nan=0.0).astype("<f8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
+        """Return the rows ``indices`` in that order."""
+        return CrystalTable(self.table.take(pa.array(np.asarray(indices, np.int64))), self.functional, self.source)
+
+    def write(self, path: str | Path) -> None:
+        """Write parquet (zstd) with the metadata; the name appears only once the file is whole."""
+        carried = [name for name in PROPERTIES if name in self.table.column_names]
+        metadata = table_metadata(self.functional, carried, self.source)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            pq.write_table(self.table.replace_schema_metadata(metadata), partial, compression="zstd")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def read(
+        cls, path: str | Path, functional: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> CrystalTable:
+        """Read a parquet table with the core columns.
+
+        Args:
+            path: the file.
+            functional: needed when the file's metadata does not state it; must agree with it otherwise.
+            labels: our name -> column that holds it (a column of our name is replaced).
+
+        Raises:
+            CgatError: not parquet, a core column is missing, or the functional is unknown or contradicted.
+        """
+        path = Path(path)
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
+        stated = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        name = _agreed_functional(path, stated.get("functional"), functional)
+        for ours, theirs in (labels or {}).items():
+            table = _rename(path, table, ours, theirs)
+        return cls(to_core(path, table), name, stated.get("source", "") or path.name)
+
+    @classmethod
+    def from_crystals(cls, crystals: Iterable[Crystal], functional: str, source: str = "") -> CrystalTable:
+        """Build a table in memory; the labels are those that at least one crystal carries."""
+        rows = list(crystals)
+        carried = {name for c in rows for name in c.labels}
+        unknown = carried - PROPERTIES.keys()
+        if unknown:
+            raise CgatError(f"unknown labels {sorted(unknown)}; known: {', '.join(PROPERTIES)}")
+        labels = [name for name in PROPERTIES if name in carried]
+        return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
+
+
+def _agreed_functional(path: Path, stated: str | None, given: str | None) -> str:
+    if given is None and stated is None:
+        raise CgatError(f"{path} does not state its functional; name it, e.g. --functional PBE")
+    if given is None:
+        return str(stated)
+    if stated is not None and functional_name(given) != stated:
+        raise CgatError(f"{path} holds {stated} data, but {functional_name(given)} was asked for")
+    return functional_name(given)
+
+
+def _rename(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+    if ours not in PROPERTIES:
+        raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
+    if theirs not in table.column_names:
+        raise CgatError(f"{path} has no column {theirs!r}; it has: {', '.join(table.column_names)}")
+    if ours == theirs:
+        return table
+    if ours in table.column_names:
+        table = table.drop_columns([ours])
+    return table.rename_columns([ours if c == theirs else c for c in table.column_names])

@@ -1,0 +1,197 @@
+"""Experiments and their results: a run is described completely by an `Experiment`, whose hash names its folder.
+
+A run's folder holds ``experiment.json``, ``metrics.json``, ``curve.parquet`` (learning curve), ``predictions.parquet``
+(test set), ``weights.safetensors`` with ``model.json``, and ``provenance.json`` with the hashes of the others. It is
+written under a temporary name and renamed, so that a killed run leaves nothing that looks finished.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cgatlib import CgatError
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.model.cgat import ModelConfig
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import TransferConfig
+
+_TRAINING_CODE = (
+    *("graphs.neighbours", "graphs.packing", "graphs.store"),
+    *("model.attention", "model.cgat", "model.elements", "model.layers"),
+    *("splits", "training", "transfer", "experiments.runner"),
+)
+
+
+FILES = (
+    "experiment.json",
+    "metrics.json",
+    "curve.parquet",
+    "predictions.parquet",
+    "weights.safetensors",
+    "model.json",
+)
+"""Files of a run besides ``provenance.json``, which holds their hashes."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run, complete: equal experiments give equal results.
+
+    Args:
+        data: fingerprint of the crystal table. functional: of that table. label: property to learn.
+        train_size: crystals of the training part to use; ``None`` takes them all.
+        seed: of the initial weights, of the order of training and of the choice of the training crystals.
+        source: the run whose network is transferred. transfer: how.
+        graph, split, model, training: configurations.
+    """
+
+    data: str
+    functional: str
+    label: str
+    train_size: int | None = None
+    seed: int = 0
+    source: "Experiment | None" = None
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.graph.neighbours > self.model.neighbours:
+            raise CgatError(
+                f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
+                f"neighbours are {self.model.neighbours}"
+            )
+        if (self.source is None) != (self.transfer.mode == "none"):
+            raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
+        if self.source is not None:
+            if (self.source.model, self.source.graph) != (self.model, self.graph):
+                raise CgatError("a run and the run it starts from need the same model and graph configuration")
+            if self.source.split != self.split:
+                raise CgatError("a run and the run it starts from need the same split, or test crystals leak")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dictionary of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
+        """Inverse of `to_dict`, also after a passage through json."""
+        parts = {
+            "transfer": TransferConfig,
+            "graph": GraphConfig,
+            "split": SplitConfig,
+            "model": ModelConfig,
+            "training": TrainingConfig,
+        }
+        source = values["source"]
+        nested: dict[str, Any] = {name: kind(**values[name]) for name, kind in parts.items()}
+        nested["source"] = None if source is None else cls.from_dict(source)
+        return cls(**{**values, **nested})
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits over everything above, the name of the run's folder.
+
+        Values equal to a configuration's default are left out, so that a field added later, whose default is what was
+        done before, leaves the keys of stored runs as they are.
+        """
+        return hashlib.sha256(json.dumps(_stated(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stated(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, nested dataclasses likewise."""
+    stated = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            if nested := _stated(value):
+                stated[item.name] = nested
+        elif value != item.default:
+            stated[item.name] = value
+    return stated
+
+
+@cache
+def training_code() -> str:
+    """Fingerprint of the modules that determine a run's numbers: a run made by other code is made again."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for name in _TRAINING_CODE:
+        digest.update((folder.joinpath(*name.split(".")).with_suffix(".py")).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder."""
+
+    path: Path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What was run."""
+        return Experiment.from_dict(self._json("experiment.json"))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
+        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``seconds``, ``trained_parameters``."""
+        return self._json("metrics.json")
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Code, libraries, machine, data and files of the run."""
+        return self._json("provenance.json")
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``."""
+        return pd.read_parquet(self.path / "curve.parquet")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        return pd.read_parquet(self.path / "predictions.parquet")
+
+    def problems(self) -> list[str]:
+        """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
+        found = []
+        for name, digest in self.provenance["files"].items():
+            if not (self.path / name).exists():
+                found.append(f"{name} is missing")
+            elif file_digest(self.path / name) != digest:
+                found.append(f"{name} was changed after the run")
+        if found:
+            return found
+        if self.experiment.key != self.path.name:
+            found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
+        for name, value in score(self.predictions).items():
+            if not np.isclose(value, self.metrics[name], rtol=1e-9):
+                found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
+        return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def score(predictions: pd.DataFrame) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
+    error = predictions["prediction"] - predictions["target"]
+    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}

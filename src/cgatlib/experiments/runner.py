@@ -1,0 +1,222 @@
+"""The run store: asks for the result of an experiment and trains it if nobody has."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.experiments.executors import run_in_order
+from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, score, training_code
+from cgatlib.experiments.provenance import provenance
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.store import GraphStore, graph_store, store_path
+from cgatlib.model.cgat import CGAT
+from cgatlib.predictor import ModelCard, Predictor
+from cgatlib.splits import Split, split, training_subset
+from cgatlib.training import (
+    EmbeddingInputs,
+    GraphInputs,
+    Inputs,
+    TargetStatistics,
+    fit,
+    predict,
+)
+from cgatlib.transfer import embed_all, prepare, trained_part
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Folders of finished runs, and the means to make those that are missing.
+
+    Args:
+        root: where runs are kept, one folder per experiment key.
+        tables: parquet file of each crystal table by its fingerprint.
+        cache: where graph stores are kept.
+        stored: folders of runs to use as they are, by key, whatever code made them.
+        accelerator, devices: as Lightning Fabric names them.
+    """
+
+    root: Path
+    tables: Mapping[str, Path] = field(default_factory=dict)
+    cache: Path = Path(".cgatlib/graphs")
+    stored: Mapping[str, Path] = field(default_factory=dict)
+    accelerator: str = "cpu"
+    devices: int = 1
+
+    def find(self, experiment: Experiment) -> Run | None:
+        """The finished run of an experiment, or None."""
+        run = Run(Path(self.root) / experiment.key)
+        if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
+            return run
+        if experiment.key in self.stored:
+            return Run(Path(self.stored[experiment.key]))
+        return None
+
+    def get(self, experiment: Experiment) -> Run:
+        """The run of an experiment, trained now (its sources first) if it does not exist."""
+        return self.get_all([experiment])[0]
+
+    def get_all(self, experiments: Sequence[Experiment], workers: int = 1) -> list[Run]:
+        """The runs of several experiments, in order; missing ones are trained, sources before what starts from them.
+
+        One failing run does not stop the others.
+
+        Raises:
+            CgatError: names every run that failed and why.
+        """
+        missing = {e.key: e for e in _with_sources(experiments) if self.find(e) is None}
+        for experiment in missing.values():
+            self.graphs(experiment.data, experiment.graph, workers)
+        failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
+        if failed:
+            reasons = "; ".join(f"run {key}: {reason}" for key, reason in failed.items())
+            raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
+        return [run for e in experiments if (run := self.find(e)) is not None]
+
+    def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
+        """Graphs of a table, built the first time.
+
+        Raises:
+            CgatError: neither the graphs nor the table are there.
+        """
+        path = store_path(self.cache, table_fingerprint, config)
+        if path.exists():
+            return GraphStore.open(path)
+        if table_fingerprint not in self.tables:
+            raise CgatError(
+                f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
+            )
+        from cgatlib.crystals.table import CrystalTable
+
+        return graph_store(CrystalTable.read(self.tables[table_fingerprint]), config, self.cache, workers)
+
+
+def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
+    for experiment in experiments:
+        if experiment.source is not None:
+            yield from _with_sources([experiment.source])
+        yield experiment
+
+
+def _train(store: RunStore, experiment: Experiment) -> None:
+    """Train one experiment whose source exists."""
+    folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if store.find(experiment) is not None:  # another process was faster
+            return
+        _Trainer(store, experiment, folder).run()
+        final = Path(store.root) / experiment.key
+        shutil.rmtree(final, ignore_errors=True)
+        folder.rename(final)
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    store: RunStore
+    experiment: Experiment
+    folder: Path
+
+    def run(self) -> None:
+        """Train, score the whole test set and write the run's files."""
+        start = time.perf_counter()
+        e = self.experiment
+        graphs = self.store.graphs(e.data, e.graph)
+        labels = graphs.label(e.label)
+        parts = self._parts(graphs, labels)
+        data: dict[str, Inputs] = {
+            name: GraphInputs(graphs.graphs, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
+        }
+        elements = set(graphs.graphs.batch(parts.train).numbers.unique().tolist())
+        network, statistics, inherited = self._start(data["train"].targets)
+        fabric = Fabric(
+            accelerator=self.store.accelerator,
+            devices=self.store.devices,
+            precision=e.training.precision,  # type: ignore[arg-type]  # checked by Fabric
+        )
+        network.to(fabric.device)
+        if e.transfer.mode == "head":
+            data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
+        module, checkpoint = trained_part(network, e.transfer.mode), self.folder / "checkpoint.pt"
+        progress = fit(module, data["train"], data["validation"], statistics, e.training, e.seed, checkpoint, fabric)
+        predictions = pd.DataFrame(
+            {
+                "material_id": np.array(graphs.ids)[parts.test],
+                "target": labels[parts.test],
+                "prediction": predict(module, data["test"], statistics),
+            }
+        )
+        metrics = {
+            **score(predictions),
+            "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
+            "validation_mae": progress.best_mae,
+            "best_step": progress.best_step,
+            **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
+            "trained_parameters": sum(p.numel() for p in module.parameters()),
+            "seconds": time.perf_counter() - start,
+        }
+        card = self._card(statistics, elements | inherited)
+        self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
+        checkpoint.unlink()
+
+    def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
+        """Rows of each part that carry the label, the training part cut to its size."""
+        experiment = self.experiment
+        whole = split(graphs.formulas, experiment.split)
+        labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
+        for name, rows in vars(labelled).items():
+            if len(rows) == 0:
+                raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
+        train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
+        size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
+        validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
+        return Split(train, validation, labelled.test)
+
+    def _start(self, targets: Tensor) -> tuple[CGAT, TargetStatistics, set[int]]:
+        """The network as it is before training, its target scale, and the elements its source was trained on."""
+        e = self.experiment
+        torch.manual_seed(e.seed)
+        network = CGAT(e.model)
+        if e.source is None:
+            return network, prepare(network, e.transfer, None, None, targets), set()
+        run = self.store.find(e.source)
+        if run is None:
+            raise CgatError(f"the source run {e.source.key} does not exist")
+        source = Predictor.load(run.path)
+        statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
+        return network, statistics, set(source.card.elements)
+
+    def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
+        e = self.experiment
+        unit = PROPERTIES[e.label].unit
+        return ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
+
+    def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
+        e, folder = self.experiment, self.folder
+        predictor.save(folder)
+        (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+        curve.to_parquet(folder / "curve.parquet", index=False)
+        predictions.to_parquet(folder / "predictions.parquet", index=False)
+        record = {
+            **provenance(),
+            "training_code": training_code(),
+            "data": e.data,
+            "source": e.source.key if e.source else None,
+            "seed": e.seed,
+            "seconds": metrics["seconds"],
+            "files": {name: file_digest(folder / name) for name in FILES},
+        }
+        (folder / "provenance.json").write_text(json.dumps(record, indent=1))

@@ -1,0 +1,155 @@
+"""Crystal graphs, packed end to end in arrays and cut into batches.
+
+A graph's edges run from a sender j to a receiver i and carry the shell rank of the listed neighbour. Message passing
+gives equal embeddings to atoms that colour refinement cannot tell apart (same element, same multiset of
+(rank, colour of the sender) over incoming edges, repeated until nothing changes). One node per colour, with the number
+of atoms it stands for, and one edge per distinct (sender colour, rank), with its multiplicity, therefore carry the same
+network function on fewer nodes and edges: the *quotient graph*.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import Batch, Data
+
+from cgatlib.graphs.neighbours import GraphConfig, IntArray, pairs_within, shell_lists
+
+
+def _ragged_ranges(start: IntArray, length: IntArray) -> IntArray:
+    """Concatenation of the ranges start[i] ... start[i] + length[i] - 1."""
+    end = np.cumsum(length)
+    return np.arange(end[-1] if len(end) else 0) + np.repeat(start - (end - length), length)
+
+
+@dataclass(frozen=True)
+class PackedGraphs:
+    """G graphs with N nodes and E edges in all, as flat arrays (memory-mapped when they come from a store)."""
+
+    node_ptr: IntArray  # (G + 1,) int64: nodes of graph g are node_ptr[g]:node_ptr[g + 1]
+    edge_ptr: IntArray  # (G + 1,) int64
+    numbers: IntArray  # (N,) uint8, atomic number
+    multiplicity: IntArray  # (N,) uint16, atoms of the crystal that the node stands for
+    receiver: IntArray  # (E,) uint16, node within its graph; ascending within a graph
+    sender: IntArray  # (E,) uint16
+    rank: IntArray  # (E,) uint8, shell rank 1 ... k
+    count: IntArray  # (E,) uint16, edges of the crystal that the edge stands for
+
+    def __len__(self) -> int:
+        return len(self.node_ptr) - 1
+
+    def batch(self, indices: IntArray, target: torch.Tensor | None = None) -> Batch:
+        """The graphs `indices` (B,) as one PyG batch; `target` (B,) becomes ``y``."""
+        indices = np.asarray(indices)
+        n_nodes = self.node_ptr[indices + 1] - self.node_ptr[indices]
+        n_edges = self.edge_ptr[indices + 1] - self.edge_ptr[indices]
+        nodes = _ragged_ranges(self.node_ptr[indices], n_nodes)
+        edges = _ragged_ranges(self.edge_ptr[indices], n_edges)
+        ptr = np.concatenate(([0], np.cumsum(n_nodes)))
+        shift = np.repeat(ptr[:-1], n_edges)
+        columns: dict[str, Any] = {
+            "numbers": torch.from_numpy(self.numbers[nodes].astype(np.int64)),
+            "multiplicity": torch.from_numpy(self.multiplicity[nodes].astype(np.int64)),
+            "edge_index": torch.from_numpy(np.stack([self.sender[edges] + shift, self.receiver[edges] + shift])),
+            "rank": torch.from_numpy(self.rank[edges].astype(np.int64)),
+            "count": torch.from_numpy(self.count[edges].astype(np.int64)),
+            "batch": torch.from_numpy(np.repeat(np.arange(len(indices)), n_nodes)),
+            "ptr": torch.from_numpy(ptr),
+        }
+        if target is not None:
+            columns["y"] = target
+        return Batch(**columns)
+
+    def graph(self, index: int) -> Data:
+        """One graph as PyG `Data`; `Batch.from_data_list` of these equals `batch`."""
+        batch = self.batch(np.array([index]))
+        return Data(**{key: batch[key] for key in ("numbers", "multiplicity", "edge_index", "rank", "count")})
+
+
+ARRAYS = tuple(field.name for field in fields(PackedGraphs))
+DTYPES = {name: "<i8" if name.endswith("ptr") else "|u1" if name in ("numbers", "rank") else "<u2" for name in ARRAYS}
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A 64-bit finaliser that spreads neighbouring integers (wrapping arithmetic)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _colours(crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntArray, ptr: IntArray) -> IntArray:
+    """Stable colour of every atom, (atoms,), as 64-bit hashes; edges are ordered by receiver, ptr (atoms + 1,)."""
+    colour = _mix(numbers.astype(np.uint64) + (crystal.astype(np.uint64) << np.uint64(8)))
+    label = _mix(rank.astype(np.uint64))
+    classes = 0
+    while (found := len(np.unique(colour))) > classes:
+        classes = found
+        total = np.concatenate((np.zeros(1, np.uint64), np.cumsum(_mix(label + colour[sender]), dtype=np.uint64)))
+        colour = _mix(colour + np.uint64(0x9E3779B97F4A7C15) * (total[ptr[1:]] - total[ptr[:-1]]))
+    return colour
+
+
+def _quotient(
+    crystal: IntArray, numbers: IntArray, receiver: IntArray, sender: IntArray, rank: IntArray
+) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
+    """One node per colour class, one edge per distinct (class, sender class, rank); edges come ordered by receiver.
+
+    Returns:
+        Representative atom and multiplicity of each node, then receiver, sender, rank, count of each edge.
+    """
+    ptr = np.searchsorted(receiver, np.arange(len(numbers) + 1))
+    colour = _colours(crystal, numbers, sender, rank, ptr)
+    _, atom, node, multiplicity = np.unique(colour, return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(atom)  # nodes in the order in which their class first appears
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    atom, multiplicity, node = atom[order], multiplicity[order], place[node]
+    edges = _ragged_ranges(ptr[atom], ptr[atom + 1] - ptr[atom])
+    key = (node[receiver[edges]] * len(atom) + node[sender[edges]]) * 256 + rank[edges]
+    key, count = np.unique(key, return_counts=True)
+    pair, rank = np.divmod(key, 256)
+    receiver, sender = np.divmod(pair, len(atom))
+    return atom, multiplicity, receiver, sender, rank, count
+
+
+Cell = tuple[NDArray, IntArray, NDArray]  # lattice (3, 3), numbers (n,), fractional coordinates (n, 3)
+
+
+def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict[int, str]]:
+    """Graphs of crystals, and why some have none.
+
+    Returns:
+        The packed graphs of the crystals that have one, in order, and {index in `cells`: reason} for the others.
+    """
+    found = [pairs_within(*cell, config) for cell in cells]
+    rejected = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
+    kept = [i for i in range(len(cells)) if i not in rejected]
+    sizes = np.array([len(cells[i][1]) for i in kept], dtype=np.int64)
+    if len(kept) == 0:
+        empty = {name: np.zeros(int(name.endswith("ptr")), dtype=DTYPES[name]) for name in ARRAYS}
+        return PackedGraphs(**empty), rejected
+    first = np.cumsum(sizes) - sizes
+    numbers = np.concatenate([cells[i][1] for i in kept]).astype(np.int64)
+    crystal = np.repeat(np.arange(len(kept)), sizes)
+    pairs = [pairs for pairs in found if not isinstance(pairs, str)]
+    centre = np.concatenate([p[0] + start for p, start in zip(pairs, first, strict=True)])
+    neighbour = np.concatenate([p[1] + start for p, start in zip(pairs, first, strict=True)])
+    distance = np.concatenate([p[2] for p in pairs])
+    centre, neighbour, rank = shell_lists(centre, neighbour, distance, numbers, config)
+    receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
+    order = np.argsort(receiver, kind="stable")
+    receiver, sender, rank = receiver[order], sender[order], rank[order]
+    atom: IntArray = np.arange(len(numbers))
+    multiplicity: IntArray = np.ones(len(numbers), dtype=np.int64)
+    count: IntArray = np.ones(len(rank), dtype=np.int64)
+    if config.quotient:
+        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank)
+    node_ptr = np.searchsorted(crystal[atom], np.arange(len(kept) + 1))
+    edge_ptr = np.searchsorted(receiver, node_ptr)
+    start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
+    columns = (node_ptr, edge_ptr, numbers[atom], multiplicity, receiver - start, sender - start, rank, count)
+    arrays = {name: column.astype(DTYPES[name]) for name, column in zip(ARRAYS, columns, strict=True)}
+    return PackedGraphs(**arrays), rejected

@@ -1,0 +1,150 @@
+"""Building blocks of the network: multi-head, hyper-, composition and output networks.
+
+Symbols: G graphs, N nodes, E edges, C atom width. Initialisations are those of the released code.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from cgatlib.model.attention import Rows, attention_sum, bilinear, edge_fcnn
+
+
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    """PyTorch's default initialisation of linear layers, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in))
+
+
+class MultiHeadFCNN(nn.Module):
+    """FCNN^n for all heads n: one hidden layer with leaky ReLU per head; `nets` such networks side by side."""
+
+    def __init__(self, width: int, hidden: int, out: int, heads: int, nets: int = 1) -> None:
+        super().__init__()
+        self.w_in = _uniform(nets, heads, hidden, width, fan_in=width)
+        self.b_in = _uniform(nets, heads, 1, hidden, fan_in=width)
+        self.w_out = _uniform(nets, heads, hidden, out, fan_in=hidden)
+        self.b_out = _uniform(nets, heads, out, fan_in=hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, heads, out) from (rows, width), for a single net."""
+        hidden = F.leaky_relu(torch.matmul(x, self.w_in[0].mT) + self.b_in[0])  # (heads, rows, hidden)
+        return torch.baddbmm(self.b_out[0].unsqueeze(1), hidden, self.w_out[0]).transpose(0, 1)
+
+    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> Tensor:
+        """FCNN^n(h_first || e || h_second) of every edge, (nets, E, heads, out).
+
+        The first layer is linear in the concatenation, so it acts once on each node and each distinct edge feature,
+        and an edge only adds three rows.
+
+        Args:
+            first, second: (N, C) node embeddings at the two ends. e: (R, D) distinct edge features.
+            rows: the three rows of every edge among first, e and second, stacked.
+        """
+        w_first, w_e, w_second = self.w_in.split([first.shape[1], e.shape[1], second.shape[1]], dim=3)
+        parts = (first @ w_first.mT, e @ w_e.mT + self.b_in, second @ w_second.mT)  # (nets, heads, N or R, hidden)
+        return edge_fcnn(torch.cat(parts, dim=2), self.w_out, self.b_out, rows)
+
+
+class HFCNN(nn.Module):
+    """HFCNN_theta: a network of four layers whose weights another network generates for every row.
+
+    Generated layers 1 to 3 are followed by a layer normalisation and tanh. Each generated layer has its own generator:
+    four times (linear, tanh), then linear to the weights and biases.
+    """
+
+    layers = 4
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        gain = math.sqrt(2 / width)  # Kaiming normal
+        self.w_hidden = nn.Parameter(torch.randn(4, self.layers, width, width) * gain)  # (depth, layer, in, out)
+        self.b_hidden = _uniform(4, self.layers, 1, width, fan_in=width)
+        self.w_weight = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width, width))  # (layer, o, i, k)
+        self.b_weight = _uniform(self.layers, width, width, fan_in=width)
+        self.w_bias = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width))
+        self.b_bias = _uniform(self.layers, width, fan_in=width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The generated network applied to `x` (rows, width), generated from `condition` (rows, width)."""
+        z = condition.expand(self.layers, *condition.shape)
+        for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
+            z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, rows, width)
+        for layer in range(self.layers):
+            theta = F.linear(z[layer], self.w_bias[layer], self.b_bias[layer])
+            x = bilinear(x, z[layer], self.w_weight[layer]) + F.linear(x, self.b_weight[layer]) + theta
+            if layer < self.layers - 1:
+                x = torch.tanh(F.layer_norm(x, x.shape[-1:]))
+        return x
+
+
+class Composition(nn.Module):
+    """ROOST: a vector of the composition from a graph of its elements (doi:10.1038/s41467-020-19964-7)."""
+
+    hidden = 256
+
+    def __init__(self, width: int, steps: int, n_features: int) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(n_features, width - 1)
+        layers = range(steps)
+        self.scores = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, 1, 1) for _ in layers)
+        self.messages = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, width, 1) for _ in layers)
+        self.pool = MultiHeadFCNN(width, self.hidden, 1, 1)
+        self.powers = nn.Parameter(torch.randn(steps + 1))
+
+    def forward(self, elements: Tensor, batch: Batch, n_graphs: int) -> Tensor:
+        """(G, C) from the vectors of all elements (103, F)."""
+        number, graph, fraction = _fractions(batch, n_graphs)
+        x = torch.cat([self.embedding(elements[number - 1]), fraction.to(elements.dtype).unsqueeze(1)], dim=1)
+        weight = x[:, -1]
+        receiver, sender = _pairs(graph, n_graphs)
+        for score, message, power in zip(self.scores, self.messages, self.powers, strict=False):
+            pair = torch.cat([x[receiver], x[sender]], dim=1)
+            x = x + _weighted(score(pair), message(pair), weight[sender] ** power, receiver, len(x))
+        return _weighted(self.pool(x), x.unsqueeze(1), weight ** self.powers[-1], graph, n_graphs)
+
+
+def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
+    return attention_sum(s.expand_as(m), m, weight, receiver, n, epsilon=1e-13).squeeze(1)
+
+
+def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Atomic number, graph and atomic fraction of every distinct element of every graph, (M,) each."""
+    key, element = torch.unique(batch.batch * 128 + batch.numbers, return_inverse=True)
+    atoms = torch.zeros_like(key).index_add_(0, element, batch.multiplicity)
+    graph = key // 128
+    total = torch.zeros(n_graphs, dtype=key.dtype, device=key.device).index_add_(0, graph, atoms)
+    return key % 128, graph, atoms.float() / total[graph].float()  # single precision, as in the released code
+
+
+def _pairs(graph: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
+    """All ordered pairs of different elements of one graph; `graph` (M,) is ascending."""
+    size = torch.bincount(graph, minlength=n_graphs)
+    start = size.cumsum(0) - size
+    per_row = size[graph]
+    receiver = torch.repeat_interleave(per_row)
+    sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
+    sender = sender + start[graph[receiver]]
+    different = receiver != sender
+    return receiver[different], sender[different]
+
+
+class OutputNetwork(nn.Module):
+    """The residual network from the crystal embedding to (value, log standard deviation), "regression head"."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip
+        self.last = nn.Linear(widths[-1], 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(G, 2) from (G, widths[0])."""
+        for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
+            x = scale * torch.relu(linear(x)) + skip(x)
+        return self.last(x)
