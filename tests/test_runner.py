@@ -257,7 +257,7 @@ def test_a_killed_run_does_not_look_finished_and_continues_exactly(mode, store, 
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "fit", lambda *arguments, **options: fit(*arguments, **options, report=report))
+        patch.setattr(runner, "fit", lambda *arguments, **options: fit(*arguments, **{**options, "report": report}))
         with pytest.raises(Killed):
             store.get(experiment)
     assert store.find(experiment) is None
@@ -299,7 +299,7 @@ def test_a_checkpoint_of_other_code_is_not_continued(store, plain, tmp_path, mon
         def report(progress):
             raise Killed
 
-        return fit(network, *arguments, **options, report=report)
+        return fit(network, *arguments, **{**options, "report": report})
 
     with monkeypatch.context() as patch:
         patch.setattr(runner, "training_code", lambda: "0" * 16)

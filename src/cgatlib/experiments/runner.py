@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pandas as pd
 import torch
 from filelock import FileLock
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
@@ -29,11 +31,14 @@ from cgatlib.training import (
     EmbeddingInputs,
     GraphInputs,
     Inputs,
+    Progress,
     TargetStatistics,
     fit,
     predict,
 )
 from cgatlib.transfer import embed_all, prepare, trained_part
+
+_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,8 @@ class _Trainer:
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
-        module, checkpoint = trained_part(network, e.transfer.mode), self.folder / "checkpoint.pt"
-        progress = fit(module, data["train"], data["validation"], statistics, e.training, e.seed, checkpoint, fabric)
+        module = trained_part(network, e.transfer.mode)
+        progress = self._fit(module, data["train"], data["validation"], statistics, fabric)
         predictions = pd.DataFrame(
             {
                 "material_id": np.array(graphs.ids)[parts.test],
@@ -169,7 +174,22 @@ class _Trainer:
         }
         card = self._card(statistics, elements | inherited)
         self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
-        checkpoint.unlink()
+        (self.folder / _CHECKPOINT).unlink()
+
+    def _fit(
+        self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
+    ) -> Progress:
+        """Train with a bar of steps, unless this is one of several processes."""
+        e = self.experiment
+        silent = parent_process() is not None
+        with tqdm(total=e.training.steps, unit=" steps", desc=e.key, leave=False, disable=silent) as bar:
+
+            def report(progress: Progress) -> None:
+                bar.update(progress.step - bar.n)
+                bar.set_postfix(validation_mae=progress.curve[-1]["validation_mae"], refresh=False)
+
+            checkpoint = self.folder / _CHECKPOINT
+            return fit(module, train, validation, statistics, e.training, e.seed, checkpoint, fabric, report=report)
 
     def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
         """Rows of each part that carry the label, the training part cut to its size."""
