@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from cgatlib.crystals.checks import ATOMIC_NUMBERS
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
+from cgatlib.crystals.checks import ATOMIC_NUMBERS
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
+from cgatlib.crystals import PROPERTIES, CrystalTable, check, reduced_formula
 from cgatlib.crystals.checks import _pairs_within
 from cgatlib.crystals.describe import describe
-from cgatlib.crystals import PROPERTIES, CrystalTable, check, reduced_formula
 from cgatlib.crystals.schema import functional_name
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from cgatlib import CgatError, predictor
-from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.graphs.packing import pack
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor

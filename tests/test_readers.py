@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals.readers import ImportRequest, ReadOptions, detect, import_crystals
 from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.readers import ImportRequest, ReadOptions, detect, import_crystals
 
 
 @pytest.fixture

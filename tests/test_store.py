@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import Crystal
 from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.checks import Crystal
 from cgatlib.graphs import store
 from cgatlib.graphs.packing import ARRAYS, pack
 from cgatlib.graphs.store import GraphStore, build_store, graph_store, store_path
