@@ -82,7 +82,7 @@ MODELS = {
     "paper": ModelConfig(edge_update="attention", condition="difference"),
     "released": ModelConfig(edge_width=128, heads=5),
     "small": ModelConfig(32, 32, 2, 2, neighbours=12),
-    "tiny": ModelConfig(16, 16, 2, 2, neighbours=12, output_widths=(64, 64, 32)),
+    "tiny": ModelConfig(16, 16, 2, 2, neighbours=12, output_widths=(64, 64, 32), roost_steps=1),
 }
 """Model configurations by name; `cgatlib.graphs.neighbours.GRAPHS` has the graph configuration that goes with each."""
 
