@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pandas as pd
@@ -14,14 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.crystals.readers.folder import read_structure
 from cgatlib.crystals.readers.rows import BadRow
 from cgatlib.crystals.schema import to_core
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.released import released_config, released_weights
 from cgatlib.training import GraphInputs, TargetStatistics, predict
 
 _CHUNK = 5000  # crystals read and packed at a time
@@ -143,6 +145,35 @@ class Predictor:
         if not parts or not sum(map(len, parts)):
             raise CgatError("there are no structures to predict")
         return pd.concat(parts, ignore_index=True)
+
+
+def import_released(path: Path, label: str, functional: str) -> Predictor:
+    """A checkpoint of the authors' released code as a `Predictor`.
+
+    Args:
+        path: a Lightning checkpoint; only tensors and plain containers are unpickled.
+        label: property it predicts, in the unit used here. functional: of its training labels.
+
+    Raises:
+        CgatError: the file holds anything else, is no such checkpoint, or the label is unknown.
+    """
+    if label not in PROPERTIES:
+        raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        statistics = TargetStatistics(float(state["mean"]), float(state["std"]))
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise CgatError(f"{path} is refused: {str(error).splitlines()[0]}") from error
+    except (KeyError, TypeError) as error:
+        raise CgatError(f"{path} is not a checkpoint of the released code: {error} is missing") from error
+    weights = {name.removeprefix("model."): w for name, w in state.items() if name.startswith("model.")}
+    config = released_config(weights)
+    network = CGAT(config)
+    network.load_state_dict(released_weights(weights))
+    graph = replace(GRAPHS["released"], neighbours=config.neighbours)
+    elements = tuple(range(1, len(SYMBOLS) + 1))  # the file does not say which it has seen
+    unit = PROPERTIES[label].unit
+    return Predictor(network.eval(), ModelCard(label, unit, functional, statistics, config, graph, elements))
 
 
 def read_crystals(path: Path) -> list[Crystal]:

@@ -6,6 +6,7 @@ import click
 
 from cgatlib import CgatError, __version__
 from cgatlib.cli.book import book
+from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
 from cgatlib.cli.models import graphs, predict, train, transfer
 from cgatlib.cli.runs import runs
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (data, graphs, train, transfer, predict, runs, book):
+for command in (data, graphs, train, transfer, predict, runs, checkpoint, book):
     main.add_command(command)

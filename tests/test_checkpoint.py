@@ -1,0 +1,74 @@
+"""Checkpoints of the released code: used without being executed, whole or not at all."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cgatlib import CgatError
+from cgatlib.cli import main
+from cgatlib.crystals import CrystalTable
+from cgatlib.predictor import Predictor, import_released
+
+
+@pytest.fixture
+def checkpoint(shared: Path) -> Path:
+    return shared / "golden" / "released_checkpoint.ckpt"
+
+
+def test_import_carries_sizes_and_scale(checkpoint, tmp_path):
+    """The sizes come from the weights: the file's hyper-parameters state another edge width."""
+    out = tmp_path / "model"
+    command = ["checkpoint", "import", checkpoint, "--out", out, "--label", "e_form", "--functional", "PBE"]
+    result = CliRunner().invoke(main, [str(word) for word in command])
+    assert result.exit_code == 0, result.output
+    card = Predictor.load(out).card
+    assert (card.model.atom_width, card.model.edge_width, card.model.heads, card.model.steps) == (32, 128, 2, 2)
+    assert (card.model.neighbours, card.graph.neighbours, card.graph.ties) == (12, 12, "reference")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    assert (card.statistics.mean, card.statistics.std) == (float(state["mean"]), float(state["std"]))
+    assert (card.label, card.unit, card.functional) == ("e_form", "eV/atom", "PBE")
+
+
+def test_imported_model_predicts_what_the_released_code_does(checkpoint, shared):
+    """From cell to value, on the crystals whose neighbour lists the released code defines without ties."""
+    golden = np.load(shared / "golden" / "inputs.npz")
+    table = CrystalTable.read(shared / "data" / "mp" / "pbe.parquet", "PBE")
+    row = {material_id: i for i, material_id in enumerate(table.ids)}
+    crystals = [table.crystal(row[material_id]) for material_id in golden["material_id"][golden["tie_free"]]]
+    expected = np.load(shared / "golden" / "released_checkpoint_predictions.npz")["prediction"][golden["tie_free"]]
+    found = import_released(checkpoint, "e_form", "PBE").predict_crystals([c.material_id for c in crystals], crystals)
+    assert set(found["note"]) == {""}
+    np.testing.assert_allclose(found["prediction"], expected, rtol=0, atol=1e-6)
+
+
+class _Hostile:
+    """Pickles to a call."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_hostile_file_is_refused_and_not_executed(tmp_path):
+    trace = tmp_path / "executed"
+    torch.save({"state_dict": {"mean": torch.zeros(1)}, "extra": _Hostile(trace)}, tmp_path / "hostile.ckpt")
+    with pytest.raises(CgatError, match=r"hostile\.ckpt is refused"):
+        import_released(tmp_path / "hostile.ckpt", "e_form", "PBE")
+    assert not trace.exists()
+
+
+def test_other_files_are_refused_in_one_sentence(tmp_path):
+    (tmp_path / "text.ckpt").write_text("no pickle")
+    torch.save({"state_dict": {"mean": torch.zeros(1), "std": torch.ones(1)}}, tmp_path / "empty.ckpt")
+    torch.save({"weights": {}}, tmp_path / "other.ckpt")
+    for name, reason in (("text", "refused"), ("empty", "embedding.weight"), ("other", "state_dict")):
+        with pytest.raises(CgatError, match=reason):
+            import_released(tmp_path / f"{name}.ckpt", "e_form", "PBE")
+    with pytest.raises(CgatError, match="unknown label 'energy'; known: e_form"):
+        import_released(tmp_path / "empty.ckpt", "energy", "PBE")
