@@ -1,0 +1,146 @@
+"""What is timed must be equal, counted rightly, and run with few packages."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from cgatlib import CgatError
+from cgatlib.crystals import CrystalTable
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import Cell, pack
+from cgatlib.model.cgat import CGAT, ModelConfig
+
+ROOT = Path(__file__).parents[1]
+K = 12
+CONFIG = ModelConfig(8, 6, 2, 3, neighbours=K, output_widths=(20, 8), roost_steps=2)
+REFERENCE = GraphConfig(K, ties="reference", tolerance=1e-8, quotient=False)
+
+
+@pytest.fixture(scope="module")
+def benchmark_module() -> Iterator[Callable[[str], ModuleType]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[Cell]:
+    rows = CrystalTable.read(ROOT / "data/demo/pbe.parquet").select([5, 3000, 9000, 12000])
+    return [(crystal.lattice, crystal.numbers, crystal.frac_coords) for crystal in rows]
+
+
+def our_network(config: ModelConfig = CONFIG) -> CGAT:
+    torch.manual_seed(0)
+    network = CGAT(config)
+    torch.nn.init.constant_(network.output.scales, 0.5)
+    return network
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("quotient", [False, True])
+def test_the_yardstick_computes_the_same(benchmark_module, cells, quotient):
+    released = benchmark_module("yardstick")
+    network = our_network()
+    yardstick = released.yardstick_of(network)
+    graphs, _ = pack(cells, GraphConfig(K, ties="reference", tolerance=1e-8, quotient=quotient))
+    ours = network(graphs.batch(np.arange(len(cells))))
+    batch = released.ReleasedBatch.of([released.released_graph(cell, K) for cell in cells])
+    theirs = yardstick(batch)  # on the graphs of its own search
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+    ours.square().sum().backward()
+    theirs.square().sum().backward()
+    expected = released.in_released_layout({name: p.grad for name, p in network.named_parameters()})
+    idle = {name for name, p in yardstick.named_parameters() if p.grad is None}
+    assert idle == {name for name, _ in yardstick.named_parameters() if released.without_effect(name, CONFIG)}
+    assert expected.keys() | idle == {name for name, _ in yardstick.named_parameters()}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(yardstick.get_parameter(name).grad, gradient, rtol=1e-10, atol=1e-14, msg=name)
+
+
+def test_stored_graphs_are_those_of_the_slow_search(benchmark_module, cells):
+    released = benchmark_module("yardstick")
+    graphs, _ = pack(cells, REFERENCE)
+    for i, cell in enumerate(cells):
+        listed, stored = released.released_graph(cell, K), released.unpacked_graph(graphs, i)
+        rows = [
+            sorted(zip(*(x.tolist() for x in (g.centre, g.rank, g.neighbour)), strict=True)) for g in (listed, stored)
+        ]
+        assert rows[0] == rows[1]
+        assert torch.equal(listed.rank, stored.rank)
+    quotient, _ = pack(cells, GraphConfig(K))
+    with pytest.raises(CgatError, match="quotient graph"):
+        released.unpacked_graph(quotient, 0)
+
+
+def test_the_yardstick_refuses_other_forms(benchmark_module):
+    with pytest.raises(CgatError, match="released form"):
+        benchmark_module("yardstick").Yardstick(ModelConfig(8, 8, 2, 2, edge_update="attention"))
+
+
+def test_unequal_forms_are_not_timed(benchmark_module, cells, monkeypatch):
+    steps = benchmark_module("steps")
+    assert steps.check_equal(CONFIG, cells) < 1e-12
+    forms = (*steps.FORMS[:2], steps.Form("ours, quotient graph", "whole_shells", 1e-3, True))
+    monkeypatch.setattr(steps, "FORMS", forms)
+    with pytest.raises(CgatError, match="cannot be compared"):
+        steps.check_equal(CONFIG, cells)
+
+
+def test_arithmetic_of_grouped_convolutions_is_counted_once(benchmark_module):
+    heads = benchmark_module("yardstick").HeadNetworks(width=6, hidden=5, out=4, heads=3)
+    x = torch.randn(10, 6, requires_grad=True)
+    forward = 2 * 10 * 3 * (6 * 5 + 5 * 4)
+    counted = benchmark_module("measuring").step_flop(heads, x)
+    assert counted == 3 * forward
+
+
+def test_ratios_are_taken_within_a_repeat(benchmark_module):
+    measuring = benchmark_module("measuring")
+    assert measuring.paired_ratio([4.0, 8.0, 12.0], [1.0, 2.0, 6.0]) == 4
+    calls = []
+    actions = {name: lambda repeat, name=name: calls.append((name, repeat)) for name in "ab"}
+    assert {name: len(times) for name, times in measuring.interleaved(actions, 2).items()} == {"a": 2, "b": 2}
+    assert calls == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_random_graphs_list_k_neighbours_per_atom(benchmark_module):
+    graphs = benchmark_module("train_step").random_graphs(20, K)
+    batch = graphs.batch(np.arange(20))
+    assert torch.equal(torch.bincount(batch.edge_index[0]), torch.full((len(batch.numbers),), K))
+    assert (batch.edge_index[1].diff() >= 0).all()
+    assert torch.equal(batch.batch[batch.edge_index[0]], batch.batch[batch.edge_index[1]])
+    assert 1 <= batch.rank.min() <= batch.rank.max() <= K
+
+
+def test_training_steps_need_few_packages():
+    script = str(ROOT / "benchmarks/train_step.py")
+    blocked = ["pymatgen", "elementembeddings", "ase", "click"]
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({blocked}));"
+        f"sys.argv = [{script!r}, '--steps', '2', '--warmup', '0', '--batch', '4', '--threads', '1'];"
+        f"runpy.run_path({script!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["structures_per_s"] > 0
+    assert result["difference_from_float64"] < 1e-4
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_runs(benchmark_module, tmp_path, capsys):
+    benchmark_module("bench").main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = results["data"][0]["steps"][0]["rows"]
+    assert rows[0]["ratio"] == 1
+    assert all(row["memory_mb"] > row["memory_before_step_mb"] * 0.9 for row in rows)
+    assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
