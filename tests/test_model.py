@@ -121,6 +121,19 @@ def test_every_parameter_has_a_gradient(variant):
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_mixed_precision_is_close_and_trains(variant):
+    """Half the digits in the matrix products; the sums over edges and the state of atoms keep single precision."""
+    single = network(VARIANTS[variant])
+    batch = pack(CELLS, WHOLE)[0].batch(np.arange(len(CELLS)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = single(batch)
+    mixed.float().abs().sum().backward()
+    exact = single(batch)
+    assert (mixed - exact).abs().max() < 0.05 * exact.abs().max()
+    assert all(torch.isfinite(p.grad).all() for p in single.parameters() if p.grad is not None)
+
+
 def test_the_chemistry_and_the_geometry_count():
     model = network()
     lattice, numbers, coords = perovskite()

@@ -52,7 +52,8 @@ def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int
     Returns:
         (N, heads, C).
     """
-    return _AttentionSum.apply(s.contiguous(), m, weight, receiver, n, epsilon)
+    exact = torch.promote_types(s.dtype, torch.float32)  # sums over edges do not survive half precision
+    return _AttentionSum.apply(s.contiguous().to(exact), m.to(exact), weight, receiver, n, epsilon)
 
 
 class Rows(NamedTuple):
@@ -115,7 +116,7 @@ def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor
     Returns:
         (nets, E, heads, C).
     """
-    return _EdgeFCNN.apply(parts, w_out, b_out, rows)
+    return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
 
 
 class _Bilinear(Function):
@@ -148,4 +149,4 @@ def bilinear(x: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (N, out).
     """
-    return _Bilinear.apply(x, z, weight)
+    return _Bilinear.apply(x.to(z.dtype), z, weight.to(z.dtype))

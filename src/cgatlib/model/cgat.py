@@ -103,7 +103,7 @@ class Conditioned(nn.Module):
         if self.damping is None:
             return self.network(aggregate, initial)
         self.damping.data.clamp_(0, 1)  # as the released code: the parameter itself stays within its bounds
-        return self.network(aggregate, torch.lerp(aggregate, initial, self.damping))
+        return self.network(aggregate, self.damping * initial + (1 - self.damping) * aggregate)
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class CGAT(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Crystal embedding (G, embedding_width): everything but the output network."""
         n_graphs = len(batch.ptr) - 1
-        h = initial = change = self.atom(self.elements)[batch.numbers - 1]
+        h = initial = change = self.atom(self.elements).to(self.rank.dtype)[batch.numbers - 1]
         sender, receiver = batch.edge_index
         e: Tensor = self.rank
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, len(h), len(e))
