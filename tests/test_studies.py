@@ -167,3 +167,13 @@ class TestComparisons:
         pairs = [(100, 100), (400, 100), (1600, 100), (400, 400)]
         points = pd.DataFrame(pairs, columns=["pretrain_size", "train_size"]).assign(mode="full")
         assert [nearest_start(points, ratio) for ratio in (16, 1, 4)] == [(1600, 100), (100, 100), (400, 100)]
+
+
+def test_lists_that_arrive_as_text_are_refused():
+    """What papermill makes of ``-p sizes '[600]'``."""
+    with pytest.raises(CgatError, match=r"sizes must be a list of whole numbers, not '\[600\]'; .* -y"):
+        study().sizes(LOW, HIGH, "e_form", "[600]")
+    with pytest.raises(CgatError, match="pretraining_sizes must be a list of whole numbers"):
+        study().sizes(LOW, HIGH, "e_form", [600], [1000.5])
+    with pytest.raises(CgatError, match="seeds must be a list of whole numbers"):
+        study(seeds="[0, 1]")

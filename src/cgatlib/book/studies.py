@@ -48,7 +48,7 @@ class Study:
         if self.model not in MODELS:
             raise CgatError(f"unknown model {self.model!r}; known: {', '.join(MODELS)}")
         for name in ("seeds", "pretraining_seeds"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
             if not getattr(self, name):
                 raise CgatError(f"a study needs at least one of its {name}")
 
@@ -102,6 +102,8 @@ class Study:
         pre-training size and from the whole pre-training set, all seeds.
         """
         found: list[Experiment] = []
+        sizes = _whole_numbers("sizes", sizes)
+        pretraining_sizes = _whole_numbers("pretraining_sizes", pretraining_sizes)
         for seed in self.seeds:
             parents = [self.pretrained(source, source_label or label, seed, n) for n in [*pretraining_sizes, None]]
             for n in [*sizes, None]:
@@ -126,6 +128,13 @@ class Study:
                 evaluations=self.evaluations,
             ),
         )
+
+
+def _whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """The values as a tuple; papermill's ``-p`` hands a list over as text, one character at a time otherwise."""
+    if isinstance(values, str) or not all(isinstance(value, int) for value in values):
+        raise CgatError(f"{name} must be a list of whole numbers, not {values!r}; papermill takes lists with -y")
+    return tuple(values)
 
 
 def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:

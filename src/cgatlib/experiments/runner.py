@@ -86,7 +86,10 @@ class RunStore:
             self.graphs(experiment.data, experiment.graph, workers)
         failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
         if failed:
-            reasons = "; ".join(f"run {key}: {reason}" for key, reason in failed.items())
+            keys: dict[str, list[str]] = {}
+            for key, reason in failed.items():
+                keys.setdefault(reason, []).append(key)
+            reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
         return [run for e in experiments if (run := self.find(e)) is not None]
 
