@@ -211,31 +211,29 @@ def fit(
     return loop.progress
 
 
+@dataclass(eq=False)
 class _Loop:
     """The state of a training run between two steps."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        train: Inputs,
-        validation: Inputs,
-        statistics: TargetStatistics,
-        config: TrainingConfig,
-        seed: int,
-        checkpoint: Path,
-        fabric: Fabric,
-    ) -> None:
-        self.network, self.train, self.validation = network, train, validation
-        self.statistics, self.config, self.seed = statistics, config, seed
-        self.checkpoint, self.fabric = checkpoint, fabric
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        rate, decay = config.learning_rate, config.weight_decay
+    network: nn.Module
+    train: Inputs
+    validation: Inputs
+    statistics: TargetStatistics
+    config: TrainingConfig
+    seed: int
+    checkpoint: Path
+    fabric: Fabric
+
+    def __post_init__(self) -> None:
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        rate, decay = self.config.learning_rate, self.config.weight_decay
         self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-        self.model, self.wrapped = fabric.setup(network, self.optimizer)
-        self.targets = fabric.to_device((train.targets.float() - statistics.mean) / statistics.std)
-        self.progress, self.best = Progress(), copy.deepcopy(network.state_dict())
+        self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
+        normalised = (self.train.targets.float() - self.statistics.mean) / self.statistics.std
+        self.targets = self.fabric.to_device(normalised)
+        self.progress, self.best = Progress(), copy.deepcopy(self.network.state_dict())
         self.losses: list[Tensor] = []  # of the steps since the last evaluation, left on the device
-        if checkpoint.exists():
+        if self.checkpoint.exists():
             self._resume()
 
     def step(self, step: int) -> None:
