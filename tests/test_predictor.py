@@ -14,9 +14,9 @@ from cgatlib import CgatError, predictor
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.graphs.packing import pack
+from cgatlib.inputs import TargetStatistics
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.training import TargetStatistics
 
 COLUMNS = ["material_id", "prediction", "unit", "note"]
 

@@ -10,17 +10,9 @@ from torch import nn
 
 from cgatlib import CgatError
 from cgatlib.graphs.packing import pack
+from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics, predict, training_rows
 from cgatlib.model.cgat import CGAT
-from cgatlib.training import (
-    EmbeddingInputs,
-    GraphInputs,
-    TargetStatistics,
-    TrainingConfig,
-    fit,
-    mean_absolute_error,
-    predict,
-    training_rows,
-)
+from cgatlib.training import TrainingConfig, fit, mean_absolute_error
 
 QUICK = TrainingConfig(steps=12, batch_size=8, learning_rate=0.01, cycles=1, evaluations=3)
 

@@ -8,8 +8,9 @@ import torch
 
 from cgatlib import CgatError
 from cgatlib.graphs.packing import pack
+from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
-from cgatlib.training import EmbeddingInputs, GraphInputs, TargetStatistics, TrainingConfig, fit, predict
+from cgatlib.training import TrainingConfig, fit
 from cgatlib.transfer import TransferConfig, embed_all, prepare, trained_part
 
 TARGETS = torch.tensor([1.0, 2.0, 3.0, 6.0])

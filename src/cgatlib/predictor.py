@@ -22,9 +22,9 @@ from cgatlib.crystals.schema import to_core
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.inputs import GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.model.released import released_config, released_weights
-from cgatlib.training import GraphInputs, TargetStatistics, predict
 
 _CHUNK = 5000  # crystals read and packed at a time
 

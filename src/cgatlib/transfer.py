@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
+from cgatlib.inputs import Inputs, TargetStatistics
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.layers import OutputNetwork
-from cgatlib.training import Inputs, TargetStatistics
 
 TransferMode = Literal["none", "head", "full"]
 

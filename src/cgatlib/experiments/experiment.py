@@ -25,7 +25,7 @@ from cgatlib.transfer import TransferConfig
 _TRAINING_CODE = (
     *("graphs.neighbours", "graphs.packing", "graphs.store"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("splits", "training", "transfer", "experiments.runner"),
+    *("inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
 

@@ -24,18 +24,11 @@ from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, 
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
+from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.splits import Split, split, training_subset
-from cgatlib.training import (
-    EmbeddingInputs,
-    GraphInputs,
-    Inputs,
-    Progress,
-    TargetStatistics,
-    fit,
-    predict,
-)
+from cgatlib.training import Progress, fit
 from cgatlib.transfer import embed_all, prepare, trained_part
 
 _CHECKPOINT = "checkpoint.pt"
