@@ -52,7 +52,7 @@ NESTED = {
         "quotient": False,
         "max_radius": 9.0,
     },
-    "split": {"seed": 1, "train": 0.7, "validation": 0.2, "test": 0.2},
+    "split": {"seed": 1, "train": 0.7, "validation": 0.2, "test": 0.2, "groups": "material_id"},
     "model": {
         "atom_width": 64,
         "edge_width": 64,
@@ -77,7 +77,7 @@ NESTED = {
         "validation_size": 100,
         "precision": "bf16-mixed",
     },
-    "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True},
+    "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True, "test_crystals": "seen"},
 }
 
 

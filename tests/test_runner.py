@@ -184,6 +184,37 @@ def test_transfer_options_act(store, transferred):
     assert statistics[0] != statistics[1]
 
 
+def test_an_untouched_network_is_scored_as_it_is(store, plain, transferred):
+    config = TransferConfig("untouched", "source")
+    source, run = store.get_all([plain, replace(transferred["full"], transfer=config)])
+    ours, theirs = weights(run), weights(source)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert run.metrics["trained_parameters"] == 0
+    assert run.metrics["best_step"] == 0
+    assert run.curve.empty
+    again = Predictor.load(run.path).card.statistics
+    assert again == Predictor.load(source.path).card.statistics
+    assert np.isfinite(run.metrics["validation_mae"])
+    assert run.problems() == []
+
+
+def test_groups_of_the_split_act(store, plain, table):
+    by_id = replace(plain, split=replace(SPLIT, groups="material_id"))
+    first, second = store.get_all([plain, by_id])
+    expected = {table.ids[row] for row in split(table.ids, SPLIT).test}
+    assert set(second.predictions["material_id"]) <= expected
+    assert set(first.predictions["material_id"]) != set(second.predictions["material_id"])
+
+
+def test_a_source_that_saw_the_test_crystals_must_be_asked_for(plain, transferred):
+    leaky = replace(plain, split=replace(SPLIT, seed=1))
+    with pytest.raises(CgatError, match="need the same split, or test crystals leak"):
+        replace(transferred["full"], source=leaky)
+    allowed = replace(transferred["full"], source=leaky, transfer=TransferConfig("full", test_crystals="seen"))
+    assert allowed.source == leaky
+    assert allowed.key != transferred["full"].key
+
+
 def test_elements_of_the_source_count_as_seen(store, plain, transferred):
     few = replace(transferred["full"], train_size=2)
     seen = set(Predictor.load(store.get(few).path).card.elements)

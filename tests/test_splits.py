@@ -72,8 +72,13 @@ def test_impossible_shares_are_refused(shares):
         SplitConfig(0, *shares)
 
 
+def test_unknown_groups_are_refused():
+    with pytest.raises(CgatError, match="split: unknown groups 'prototype'; known: formula, material_id"):
+        SplitConfig(groups="prototype")
+
+
 def test_an_empty_part_is_refused_by_name():
-    with pytest.raises(CgatError, match=r"the (training|validation|test) part is empty: 1 formulas are too few"):
+    with pytest.raises(CgatError, match=r"the (training|validation|test) part is empty: 1 groups are too few"):
         split(["NaCl", "NaCl"], DEFAULT)
 
 

@@ -8,6 +8,7 @@ every table and on every machine, so a pre-trained network has not seen the comp
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +20,23 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """Shares of the formulas that fall into each part; the paper uses 80/10/10.
+    """Shares of the groups that fall into each part; the paper uses 80/10/10.
 
     Args:
         seed: another seed gives another split. train, validation, test: shares that add up to 1.
+        groups: what stays together, all crystals of a reduced ``"formula"``, or only those of one ``"material_id"``,
+            which lets polymorphs of a test crystal be trained on.
     """
 
     seed: int = 0
     train: float = 0.8
     validation: float = 0.1
     test: float = 0.1
+    groups: Literal["formula", "material_id"] = "formula"
 
     def __post_init__(self) -> None:
+        if self.groups not in ("formula", "material_id"):
+            raise CgatError(f"split: unknown groups {self.groups!r}; known: formula, material_id")
         shares = (self.train, self.validation, self.test)
         if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
             raise CgatError(f"train, validation and test must be positive and add up to 1, not {shares}")
@@ -52,19 +58,22 @@ def _uniform(texts: Sequence[str], salt: str) -> NDArray[np.float64]:
     return np.frombuffer(digests, dtype="<u8") / 2.0**64
 
 
-def split(formulas: Sequence[str], config: SplitConfig) -> Split:
-    """Rows of each part, by reduced formula.
+def split(groups: Sequence[str], config: SplitConfig) -> Split:
+    """Rows of each part.
+
+    Args:
+        groups: what ``config.groups`` names, one per row.
 
     Raises:
-        CgatError: a part is empty (too few formulas).
+        CgatError: a part is empty (too few groups).
     """
-    place = _uniform(formulas, f"split-{config.seed}")
+    place = _uniform(groups, f"split-{config.seed}")
     bounds = (config.train, config.train + config.validation)
     part = np.searchsorted(bounds, place, side="right")
     rows = [np.flatnonzero(part == i) for i in range(3)]
     for name, found in zip(("training", "validation", "test"), rows, strict=True):
         if len(found) == 0:
-            raise CgatError(f"the {name} part is empty: {len(set(formulas))} formulas are too few for {config}")
+            raise CgatError(f"the {name} part is empty: {len(set(groups))} groups are too few for {config}")
     return Split(*rows)
 
 

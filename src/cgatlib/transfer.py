@@ -16,7 +16,8 @@ from cgatlib.inputs import Inputs, TargetStatistics
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.layers import OutputNetwork
 
-TransferMode = Literal["none", "head", "full"]
+TransferMode = Literal["none", "untouched", "head", "full"]
+_MODES = ("none", "untouched", "head", "full")
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,32 @@ class TransferConfig:
     """What is taken over from a pre-trained network.
 
     Args:
-        mode: ``"none"`` trains all weights from random ones; ``"head"`` keeps the pre-trained crystal embedding and
+        mode: ``"none"`` trains all weights from random ones; ``"untouched"`` trains nothing, the pre-trained network
+            is only scored on the new test set; ``"head"`` keeps the pre-trained crystal embedding and
             trains only the output network ("only regression head"); ``"full"`` trains all pre-trained weights.
         target_statistics: mean and standard deviation that normalise the target: of the new training set
             (``"target"``) or of the pre-training set (``"source"``, what the released code does).
         reinitialise_head: start the output network from random weights instead of the pre-trained ones.
+        test_crystals: ``"unseen"`` refuses a source run with another split; ``"seen"`` lets the source have been
+            trained on crystals of the test set, to measure what that leak is worth.
     """
 
     mode: TransferMode = "none"
     target_statistics: Literal["target", "source"] = "target"
     reinitialise_head: bool = False
+    test_crystals: Literal["unseen", "seen"] = "unseen"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("none", "head", "full"):
-            raise CgatError(f"unknown transfer mode {self.mode!r}; known: none, head, full")
-        if self.target_statistics not in ("target", "source"):
-            raise CgatError(f"unknown target_statistics {self.target_statistics!r}; known: target, source")
-        if self.mode == "none" and (self.target_statistics == "source" or self.reinitialise_head):
+        choices = {"mode": _MODES, "target_statistics": ("target", "source"), "test_crystals": ("unseen", "seen")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise CgatError(f"unknown transfer {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        options = (self.target_statistics, self.reinitialise_head, self.test_crystals)
+        if self.mode == "none" and options != ("target", False, "unseen"):
+            raise CgatError("transfer mode 'none' takes nothing over: the other transfer options do not apply")
+        if self.mode == "untouched" and (self.target_statistics == "target" or self.reinitialise_head):
             raise CgatError(
-                "transfer mode 'none' takes nothing over: target_statistics and reinitialise_head do not apply"
+                "transfer mode 'untouched' needs target_statistics 'source' and a pre-trained output network"
             )
 
 
@@ -77,7 +85,7 @@ def prepare(
 
 
 def trained_part(network: CGAT, mode: TransferMode) -> CGAT | OutputNetwork:
-    """The module whose weights a transfer mode trains."""
+    """The module whose weights a transfer mode trains; of ``"untouched"``, the one that is scored."""
     return network.output if mode == "head" else network
 
 

@@ -75,7 +75,7 @@ class Experiment:
         if self.source is not None:
             if (self.source.model, self.source.graph) != (self.model, self.graph):
                 raise CgatError("a run and the run it starts from need the same model and graph configuration")
-            if self.source.split != self.split:
+            if self.source.split != self.split and self.transfer.test_crystals == "unseen":
                 raise CgatError("a run and the run it starts from need the same split, or test crystals leak")
 
     def to_dict(self) -> dict[str, Any]:

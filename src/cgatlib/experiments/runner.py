@@ -28,7 +28,7 @@ from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistic
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.splits import Split, split, training_subset
-from cgatlib.training import Progress, fit
+from cgatlib.training import Progress, fit, mean_absolute_error
 from cgatlib.transfer import embed_all, prepare, trained_part
 
 _CHECKPOINT = "checkpoint.pt"
@@ -156,7 +156,7 @@ class _Trainer:
             {
                 "material_id": np.array(graphs.ids)[parts.test],
                 "target": labels[parts.test],
-                "prediction": predict(module, data["test"], statistics),
+                "prediction": predict(module, data["test"], statistics).float(),  # in the precision that is kept
             }
         )
         metrics = {
@@ -165,18 +165,21 @@ class _Trainer:
             "validation_mae": progress.best_mae,
             "best_step": progress.best_step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-            "trained_parameters": sum(p.numel() for p in module.parameters()),
+            "trained_parameters": 0 if e.transfer.mode == "untouched" else sum(p.numel() for p in module.parameters()),
             "seconds": time.perf_counter() - start,
         }
         card = self._card(statistics, elements | inherited)
         self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
-        (self.folder / _CHECKPOINT).unlink()
+        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
 
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
     ) -> Progress:
         """Train with a bar of steps, unless this is one of several processes."""
         e = self.experiment
+        if e.transfer.mode == "untouched":
+            mae = mean_absolute_error(predict(module, validation, statistics), validation.targets)
+            return Progress(best_mae=mae)
         silent = parent_process() is not None
         with tqdm(total=e.training.steps, unit=" steps", desc=e.key, leave=False, disable=silent) as bar:
 
@@ -190,7 +193,8 @@ class _Trainer:
     def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
         """Rows of each part that carry the label, the training part cut to its size."""
         experiment = self.experiment
-        whole = split(graphs.formulas, experiment.split)
+        groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
+        whole = split(groups, experiment.split)
         labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
         for name, rows in vars(labelled).items():
             if len(rows) == 0:
