@@ -74,7 +74,7 @@ class RunStore:
         Raises:
             CgatError: names every run that failed and why.
         """
-        missing = {e.key: e for e in _with_sources(experiments) if self.find(e) is None}
+        missing = {e.key: e for e in self._missing(experiments)}
         for experiment in missing.values():
             self.graphs(experiment.data, experiment.graph, workers)
         failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
@@ -85,6 +85,14 @@ class RunStore:
             reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
         return [run for e in experiments if (run := self.find(e)) is not None]
+
+    def _missing(self, experiments: Sequence[Experiment]) -> Iterator[Experiment]:
+        """What has to be trained, sources first; what a finished run once started from is not needed again."""
+        for experiment in experiments:
+            if self.find(experiment) is None:
+                if experiment.source is not None:
+                    yield from self._missing([experiment.source])
+                yield experiment
 
     def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
         """Graphs of a table, built the first time.
@@ -104,13 +112,6 @@ class RunStore:
         return graph_store(CrystalTable.read(self.tables[table_fingerprint]), config, self.cache, workers)
 
 
-def _with_sources(experiments: Sequence[Experiment]) -> Iterator[Experiment]:
-    for experiment in experiments:
-        if experiment.source is not None:
-            yield from _with_sources([experiment.source])
-        yield experiment
-
-
 def _train(store: RunStore, experiment: Experiment) -> None:
     """Train one experiment whose source exists."""
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
@@ -122,6 +123,25 @@ def _train(store: RunStore, experiment: Experiment) -> None:
         final = Path(store.root) / experiment.key
         shutil.rmtree(final, ignore_errors=True)
         folder.rename(final)
+
+
+def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
+    """Rows of each part that carry the label, the training part cut to its size.
+
+    Raises:
+        CgatError: a part has no such crystal, or the training part has too few.
+    """
+    labels = graphs.label(experiment.label)
+    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
+    whole = split(groups, experiment.split)
+    labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
+    for name, rows in vars(labelled).items():
+        if len(rows) == 0:
+            raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
+    train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
+    size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
+    validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
+    return Split(train, validation, labelled.test)
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,7 @@ class _Trainer:
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
         labels = graphs.label(e.label)
-        parts = self._parts(graphs, labels)
+        parts = parts_of(e, graphs)
         data: dict[str, Inputs] = {
             name: GraphInputs(graphs.graphs, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
         }
@@ -189,20 +209,6 @@ class _Trainer:
 
             checkpoint = self.folder / _CHECKPOINT
             return fit(module, train, validation, statistics, e.training, e.seed, checkpoint, fabric, report=report)
-
-    def _parts(self, graphs: GraphStore, labels: np.ndarray) -> Split:
-        """Rows of each part that carry the label, the training part cut to its size."""
-        experiment = self.experiment
-        groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-        whole = split(groups, experiment.split)
-        labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
-        for name, rows in vars(labelled).items():
-            if len(rows) == 0:
-                raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
-        train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
-        size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
-        validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
-        return Split(train, validation, labelled.test)
 
     def _start(self, targets: Tensor) -> tuple[CGAT, TargetStatistics, set[int]]:
         """The network as it is before training, its target scale, and the elements its source was trained on."""
