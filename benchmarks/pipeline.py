@@ -83,11 +83,13 @@ def measure_batches(table: CrystalTable, repeats: int, sizes: Sequence[int] = (3
         for size in sizes:
             rng = np.random.default_rng(size)
             draws = rng.integers(0, len(store), (10, size))
+            collate = {
+                "PyG's Batch.from_data_list": lambda draw: Batch.from_data_list([data[i] for i in draw]),
+                "packed store": store.graphs.batch,
+            }
             actions = {
-                "PyG's Batch.from_data_list": lambda repeat, draws=draws: [
-                    Batch.from_data_list([data[i] for i in draw]) for draw in draws
-                ],
-                "packed store": lambda repeat, draws=draws: [store.graphs.batch(draw) for draw in draws],
+                name: lambda repeat, one=one, draws=draws: [one(draw).num_graphs for draw in draws]  # none is kept
+                for name, one in collate.items()
             }
             for action in actions.values():
                 action(0)

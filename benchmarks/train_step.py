@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak, seconds, step_flop, synchronise
 from benchmarks.yardstick import ReleasedBatch, unpacked_graph, yardstick_of
 from cgatlib.experiments.provenance import provenance
-from cgatlib.graphs.packing import ARRAYS, DTYPES, PackedGraphs
+from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.store import GraphStore
 from cgatlib.model.cgat import CGAT, ModelConfig
 
@@ -53,7 +53,7 @@ def random_graphs(n: int, k: int, seed: int = 0) -> PackedGraphs:
         "rank": np.minimum(rank, k)[order],
         "count": np.ones(len(centre)),
     }
-    return PackedGraphs(**{name: columns[name].astype(DTYPES[name]) for name in ARRAYS})
+    return PackedGraphs.of(**columns)
 
 
 def network_of(options: argparse.Namespace, config: ModelConfig) -> nn.Module:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.graphs.packing import ARRAYS, DTYPES, PackedGraphs, _quotient
+from cgatlib.graphs.packing import PackedGraphs, _quotient
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.released import released_config, released_weights
 
@@ -41,8 +41,16 @@ def golden_graphs(inputs, neighbours: int, quotient: bool) -> PackedGraphs:
     node_ptr = np.searchsorted(crystal[atom], np.arange(len(n_atoms) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
     start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
-    columns = (node_ptr, edge_ptr, numbers[atom], multiplicity, receiver - start, sender - start, rank, count)
-    return PackedGraphs(**{n: c.astype(DTYPES[n]) for n, c in zip(ARRAYS, columns, strict=True)})
+    return PackedGraphs.of(
+        node_ptr=node_ptr,
+        edge_ptr=edge_ptr,
+        numbers=numbers[atom],
+        multiplicity=multiplicity,
+        sender=sender - start,
+        receiver=receiver - start,
+        rank=rank,
+        count=count,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ it needs numpy and pyarrow only, so that training does not depend on the machine
 import csv
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.graphs.packing import ARRAYS, DTYPES, Cell, PackedGraphs, pack
+from cgatlib.graphs.packing import DTYPES, WIDTHS, Cell, PackedGraphs, pack
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
@@ -74,16 +75,18 @@ class GraphStore:
             meta = json.loads((path / "store.json").read_text())
         except FileNotFoundError as error:
             raise CgatError(f"{path} is not a graph store: it has no store.json") from error
-        lost = [n for n in (*(f"{name}.bin" for name in ARRAYS), "crystals.parquet") if not (path / n).exists()]
+        lost = [n for n in (*(f"{name}.bin" for name in DTYPES), "crystals.parquet") if not (path / n).exists()]
         if lost:
             raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing")
         arrays = {}
         for name, length in meta["lengths"].items():
             size = (path / f"{name}.bin").stat().st_size
-            expected = length * np.dtype(DTYPES[name]).itemsize
+            shape = (length, *WIDTHS[name])
+            expected = math.prod(shape) * np.dtype(DTYPES[name]).itemsize
             if size != expected:
                 raise CgatError(f"{path / name}.bin has {size} bytes where {expected} were written: it is truncated")
-            arrays[name] = np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="r", shape=(length,))
+            # The view as a plain array is mapped all the same, and faster to index.
+            arrays[name] = np.asarray(np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="r", shape=shape))
         return cls(
             path=path,
             graphs=PackedGraphs(**arrays),
@@ -122,13 +125,13 @@ def _packed_chunks(
 
 def _append(files: Mapping[str, BinaryIO], graphs: PackedGraphs, lengths: dict[str, int]) -> None:
     """Append one chunk's arrays; pointers continue from where the previous chunk ended."""
-    for name in ARRAYS:
+    for name in DTYPES:
         array = getattr(graphs, name)
         if name.endswith("_ptr"):
-            written = lengths["numbers" if name == "node_ptr" else "rank"]
+            written = lengths["nodes" if name == "node_ptr" else "edges"]
             array = array[1:] + written if lengths[name] else array
         files[name].write(np.ascontiguousarray(array).tobytes())
-    for name in ARRAYS:
+    for name in DTYPES:
         skip = name.endswith("_ptr") and lengths[name] > 0
         lengths[name] += len(getattr(graphs, name)) - skip
 
@@ -136,7 +139,7 @@ def _append(files: Mapping[str, BinaryIO], graphs: PackedGraphs, lengths: dict[s
 def _fingerprint(folder: Path) -> str:
     """First 16 hex digits of the SHA-256 of the store's arrays and crystals."""
     digest = hashlib.sha256()
-    for name in (*(f"{array}.bin" for array in ARRAYS), "crystals.parquet"):
+    for name in (*(f"{array}.bin" for array in DTYPES), "crystals.parquet"):
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
@@ -159,10 +162,10 @@ def build_store(table: "CrystalTable", out: Path, config: GraphConfig, workers: 
     folder = out.with_name(f"{out.name}.{os.getpid()}.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    lengths = dict.fromkeys(ARRAYS, 0)
+    lengths = dict.fromkeys(DTYPES, 0)
     rejected: dict[int, str] = {}
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in ARRAYS}
+        files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in DTYPES}
         bar = stack.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs"))
         for start, graphs, reasons in _packed_chunks(table.table, config, workers):
             _append(files, graphs, lengths)
@@ -198,7 +201,8 @@ def _write_crystals(table: "CrystalTable", rejected: dict[int, str], folder: Pat
 
 def store_path(cache: Path, table_fingerprint: str, config: GraphConfig) -> Path:
     """Where a cache keeps the graphs of a table under a configuration."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+    layout = [DTYPES, WIDTHS]  # so that a cache of another layout is left alone
+    digest = hashlib.sha256(json.dumps([layout, asdict(config)], sort_keys=True).encode()).hexdigest()[:8]
     return Path(cache) / f"{table_fingerprint}-{digest}"
 
 
