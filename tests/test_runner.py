@@ -255,7 +255,9 @@ def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
     store.get(plain)
     before = sorted(Path(store.root).rglob("*"))
     monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
-    other = replace(store, root=Path(store.root).with_name("new"), stored={plain.key: Path(store.root) / plain.key})
+    other = replace(
+        store, root=Path(store.root).with_name("new"), stored={plain.key: Run(Path(store.root) / plain.key)}
+    )
     assert other.find(plain).path == Path(store.root) / plain.key
     run = other.get(transferred["full"])
     assert trainings == [plain.key, transferred["full"].key]

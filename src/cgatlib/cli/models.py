@@ -12,7 +12,7 @@ from cgatlib import CgatError
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
-    from cgatlib.experiments.experiment import Experiment
+    from cgatlib.experiments.experiment import Experiment, Run
 
 _MODELS = ("tiny", "small", "released", "paper")
 _TABLE = click.argument("table", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -142,7 +142,8 @@ def transfer(
     from cgatlib.transfer import TransferConfig
 
     crystals = _read(table, options)
-    parent = Run(source).experiment
+    pretrained = Run(source)
+    parent = pretrained.experiment
     experiment = Experiment(
         crystals.fingerprint,
         crystals.functional,
@@ -156,7 +157,7 @@ def transfer(
         model=parent.model,
         training=_training(options),
     )
-    _run(crystals, experiment, {parent.key: source}, options)
+    _run(crystals, experiment, {parent.key: pretrained}, options)
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
@@ -174,7 +175,7 @@ def _training(options: dict[str, Any]) -> Any:
     return TrainingConfig(steps, options["batch_size"], options["learning_rate"], evaluations=min(30, steps))
 
 
-def _run(crystals: "CrystalTable", experiment: "Experiment", stored: dict[str, Path], options: dict[str, Any]) -> None:
+def _run(crystals: "CrystalTable", experiment: "Experiment", stored: dict[str, "Run"], options: dict[str, Any]) -> None:
     from cgatlib.experiments.runner import RunStore
     from cgatlib.graphs.store import graph_store
 

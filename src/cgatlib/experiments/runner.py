@@ -42,24 +42,26 @@ class RunStore:
         root: where runs are kept, one folder per experiment key.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: folders of runs to use as they are, by key, whatever code made them.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
         accelerator, devices: as Lightning Fabric names them.
     """
 
     root: Path
     tables: Mapping[str, Path] = field(default_factory=dict)
     cache: Path = Path(".cgatlib/graphs")
-    stored: Mapping[str, Path] = field(default_factory=dict)
+    stored: Mapping[str, Run] = field(default_factory=dict)
     accelerator: str = "cpu"
     devices: int = 1
 
     def find(self, experiment: Experiment) -> Run | None:
         """The finished run of an experiment, or None."""
+        return self.made(experiment) or self.stored.get(experiment.key)
+
+    def made(self, experiment: Experiment) -> Run | None:
+        """The run of an experiment in `root`, made by the present code, or None."""
         run = Run(Path(self.root) / experiment.key)
         if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
             return run
-        if experiment.key in self.stored:
-            return Run(Path(self.stored[experiment.key]))
         return None
 
     def get(self, experiment: Experiment) -> Run:
@@ -74,7 +76,7 @@ class RunStore:
         Raises:
             CgatError: names every run that failed and why.
         """
-        missing = {e.key: e for e in self._missing(experiments)}
+        missing = self.missing(experiments)
         for experiment in missing.values():
             self.graphs(experiment.data, experiment.graph, workers)
         failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
@@ -86,12 +88,20 @@ class RunStore:
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
         return [run for e in experiments if (run := self.find(e)) is not None]
 
-    def _missing(self, experiments: Sequence[Experiment]) -> Iterator[Experiment]:
-        """What has to be trained, sources first; what a finished run once started from is not needed again."""
+    def missing(self, experiments: Sequence[Experiment]) -> dict[str, Experiment]:
+        """What has to be trained, by key, sources first.
+
+        What a finished run once started from is not needed again. A run that others are to start from is trained again
+        where its weights are not here (it is archived).
+        """
+        return {e.key: e for e in self._missing(experiments, weights=False)}
+
+    def _missing(self, experiments: Sequence[Experiment], weights: bool) -> Iterator[Experiment]:
         for experiment in experiments:
-            if self.find(experiment) is None:
+            run = self.find(experiment)
+            if run is None or (weights and not (run.path / "weights.safetensors").exists()):
                 if experiment.source is not None:
-                    yield from self._missing([experiment.source])
+                    yield from self._missing([experiment.source], weights=True)
                 yield experiment
 
     def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
@@ -117,7 +127,7 @@ def _train(store: RunStore, experiment: Experiment) -> None:
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if store.find(experiment) is not None:  # another process was faster
+        if store.made(experiment) is not None:  # another process was faster
             return
         _Trainer(store, experiment, folder).run()
         final = Path(store.root) / experiment.key

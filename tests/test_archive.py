@@ -1,0 +1,258 @@
+"""Archives: the results of many runs in a few files."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cgatlib import CgatError
+from cgatlib.experiments.archive import RunArchive, find_archives, find_runs
+from cgatlib.experiments.archive_files import FILES
+from cgatlib.experiments.experiment import Experiment, Run, file_digest
+from cgatlib.experiments.runner import RunStore
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import TransferConfig
+
+
+@pytest.fixture(scope="module")
+def store(table, other_table, table_paths, tmp_path_factory) -> RunStore:
+    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+    root = tmp_path_factory.mktemp("archived")
+    return RunStore(root / "runs", tables, root / "graphs")
+
+
+@pytest.fixture(scope="module")
+def runs(store, table, other_table, tiny_graph, tiny_model) -> list[Run]:
+    """Two runs of other splits, and one on another table that starts from the first."""
+    training = TrainingConfig(steps=4, batch_size=16, evaluations=2)
+    split = SplitConfig(0, 0.6, 0.2, 0.2)
+    plain = Experiment(
+        table.fingerprint, "PBE", "e_form", graph=tiny_graph, model=tiny_model, training=training, split=split
+    )
+    full = replace(
+        plain, data=other_table.fingerprint, functional="PBEsol", source=plain, transfer=TransferConfig("full")
+    )
+    return store.get_all([plain, replace(plain, split=replace(split, seed=1)), full])
+
+
+@pytest.fixture
+def archive(runs, tmp_path) -> RunArchive:
+    return RunArchive.write(tmp_path / "archive", runs)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def sign(folder: Path) -> None:
+    """Write the hashes anew, as whoever wants a change to pass would."""
+    (folder / "archive.json").write_text(json.dumps({"files": {name: file_digest(folder / name) for name in FILES}}))
+
+
+def change(folder: Path, key: str, *place: str, value: float) -> None:
+    """Change one value of ``runs.json`` and the hash with it."""
+    records = json.loads((folder / "runs.json").read_text())
+    part = records[key]
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (folder / "runs.json").write_text(json.dumps(records))
+    sign(folder)
+
+
+def test_an_archived_run_is_the_run(runs, archive):
+    opened = RunArchive.open(archive.path)
+    assert set(opened) == {run.experiment.key for run in runs}
+    assert len(opened) == 3
+    for run in runs:
+        found = opened[run.experiment.key]
+        assert found.experiment == run.experiment
+        assert found.metrics == run.metrics
+        assert found.provenance == run.provenance
+        pd.testing.assert_frame_equal(found.curve, run.curve, check_exact=True)
+        for name in ("material_id", "target"):
+            assert found.predictions[name].tolist() == run.predictions[name].tolist()
+        error = run.predictions["prediction"] - run.predictions["target"]
+        np.testing.assert_allclose(found.predictions["prediction"] - found.predictions["target"], error, rtol=1e-7)
+        assert found.problems() == []
+    assert opened.problems() == []
+    with pytest.raises(KeyError):
+        opened["0" * 16]
+
+
+def test_an_archive_is_five_files(archive):
+    assert set(content(archive.path)) == {*FILES, "archive.json"}
+    listed = json.loads((archive.path / "archive.json").read_text())["files"]
+    assert listed == {name: hashlib.sha256((archive.path / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def test_ids_and_targets_that_runs_share_are_stored_once(runs, tmp_path):
+    one, two = (RunArchive.write(tmp_path / str(n), runs[:n]) for n in (1, 2))
+    targets = pd.read_parquet(two.path / "targets.parquet")
+    tested = pd.concat([run.predictions for run in runs[:2]])["material_id"]
+    assert sorted(targets["material_id"]) == sorted(set(tested))
+    assert len(pd.read_parquet(one.path / "targets.parquet")) == runs[0].metrics["n_test"]
+
+
+def test_the_same_runs_give_the_same_bytes_however_they_come(runs, archive, tmp_path):
+    expected = content(archive.path)
+    assert content(RunArchive.write(tmp_path / "reversed", runs[::-1]).path) == expected
+    for run in (runs[1], runs[0], runs[2], runs[0]):
+        RunArchive.write(tmp_path / "one by one", [run])
+    assert content(tmp_path / "one by one") == expected
+    assert content(RunArchive.write(tmp_path / "copy", archive.values()).path) == expected
+
+
+def test_a_run_of_the_same_key_is_replaced(runs, archive, tmp_path):
+    again = tmp_path / runs[0].path.name
+    shutil.copytree(runs[0].path, again)
+    record = json.loads((again / "provenance.json").read_text()) | {"training_code": "f" * 16}
+    (again / "provenance.json").write_text(json.dumps(record))
+    written = RunArchive.write(archive.path, [Run(again)])
+    assert len(written) == 3
+    assert written[again.name].provenance["training_code"] == "f" * 16
+
+
+def test_a_run_whose_source_is_missing_is_not_archived(runs, tmp_path):
+    key, source = runs[2].experiment.key, runs[0].experiment.key
+    with pytest.raises(CgatError, match=f"run {key} cannot be archived without run {source}, which it starts from"):
+        RunArchive.write(tmp_path / "archive", [runs[2]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_run_is_not_archived(runs, tmp_path):
+    damaged = tmp_path / runs[0].path.name
+    shutil.copytree(runs[0].path, damaged)
+    (damaged / "curve.parquet").unlink()
+    with pytest.raises(CgatError, match=f"run {damaged.name} cannot be archived: curve.parquet is missing"):
+        RunArchive.write(tmp_path / "archive", [Run(damaged)])
+
+
+def test_two_values_of_one_label_are_refused(runs, tmp_path):
+    other = tmp_path / runs[0].path.name
+    shutil.copytree(runs[0].path, other)
+    shifted = runs[0].predictions + {"material_id": "", "target": 1.0, "prediction": 1.0}
+    shifted.to_parquet(other / "predictions.parquet")
+    record = json.loads((other / "provenance.json").read_text())
+    experiment = replace(runs[0].experiment, seed=7)
+    (other / "experiment.json").write_text(json.dumps(experiment.to_dict()))
+    for name in ("predictions.parquet", "experiment.json"):
+        record["files"][name] = file_digest(other / name)
+    (other / "provenance.json").write_text(json.dumps(record))
+    other = other.rename(tmp_path / experiment.key)
+    with pytest.raises(CgatError, match=r"crystal \S+ of table \w+ has two values of e_form"):
+        RunArchive.write(tmp_path / "archive", [runs[0], Run(other)])
+
+
+def test_an_archive_of_nothing_is_refused(tmp_path):
+    with pytest.raises(CgatError, match="there is no run to archive in"):
+        RunArchive.write(tmp_path / "archive", [])
+
+
+def test_a_folder_without_archive_is_refused(tmp_path):
+    with pytest.raises(CgatError, match=r"is not an archive of runs: it has no archive\.json"):
+        RunArchive.open(tmp_path)
+    with pytest.raises(CgatError, match=r"absent is not a folder of runs"):
+        find_runs(tmp_path / "absent")
+
+
+# Problems
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_or_lost_file_is_found(name, archive):
+    path = archive.path / name
+    path.write_bytes(path.read_bytes() + b" ")
+    assert RunArchive.open(archive.path).problems() == [f"{name} was changed after it was archived"]
+    path.unlink()
+    assert RunArchive.open(archive.path).problems() == [f"{name} is missing"]
+    with pytest.raises(CgatError, match=f"{name} cannot be read"):
+        {run.curve.size + run.predictions.size for run in RunArchive.open(archive.path).values()}
+
+
+def test_a_metric_that_does_not_follow_is_found(runs, archive):
+    key, value = runs[0].experiment.key, runs[0].metrics["test_rmse"]
+    change(archive.path, key, "metrics", "test_rmse", value=value * (1 + 2e-6))
+    (problem,) = RunArchive.open(archive.path).problems()
+    assert problem.startswith(f"run {key}: test_rmse is {value * (1 + 2e-6)}, but the predictions give {value:.5}"[:-1])
+
+
+def test_an_experiment_that_does_not_give_the_key_is_found(runs, archive):
+    key = runs[1].experiment.key
+    change(archive.path, key, "experiment", "seed", value=5)
+    expected = replace(runs[1].experiment, seed=5).key
+    assert RunArchive.open(archive.path).problems() == [f"run {key}: the experiment's key is {expected}"]
+
+
+def test_a_missing_source_is_found(runs, archive):
+    key, source = runs[2].experiment.key, runs[0].experiment.key
+    records = json.loads((archive.path / "runs.json").read_text())
+    del records[source]
+    (archive.path / "runs.json").write_text(json.dumps(records))
+    sign(archive.path)
+    (problem,) = RunArchive.open(archive.path).problems()
+    assert problem == f"run {key}: {archive.path} lacks run {source}, from which run {key} starts"
+
+
+def test_missing_predictions_and_targets_are_found(runs, archive):
+    key = runs[0].experiment.key
+    whole = pd.read_parquet(archive.path / "predictions.parquet")
+    whole[whole["key"] != key].to_parquet(archive.path / "predictions.parquet")
+    sign(archive.path)
+    (problem,) = RunArchive.open(archive.path).problems()
+    assert problem == f"run {key}: {archive.path} holds no predictions of run {key}"
+    whole.to_parquet(archive.path / "predictions.parquet")
+    targets = pd.read_parquet(archive.path / "targets.parquet")
+    targets[targets["data"] != runs[0].experiment.data].to_parquet(archive.path / "targets.parquet")
+    sign(archive.path)
+    sentence = f"{archive.path} lacks the e_form of {runs[0].predictions['material_id'][0]}, which run {key} tested"
+    assert f"run {key}: {sentence}" in RunArchive.open(archive.path).problems()
+
+
+# Where runs are looked for
+
+
+def test_runs_are_found_in_folders_and_archives(runs, archive, tmp_path):
+    keys = {run.experiment.key for run in runs}
+    assert set(find_runs(runs[0].path.parent)) == keys
+    assert set(find_runs(archive.path)) == keys
+    assert set(find_runs(tmp_path)) == keys
+    assert [found.path for found in find_archives(tmp_path)] == [archive.path]
+    assert find_archives(archive.path)[0].path == archive.path
+    RunArchive.write(tmp_path / "another", runs[:1])
+    found = find_runs(tmp_path)
+    assert {found[key].path.name for key in keys} == {"another", "archive"}
+
+
+def test_an_archive_travels_to_another_process_without_its_content(archive):
+    small = len(pickle.dumps(dict(RunArchive.open(archive.path))))
+    for run in archive.values():
+        assert len(run.predictions) > 0
+    assert len(pickle.dumps(dict(archive))) == small
+    copy = pickle.loads(pickle.dumps(dict(archive)))  # noqa: S301
+    assert {key: run.metrics for key, run in copy.items()} == {key: run.metrics for key, run in archive.items()}
+
+
+# Archived runs in the run store
+
+
+def test_an_archived_run_is_used_instead_of_training(runs, archive, tmp_path):
+    store = RunStore(tmp_path / "empty", cache=tmp_path / "graphs", stored=archive)  # nothing could be trained
+    found = store.get_all([run.experiment for run in runs])
+    assert [run.metrics for run in found] == [run.metrics for run in runs]
+
+
+def test_a_new_run_has_its_archived_source_trained_again_for_the_weights(store, runs, archive, tmp_path):
+    fresh = replace(store, root=tmp_path / "new", stored=archive)
+    child = replace(runs[2].experiment, seed=3)
+    assert fresh.get(child).metrics["n_test"] == runs[2].metrics["n_test"]
+    assert sorted(path.parent.name for path in fresh.root.glob("*/provenance.json")) == sorted(
+        [child.key, runs[0].experiment.key]
+    )
