@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
+from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.graphs.packing import pack
+from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.graphs.resident import ResidentGraphs
 
 WHOLE = GraphConfig(neighbours=12)
 
@@ -239,6 +241,26 @@ def test_batch_equals_from_data_list(quotient):
     assert ours.num_graphs == theirs.num_graphs == 5
     assert ours.num_nodes == theirs.num_nodes
     assert "y" not in graphs.batch(indices)
+
+
+def test_batches_made_on_a_device_are_the_same():
+    graphs, _ = pack(list(CELLS.values()), GraphConfig(12))
+    resident = ResidentGraphs.of(graphs, "cuda" if torch.cuda.is_available() else "cpu")
+    indices, target = np.array([3, 0, 2, 2, 1]), torch.arange(5.0)
+    ours, theirs = graphs.batch(indices, target), resident.batch(indices, target).cpu()
+    assert len(resident) == len(graphs)
+    assert set(ours.keys()) == set(theirs.keys())
+    for key in ours.keys():  # noqa: SIM118 - PyG's Batch
+        assert ours[key].dtype == theirs[key].dtype, key
+        assert torch.equal(ours[key], theirs[key]), key
+
+
+def test_a_graph_too_large_for_the_records_is_refused():
+    one, many = np.ones(1, np.int64), np.full(1, 40_000)
+    ptr = np.array([0, 1])
+    columns = {"numbers": one, "sender": one, "receiver": one, "rank": one, "count": one}
+    with pytest.raises(CgatError, match="a crystal is too large: its graph has a number 40000 among the nodes"):
+        PackedGraphs.of(node_ptr=ptr, edge_ptr=ptr, multiplicity=many, **columns)
 
 
 def test_one_graph_knows_its_size():
