@@ -238,6 +238,26 @@ class TestCache:
         build(root, "ci")
         assert executions == ["01_first", "02_second"]
 
+    @pytest.mark.parametrize("named", ["data/runs/some", "data/runs/some/curves.txt"])
+    def test_files_named_by_parameters(self, root: Path, executions: list[str], named: str) -> None:
+        path = root / "data" / "runs" / "some" / "curves.txt"
+        override = [f"01.label={named}"]
+        build(root, "ci", override)
+        path.parent.mkdir(parents=True)
+        path.write_text("1")  # appears
+        build(root, "ci", override)
+        build(root, "ci", override)  # stays
+        path.write_text("2")  # changes
+        build(root, "ci", override)
+        path.unlink()  # is gone: as before it appeared, but the last execution saw it
+        build(root, "ci", override)
+        assert executions == ["01_first"] * 4
+
+    def test_other_files_of_the_data_folder(self, root: Path, executions: list[str]) -> None:
+        (root / "data" / "demo" / "unrelated.txt").write_text("large")
+        build(root, "ci")
+        assert executions == []
+
     def test_sources(self, root: Path, executions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(executing, "source_digest", lambda: "changed")
         build(root, "ci")
