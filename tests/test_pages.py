@@ -10,6 +10,7 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.book import pages
 from cgatlib.crystals import Crystal, CrystalTable
+from cgatlib.experiments import sources
 
 
 def crystal(name: str, volume: float) -> Crystal:
@@ -46,7 +47,7 @@ class TestLoadTables:
 
     def test_imported_once(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = pages.load_tables({"pbe": ENTRY}, "data")["pbe"]
-        monkeypatch.setattr(pages, "_import", None)
+        monkeypatch.setattr(sources, "_import", None)
         assert pages.load_tables({"pbe": ENTRY}, "data")["pbe"].table.fingerprint == first.table.fingerprint
 
     def test_rows_that_disagree_are_refused_and_named(self, root: Path) -> None:
@@ -58,11 +59,14 @@ class TestLoadTables:
         source = pages.load_tables({"pbe": entry}, "data")["pbe"]
         assert len(source.table) == 1
         assert "volume_per_atom differs from other by more than 15%" in list(source.rejects["reason"])
+        with pytest.raises(CgatError, match="has no column 'another'; it has: material_id, "):
+            pages.load_tables({"pbe": {**ENTRY, "agree": {"volume_per_atom": ["another", 0.15]}}}, "data")
 
     @pytest.mark.parametrize(
         ("change", "expected"),
         [
             ({"functional": None}, "does not state its functional"),
+            ({"origin": None}, "does not state its origin"),
             ({"origin": "guess"}, "unknown origin 'guess'; known: surrogate, dft"),
             ({"file": "none.parquet"}, "does not exist"),
             ({"functional": "SCAN"}, "PBE"),

@@ -4,12 +4,8 @@ Everything shown is HTML without scripts or outside resources. Numbers for the p
 """
 
 import base64
-import hashlib
-import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +19,8 @@ from IPython.display import HTML
 from cgatlib import CgatError
 from cgatlib.book.notebooks import find_root
 from cgatlib.crystals import SYMBOLS, CrystalTable
-from cgatlib.experiments.provenance import PACKAGE, provenance, source_digest
+from cgatlib.experiments.provenance import provenance
+from cgatlib.experiments.sources import Source, load_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,16 +33,6 @@ ORIGINS = {
     "dft": "labels computed by DFT",
 }
 """Where labels come from; a page must never show numbers without saying which."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A crystal table ready for graphs, and what was refused on the way in."""
-
-    table: CrystalTable
-    path: Path
-    origin: str
-    rejects: pd.DataFrame  # material_id, reason, source
 
 
 def load_tables(sources: Mapping[str, Mapping[str, Any]], data: str) -> dict[str, Source]:
@@ -61,61 +48,13 @@ def load_tables(sources: Mapping[str, Mapping[str, Any]], data: str) -> dict[str
         Sources by name. Imported tables are kept in ``.cgatlib/tables`` under a hash of file and declaration.
     """
     root = find_root(Path.cwd())
-    return {name: _load(root, root / data, name, dict(entry)) for name, entry in sources.items()}
-
-
-def _load(root: Path, folder: Path, name: str, entry: dict[str, Any]) -> Source:
-    missing = [key for key in ("file", "functional", "origin") if key not in entry]
-    if missing:
-        raise CgatError(f"source {name} does not state its {missing[0]}")
-    if entry["origin"] not in ORIGINS:
-        raise CgatError(f"source {name}: unknown origin {entry['origin']!r}; known: {', '.join(ORIGINS)}")
-    file = folder / entry["file"]
-    if not file.is_file():
-        raise CgatError(f"source {name}: {file} does not exist")
-    path = root / ".cgatlib" / "tables" / f"{name}-{_digest(file, entry)}.parquet"
-    refused = path.with_suffix(".rejects.csv")
-    if not path.is_file():  # the last of the two to appear
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent) as scratch:
-            part, part_refused = Path(scratch) / path.name, Path(scratch) / refused.name
-            _import(file, entry, part, part_refused)
-            os.replace(part_refused, refused)
-            os.replace(part, path)
-    rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
-    return Source(CrystalTable.read(path, entry["functional"]), path, entry["origin"], rejects)
-
-
-def _digest(file: Path, entry: dict[str, Any]) -> str:
-    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
-    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode()]
-    parts += [file.read_bytes()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-
-
-def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
-    """Import one file, then drop the rows that disagree with their reference column, into `path`."""
-    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
-
-    options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
-    report = import_crystals(
-        ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)
-    )
-    if report.out is None:
-        raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
-    for label, (column, tolerance) in entry.get("agree", {}).items():
-        original = CrystalTable.read(file, entry["functional"]).table
-        names, values = original["material_id"].to_pylist(), original[column].to_pylist()
-        reference = dict(zip(names[::-1], values[::-1], strict=True))  # of a repeated id, the first row was taken
-        table = CrystalTable.read(path)
-        expected = np.array([reference[i] or np.nan for i in table.ids], dtype=float)
-        with np.errstate(invalid="ignore"):
-            off = np.abs(table.label(label) / expected - 1) > tolerance
-        reason = f"{label} differs from {column} by more than {tolerance:.0%}"
-        rows = [{"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)]
-        known = pd.read_csv(refused, dtype=str, keep_default_na=False)
-        pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
-        table.select(np.flatnonzero(~off)).write(path)
+    for name, entry in sources.items():
+        if "origin" not in entry:
+            raise CgatError(f"source {name} does not state its origin")
+        if entry["origin"] not in ORIGINS:
+            raise CgatError(f"source {name}: unknown origin {entry['origin']!r}; known: {', '.join(ORIGINS)}")
+    kept = root / ".cgatlib" / "tables"
+    return {name: load_source(name, entry, root / data, kept) for name, entry in sources.items()}
 
 
 def run_store(tables: Mapping[str, Source]) -> "RunStore":

@@ -1,0 +1,97 @@
+"""Tables as a file declares them: imported through the same checks as any user's data, once, and kept."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cgatlib import CgatError
+from cgatlib.crystals.table import CrystalTable
+from cgatlib.experiments.provenance import PACKAGE, source_digest
+
+FIELDS = ("file", "functional", "labels", "agree")
+"""What a declaration says about the import of a table."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A crystal table ready for graphs, and what was refused on the way in."""
+
+    table: CrystalTable
+    path: Path
+    rejects: pd.DataFrame  # material_id, reason, source
+    origin: str = ""  # what its labels come from, where that was said
+
+
+def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) -> Source:
+    """Import a declared table, or read what an earlier import kept.
+
+    Args:
+        name: of the table, for messages and file names.
+        entry: ``file`` (in the folder `data`) and ``functional`` (never guessed); optional ``labels`` (our name ->
+            column), ``agree`` (label -> [column, tolerance]: rows whose label differs from that column by more than
+            this fraction are refused) and ``origin``.
+        data: folder of the files. cache: folder of imported tables, kept under a hash of file and declaration.
+
+    Raises:
+        CgatError: file or functional is missing, or the file cannot be imported.
+    """
+    missing = [key for key in ("file", "functional") if key not in entry]
+    if missing:
+        raise CgatError(f"source {name} does not state its {missing[0]}")
+    file = data / entry["file"]
+    if not file.is_file():
+        raise CgatError(f"source {name}: {file} does not exist")
+    declared = {key: entry[key] for key in FIELDS if key in entry}
+    path = cache / f"{name}-{_digest(file, declared)}.parquet"
+    refused = path.with_suffix(".rejects.csv")
+    if not path.is_file():  # the last of the two to appear
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as scratch:
+            part, part_refused = Path(scratch) / path.name, Path(scratch) / refused.name
+            _import(file, declared, part, part_refused)
+            os.replace(part_refused, refused)
+            os.replace(part, path)
+    rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
+    return Source(CrystalTable.read(path, entry["functional"]), path, rejects, entry.get("origin", ""))
+
+
+def _digest(file: Path, entry: dict[str, Any]) -> str:
+    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode()]
+    parts += [file.read_bytes()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
+    """Import one file, then drop the rows that disagree with their reference column, into `path`."""
+    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
+
+    options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
+    report = import_crystals(
+        ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)
+    )
+    if report.out is None:
+        raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
+    for label, (column, tolerance) in entry.get("agree", {}).items():
+        original = CrystalTable.read(file, entry["functional"]).table
+        if column not in original.column_names:
+            raise CgatError(f"{file} has no column {column!r}; it has: {', '.join(original.column_names)}")
+        names, values = original["material_id"].to_pylist(), original[column].to_pylist()
+        reference = dict(zip(names[::-1], values[::-1], strict=True))  # of a repeated id, the first row was taken
+        table = CrystalTable.read(path)
+        expected = np.array([reference[i] or np.nan for i in table.ids], dtype=float)
+        with np.errstate(invalid="ignore"):
+            off = np.abs(table.label(label) / expected - 1) > tolerance
+        reason = f"{label} differs from {column} by more than {tolerance:.0%}"
+        rows = [{"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)]
+        known = pd.read_csv(refused, dtype=str, keep_default_na=False)
+        pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
+        table.select(np.flatnonzero(~off)).write(path)
