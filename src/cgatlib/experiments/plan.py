@@ -1,0 +1,225 @@
+"""Plans: which runs a study consists of, as a file declares them.
+
+The entries of a plan expand to experiments. Where an entry lists several learning rates, each is tried with the first
+seed, the first split and the largest size; the one with the lowest validation error is used for all of its runs, so
+that the trial that wins is one of them. Test errors decide nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cgatlib import CgatError
+from cgatlib.experiments.experiment import Experiment
+from cgatlib.experiments.plan_file import Entry, Start, read_plan
+from cgatlib.experiments.runner import RunStore
+from cgatlib.experiments.sources import Source, load_source
+from cgatlib.graphs.neighbours import GRAPHS
+from cgatlib.model.cgat import MODELS
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import TransferConfig
+
+Rates = Callable[[str], float]
+"""Learning rate of the runs of an entry, by the entry's name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study: tables, and entries that stand for runs on them.
+
+    Args:
+        about: what it is for. tables: their declarations, by name. entries: by name, in the order of the file.
+        sources: the tables themselves, where they have been opened.
+    """
+
+    about: str
+    tables: Mapping[str, Mapping[str, Any]]
+    entries: Mapping[str, Entry]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """The plan of a file; no data are needed.
+
+        Raises:
+            CgatError: a field, name or value of the file is unknown, missing or impossible.
+        """
+        plan = cls(*read_plan(path))
+        plan._refuse_circles()
+        blank = replace(plan, tables={name: {"fingerprint": name, **table} for name, table in plan.tables.items()})
+        for entry in plan.entries.values():
+            blank._expand(entry, _first_rate(plan.entries))
+        return plan
+
+    def open(self, data: Path, kept: Path) -> "Plan":
+        """The same plan with its tables imported from the folder `data`, and kept in the folder `kept`.
+
+        Raises:
+            CgatError: a table cannot be imported, or its fingerprint is not the one that the plan states.
+        """
+        found = {}
+        for name, table in self.tables.items():
+            source = found[name] = load_source(name, table, Path(data), Path(kept))
+            stated, actual = table.get("fingerprint", source.table.fingerprint), source.table.fingerprint
+            if stated != actual:
+                raise CgatError(
+                    f"table {name}: the plan states the fingerprint {stated}, {Path(data) / table['file']} has {actual}"
+                )
+        return replace(self, sources=found)
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Files of the opened tables by fingerprint, as `RunStore.tables` has them."""
+        return {source.table.fingerprint: source.path for source in self.sources.values()}
+
+    def experiments(self, name: str, store: RunStore) -> list[Experiment]:
+        """The experiments of one entry: by split, then size, then seed.
+
+        Args:
+            name: of the entry. store: where its trial runs are found.
+
+        Raises:
+            CgatError: there is no such entry, a trial has not been run, or a table is not known.
+        """
+        return self._expand(self._entry(name), cache(lambda other: self.rate(other, store)))
+
+    def trials(self, name: str, store: RunStore) -> dict[float, Experiment]:
+        """The experiments that decide an entry's learning rate, by that rate; none where it is given."""
+        entry = self._entry(name)
+        if len(entry.rates) < 2:
+            return {}
+        rates = cache(lambda other: self.rate(other, store))
+        return {rate: self._trial(entry, rate, rates) for rate in entry.rates}
+
+    def rate(self, name: str, store: RunStore) -> float:
+        """The learning rate of an entry: given, or that of the trial with the lowest validation error.
+
+        Raises:
+            CgatError: a trial has not been run.
+        """
+        entry = self._entry(name)
+        if entry.rate_of is not None:
+            return self.rate(entry.rate_of, store)
+        if len(entry.rates) < 2:
+            return _only(entry)
+        found = {rate: store.find(trial) for rate, trial in self.trials(name, store).items()}
+        lacking = [f"{rate:g}" for rate, run in found.items() if run is None]
+        if lacking:
+            raise CgatError(f"the learning rate of {name} is open: no run at {', '.join(lacking)} is in {store.root}")
+        errors = {rate: run.metrics["validation_mae"] for rate, run in found.items() if run is not None}
+        return min(errors, key=lambda rate: (errors[rate], rate))
+
+    def outline(self) -> list[Experiment]:
+        """As many experiments as the plan has, trials included, each once.
+
+        Where a trial decides, the first rate stands in, so that they can be counted before anything is run.
+        """
+        rates = _first_rate(self.entries)
+        found = [e for entry in self.entries.values() for e in self._expand(entry, rates)]
+        for entry in self.entries.values():
+            found += [self._trial(entry, rate, rates) for rate in entry.rates]
+        return list(dict.fromkeys(found))
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self.entries:
+            raise CgatError(f"the plan has no run {name!r}; known: {', '.join(self.entries)}")
+        return self.entries[name]
+
+    def _expand(self, entry: Entry, rates: Rates) -> list[Experiment]:
+        found = [
+            self._one(entry, seed, split, size, rates)
+            for split in entry.splits
+            for size in entry.sizes
+            for seed in entry.seeds
+        ]
+        return list(dict.fromkeys(found))
+
+    def _trial(self, entry: Entry, rate: float, rates: Rates) -> Experiment:
+        size = None if None in entry.sizes else max(size for size in entry.sizes if size is not None)
+
+        def tried(name: str) -> float:
+            return rate if name == entry.name else rates(name)
+
+        return self._one(entry, entry.seeds[0], entry.splits[0], size, tried)
+
+    def _one(self, entry: Entry, seed: int, split: int, size: int | None, rates: Rates) -> Experiment:
+        source = self._source(entry.name, entry.start, seed, split, rates) if entry.start else None
+        try:
+            return Experiment(
+                data=self._fingerprint(entry.table),
+                functional=self.tables[entry.table]["functional"],
+                label=entry.label,
+                train_size=size,
+                seed=seed,
+                source=source,
+                transfer=TransferConfig(**entry.transfer),
+                graph=_changed(GRAPHS[entry.model], "graph", entry.graph),
+                split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
+                model=_changed(MODELS[entry.model], "network", entry.network),
+                training=TrainingConfig(learning_rate=rates(entry.name), **entry.training),
+            )
+        except (CgatError, TypeError) as error:  # a value of the wrong kind in network or graph is a TypeError
+            raise CgatError(f"run {entry.name}: {error}") from error
+
+    def _source(self, name: str, start: Start, seed: int, split: int, rates: Rates) -> Experiment:
+        parent = self.entries[start.run]
+        if start.size is None and len(parent.sizes) > 1:
+            raise CgatError(
+                f"run {name}: {parent.name} has several sizes; write from: {{run: {parent.name}, size: ...}}"
+            )
+        seed = seed if start.seed is None else start.seed
+        split = split if start.split is None else start.split
+        size = parent.sizes[0] if start.size is None else start.size
+        for what, value, known in (
+            ("seed", seed, parent.seeds),
+            ("split", split, parent.splits),
+            ("size", size, parent.sizes),
+        ):
+            if value not in known:
+                raise CgatError(
+                    f"run {name}: {parent.name}, from which it starts, has no {what} {value}; "
+                    f"known: {', '.join(map(str, known))}"
+                )
+        return self._one(parent, seed, split, size, rates)
+
+    def _fingerprint(self, table: str) -> str:
+        if table in self.sources:
+            return self.sources[table].table.fingerprint
+        if "fingerprint" not in self.tables[table]:
+            raise CgatError(f"table {table}: the plan does not state its fingerprint, and its data are not given")
+        return str(self.tables[table]["fingerprint"])
+
+    def _refuse_circles(self) -> None:
+        def visit(name: str, above: tuple[str, ...]) -> None:
+            if name in above:
+                raise CgatError(f"runs that need each other: {' -> '.join([*above[above.index(name) :], name])}")
+            entry = self.entries[name]
+            for other in (entry.start.run if entry.start else None, entry.rate_of):
+                if other is not None:
+                    visit(other, (*above, name))
+
+        for name in self.entries:
+            visit(name, ())
+
+
+def _only(entry: Entry) -> float:
+    return entry.rates[0] if entry.rates else TrainingConfig().learning_rate  # nothing is trained without one
+
+
+def _first_rate(entries: Mapping[str, Entry]) -> Rates:
+    def rate(name: str) -> float:
+        entry = entries[name]
+        return _only(entry) if entry.rate_of is None else rate(entry.rate_of)
+
+    return rate
+
+
+def _changed(config: Any, what: str, changes: Mapping[str, Any]) -> Any:
+    known = [item.name for item in fields(config)]
+    for name in changes:
+        if name not in known:
+            raise CgatError(f"{what}: unknown field {name!r}; known: {', '.join(known)}")
+    return replace(config, **changes)
