@@ -12,7 +12,8 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import Crystal
-from cgatlib.graphs import store
+from cgatlib.crystals.file import CrystalFile
+from cgatlib.graphs import store, writing
 from cgatlib.graphs.packing import DTYPES, pack
 from cgatlib.graphs.store import GraphStore, build_store, graph_store, store_path
 
@@ -53,10 +54,43 @@ def test_missing_labels_are_nan_and_unknown_ones_are_refused(other_table, tiny_g
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_chunks_and_processes_give_the_same_store(workers, built, table, tiny_graph, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_CHUNK", 31)
+    monkeypatch.setattr(writing, "_CHUNK", 31)
     other = build_store(table, tmp_path / "chunked", tiny_graph, workers)
     assert same_arrays(built, other)
     assert other.fingerprint == built.fingerprint
+
+
+def test_a_file_gives_the_store_of_its_table(built, table, tiny_graph, tmp_path):
+    table.write(tmp_path / "pbe.parquet")
+    other = build_store(CrystalFile.open(tmp_path / "pbe.parquet"), tmp_path / "streamed", tiny_graph)
+    assert (other.fingerprint, other.table_fingerprint) == (built.fingerprint, built.table_fingerprint)
+    assert other.crystals.equals(built.crystals)
+
+
+def test_few_chunks_are_held_at_a_time(table, tiny_graph, monkeypatch):
+    monkeypatch.setattr(writing, "_CHUNK", 10)
+    drawn = []
+
+    class Counted:
+        def chunks(self, rows):
+            for chunk in table.chunks(rows):
+                drawn.append(len(chunk))
+                yield chunk
+
+    chunks = writing.packed_chunks(Counted(), tiny_graph, workers=2)
+    for taken, (rows, (graphs, rejected)) in enumerate(chunks):
+        assert len(drawn) - taken <= 5
+        assert len(graphs) == len(rows) == drawn[taken]
+        assert not rejected
+    assert sum(drawn) == len(table)
+
+
+def test_identities_are_written_in_pieces(built, table, tiny_graph, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_CHUNK", 7)
+    monkeypatch.setattr(writing, "_ROWS", 40)
+    opened = build_store(table, tmp_path / "pieces", tiny_graph)
+    assert opened.crystals.equals(built.crystals)
+    assert [len(part) for part in opened.crystals.to_batches()][:-1] == [40] * ((len(table) - 1) // 40)
 
 
 def test_fingerprint_changes_with_the_content_only(built, table, tiny_graph, tmp_path):
@@ -72,7 +106,7 @@ def test_fingerprint_changes_with_the_content_only(built, table, tiny_graph, tmp
 
 
 def test_crystals_without_a_graph_are_in_the_rejects_file(table, tiny_graph, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_CHUNK", 3)
+    monkeypatch.setattr(writing, "_CHUNK", 3)
     crystals = list(table)[:10]
     mixed = CrystalTable.from_crystals([SPARSE, *crystals[:5], SPARSE, *crystals[5:]], "PBE")
     opened = build_store(mixed, tmp_path / "mixed", tiny_graph)
@@ -96,7 +130,7 @@ def test_a_killed_build_leaves_nothing_that_opens(table, tiny_graph, tmp_path, m
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_write_crystals", killed)
+    monkeypatch.setattr(store, "_fingerprint", killed)
     with pytest.raises(KeyboardInterrupt):
         graph_store(table, tiny_graph, tmp_path)
     monkeypatch.undo()
@@ -113,7 +147,7 @@ def test_a_truncated_array_is_refused_by_name(name, table, tiny_graph, tmp_path)
         GraphStore.open(opened.path)
 
 
-@pytest.mark.parametrize("name", ["edges.bin", "crystals.parquet"])
+@pytest.mark.parametrize("name", ["edges.bin", "crystals.arrow"])
 def test_a_missing_file_is_refused_by_name(name, table, tiny_graph, tmp_path):
     opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
     (opened.path / name).unlink()

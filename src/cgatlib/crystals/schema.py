@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,52 @@ def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return offsets, array.flatten().to_numpy(zero_copy_only=False)
 
 
-def to_core(path: Path, table: pa.Table) -> pa.Table:
-    """Order and cast the columns: core, labels, then the others as they are."""
+def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
+    """16 hex digits over functional, label names and values, ids and geometry, in row order.
+
+    Independent of compression, row groups, integer widths and extra columns.
+
+    Args:
+        column: the values of a column piece by piece, as often as it is called; no more is held at a time.
+    """
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, functional, labels]).encode())
+    separator = "["
+    for ids in column("material_id"):
+        if len(ids):
+            digest.update(f"{separator}{json.dumps(ids.to_pylist())[1:-1]}".encode())
+            separator = ", "
+    digest.update(b"]" if separator == ", " else b"[]")
+    for name, kind in (("lattice", "<f8"), ("numbers", "<u1"), ("frac_coords", "<f8")):
+        end = np.zeros(1, dtype="<i8")
+        digest.update(end.tobytes())
+        for part in column(name):
+            ends = end + flatten(part)[0][1:]
+            digest.update(ends.astype("<i8").tobytes())
+            end = ends[-1:] if len(ends) else end
+        for part in column(name):
+            digest.update(flatten(part)[1].astype(kind).tobytes())
+    for name in labels:
+        for part in column(name):
+            digest.update(np.isnan(floats(part)).tobytes())
+        for part in column(name):
+            digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Values of a label column (rows,), NaN where they are missing."""
+    return np.asarray(column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
+    """Order and cast the columns: core, labels, then the others as they are.
+
+    Args:
+        first: number of the table's first row in the file, for messages.
+
+    Raises:
+        CgatError: a core column is missing, has nulls, or values of another type or length.
+    """
     missing = [name for name in CORE_SCHEMA.names if name not in table.column_names]
     if missing:
         raise CgatError(f"{path} is no crystal table: column {missing[0]!r} is missing")
@@ -107,5 +152,5 @@ def to_core(path: Path, table: pa.Table) -> pa.Table:
     ):
         wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
         if len(wrong):
-            raise CgatError(f"{path} is no crystal table: row {wrong[0]} has a {name!r} of the wrong length")
+            raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
     return table

@@ -7,7 +7,6 @@ of ``PROPERTIES``; a missing label is null. Other columns a source brings are ke
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,10 +23,12 @@ from numpy.typing import NDArray
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, Crystal
 from cgatlib.crystals.schema import (
+    CORE_SCHEMA,
     METADATA_KEY,
-    SCHEMA_VERSION,
+    fingerprint,
     first_line,
     flatten,
+    floats,
     functional_name,
     rows_to_arrow,
     table_metadata,
@@ -104,25 +105,17 @@ class CrystalTable:
         if name not in self.labels:
             known = ", ".join(self.labels) or "none"
             raise CgatError(f"the table has no label {name!r}; it carries: {known}")
-        column = self.table[name].cast(pa.float64()).combine_chunks()
-        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+        return floats(self.table[name])
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over functional, label names and values, ids and geometry, in row order.
+        """16 hex digits over functional, label names and values, ids and geometry, in row order."""
+        return fingerprint(self.functional, self.labels, lambda name: [self.table[name]])
 
-        Independent of compression, row groups, integer widths and extra columns.
-        """
-        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.functional, self.labels]).encode())
-        digest.update(json.dumps(self.ids).encode())
-        for (offsets, values), kind in zip(self._lists.values(), ("<f8", "<u1", "<f8"), strict=True):
-            digest.update(offsets.astype("<i8").tobytes())
-            digest.update(values.astype(kind).tobytes())
-        for name in self.labels:
-            values = self.label(name)
-            digest.update(np.isnan(values).tobytes())
-            digest.update(np.nan_to_num(values, nan=0.0).astype("<f8").tobytes())
-        return digest.hexdigest()[:16]
+    def chunks(self, rows: int) -> Iterator[pa.Table]:
+        """The rows in order, `rows` at a time: core columns and labels."""
+        columns = self.table.select([*CORE_SCHEMA.names, *self.labels])
+        return (columns.slice(start, rows) for start in range(0, len(self), rows))
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
         """Return the rows ``indices`` in that order."""
@@ -160,11 +153,10 @@ class CrystalTable:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
             raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
-        stated = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-        name = _agreed_functional(path, stated.get("functional"), functional)
+        name, source = origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
             table = _rename(path, table, ours, theirs)
-        return cls(to_core(path, table), name, stated.get("source", "") or path.name)
+        return cls(to_core(path, table), name, source)
 
     @classmethod
     def from_crystals(cls, crystals: Iterable[Crystal], functional: str, source: str = "") -> CrystalTable:
@@ -176,6 +168,19 @@ class CrystalTable:
             raise CgatError(f"unknown labels {sorted(unknown)}; known: {', '.join(PROPERTIES)}")
         labels = [name for name in PROPERTIES if name in carried]
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
+
+
+def origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
+    """Functional and source of a table as its file's metadata state them.
+
+    Args:
+        given: functional, where the file does not state one; it must agree otherwise.
+
+    Raises:
+        CgatError: the functional is unknown or contradicted.
+    """
+    content = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+    return _agreed_functional(path, content.get("functional"), given), content.get("source", "") or path.name
 
 
 def _agreed_functional(path: Path, stated: str | None, given: str | None) -> str:

@@ -117,9 +117,9 @@ class RunStore:
             raise CgatError(
                 f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
             )
-        from cgatlib.crystals.table import CrystalTable
+        from cgatlib.crystals.file import CrystalFile
 
-        return graph_store(CrystalTable.read(self.tables[table_fingerprint]), config, self.cache, workers)
+        return graph_store(CrystalFile.open(self.tables[table_fingerprint]), config, self.cache, workers)
 
 
 def _train(store: RunStore, experiment: Experiment) -> None:
