@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from cgatlib.model import attention
 from cgatlib.model.attention import Rows, attention_sum, bilinear, edge_fcnn
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -37,8 +38,8 @@ def plain_attention(s, m, weight, receiver, n, epsilon=1e-16):
 
 
 def plain_edge_fcnn(parts, w_out, b_out, rows):
-    hidden = torch.nn.functional.leaky_relu(parts[:, :, rows.parts].sum(3))  # (nets, heads, E, h)
-    return torch.einsum("nheg,nhgc->nehc", hidden, w_out) + b_out.unsqueeze(1)
+    hidden = torch.nn.functional.leaky_relu(parts[rows.parts].sum(1))  # (E, heads, h)
+    return torch.einsum("ehg,hgc->ehc", hidden, w_out) + b_out
 
 
 def compare(ours, theirs, *arguments):
@@ -114,9 +115,12 @@ def test_large_scores_do_not_overflow():
     assert torch.isfinite(s.grad).all()
 
 
-def test_edge_fcnn_equals_the_plain_formula_and_its_gradient():
-    nets, parts = 2, 11
-    arguments = (random(nets, HEADS, parts, 4), random(nets, HEADS, 4, WIDTH), random(nets, HEADS, WIDTH))
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
+    """However many heads share the cache."""
+    heads, parts, hidden = 5, 11, 4
+    monkeypatch.setattr(attention, "_CACHE", at_once * EDGES * hidden)
+    arguments = (random(parts, heads, hidden), random(heads, hidden, WIDTH), random(heads, WIDTH))
     used = torch.randint(0, parts - 2, (EDGES, 3))  # the last parts belong to no edge
     used[0] = 5  # one part three times
     rows = Rows.of(used, parts)
@@ -125,6 +129,6 @@ def test_edge_fcnn_equals_the_plain_formula_and_its_gradient():
 
 
 def test_bilinear_equals_the_plain_formula_and_its_gradient():
-    x, z, weight = random(6, 4), random(6, 5), random(3, 4, 5)
-    compare(bilinear, lambda x, z, w: torch.einsum("oik,ni,nk->no", w, x, z), x, z, weight)
-    assert gradcheck(bilinear, (x, z, weight))
+    arguments = random(6, 4), random(6, 5), random(3, 4, 5), random(6, 3)
+    compare(bilinear, lambda x, z, w, start: start + torch.einsum("oik,ni,nk->no", w, x, z), *arguments)
+    assert gradcheck(bilinear, arguments)

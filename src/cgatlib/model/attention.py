@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _SLOPE = 0.01  # of the leaky ReLU, as in the released code
+_CACHE = 2**19  # numbers of hidden layers worked on at a time: 2 MB in single precision
 
 
 class _AttentionSum(Function):
@@ -76,12 +77,10 @@ class _EdgeFCNN(Function):
     def forward(ctx: Any, parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
         ctx.save_for_backward(parts, w_out)
-        nets, heads, _, width = w_out.shape
-        out = parts.new_empty(nets, len(rows.parts), heads, width)
-        for net in range(nets):
-            for head in range(heads):
-                hidden = _hidden(parts[net, head], rows)
-                torch.addmm(b_out[net, head], hidden, w_out[net, head], out=out[net, :, head])
+        out = parts.new_empty(len(rows.parts), len(w_out), w_out.shape[2])
+        for some in _in_turn(w_out, rows):
+            hidden = _hidden(parts[:, some], rows).transpose(0, 1)
+            torch.baddbmm(b_out[some].unsqueeze(1), hidden, w_out[some], out=out[:, some].transpose(0, 1))
         return out
 
     @staticmethod
@@ -90,40 +89,48 @@ class _EdgeFCNN(Function):
         parts, w_out = ctx.saved_tensors
         gradient, rows = grads[0], ctx.rows
         to_parts, to_w = torch.empty_like(parts), torch.empty_like(w_out)
-        for net in range(w_out.shape[0]):
-            for head in range(w_out.shape[1]):
-                hidden = _hidden(parts[net, head], rows)
-                from_above = gradient[net, :, head]
-                torch.mm(hidden.t(), from_above, out=to_w[net, head])
-                to_hidden = from_above @ w_out[net, head].t()
-                to_hidden = torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True)
-                to_parts[net, head] = F.embedding_bag(rows.edges, to_hidden, rows.start, mode="sum")
-        return to_parts, to_w, gradient.sum(1), None
+        for some in _in_turn(w_out, rows):
+            hidden, from_above = _hidden(parts[:, some], rows), gradient[:, some].transpose(0, 1)
+            torch.bmm(hidden.permute(1, 2, 0), from_above, out=to_w[some])
+            to_hidden = torch.empty_like(hidden)
+            torch.bmm(from_above, w_out[some].mT, out=to_hidden.transpose(0, 1))
+            torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True, grad_input=to_hidden)
+            to_some = F.embedding_bag(rows.edges, to_hidden.flatten(1), rows.start, mode="sum")
+            to_parts[:, some] = to_some.view_as(parts[:, some])
+        return to_parts, to_w, gradient.sum(0), None
+
+
+def _in_turn(w_out: Tensor, rows: Rows) -> list[slice]:
+    """Heads whose hidden layers fit together into the processor's cache, or one at a time."""
+    heads, hidden, _ = w_out.shape
+    size = max(1, _CACHE // max(1, hidden * len(rows.parts)))
+    return [slice(first, first + size) for first in range(0, heads, size)]
 
 
 def _hidden(parts: Tensor, rows: Rows) -> Tensor:
-    """Hidden layer (E, h) of one head from its parts (P, h)."""
-    return F.leaky_relu_(F.embedding_bag(rows.parts, parts, mode="sum"), _SLOPE)
+    """Hidden layer (E, heads, h) of some heads from its parts (P, heads, h)."""
+    hidden = F.embedding_bag(rows.parts, parts.flatten(1), mode="sum")
+    return F.leaky_relu_(hidden, _SLOPE).view(-1, *parts.shape[1:])
 
 
 def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
     """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
 
     Args:
-        parts: (nets, heads, P, h) first-layer outputs of receivers, edge features and senders, stacked.
-        w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
+        parts: (P, heads, h) first-layer outputs of receivers, edge features and senders, stacked.
+        w_out: (heads, h, C). b_out: (heads, C). rows: which parts an edge adds up.
 
     Returns:
-        (nets, E, heads, C).
+        (E, heads, C).
     """
     return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
 
 
 class _Bilinear(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, z: Tensor, weight: Tensor, start: Tensor) -> Tensor:
         ctx.save_for_backward(x, z, weight)
-        return _outer(x, z) @ weight.flatten(1).t()
+        return torch.addmm(start, _outer(x, z), weight.flatten(1).t())
 
     @staticmethod
     @once_differentiable
@@ -133,20 +140,20 @@ class _Bilinear(Function):
         to_pair = (gradient @ weight.flatten(1)).view(-1, x.shape[1], z.shape[1])  # (N, in, condition)
         to_x = torch.bmm(to_pair, z.unsqueeze(2)).squeeze(2)
         to_z = torch.bmm(x.unsqueeze(1), to_pair).squeeze(1)
-        return to_x, to_z, (gradient.t() @ _outer(x, z)).view_as(weight)
+        return to_x, to_z, (gradient.t() @ _outer(x, z)).view_as(weight), gradient
 
 
 def _outer(x: Tensor, z: Tensor) -> Tensor:
     return (x.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
 
 
-def bilinear(x: Tensor, z: Tensor, weight: Tensor) -> Tensor:
-    """W(z) x with W(z)[o, i] = sum_k weight[o, i, k] z[k], without keeping W for every node.
+def bilinear(x: Tensor, z: Tensor, weight: Tensor, start: Tensor) -> Tensor:
+    """start + W(z) x with W(z)[o, i] = sum_k weight[o, i, k] z[k], without keeping W for every node.
 
     Args:
-        x: (N, in). z: (N, condition). weight: (out, in, condition).
+        x: (N, in). z: (N, condition). weight: (out, in, condition). start: (N, out).
 
     Returns:
         (N, out).
     """
-    return _Bilinear.apply(x.to(z.dtype), z, weight.to(z.dtype))
+    return _Bilinear.apply(x.to(z.dtype), z, weight.to(z.dtype), start.to(z.dtype))

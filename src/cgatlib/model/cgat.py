@@ -198,7 +198,7 @@ class Pooling(nn.Module):
 
     def forward(self, h: Tensor, composition: Tensor, batch: Batch, n_graphs: int) -> Tensor:
         """(G, heads * C), or (G, C) for the mean of the heads."""
-        s = self.score(torch.cat([h, composition[batch.batch]], dim=1))
+        s = self.score(torch.cat([h, composition.index_select(0, batch.batch)], dim=1))
         pooled = attention_sum(s, self.message(h), batch.multiplicity.to(h.dtype), batch.batch, n_graphs)
         return pooled.mean(1) if self.mean else pooled.flatten(1)
 
@@ -227,7 +227,7 @@ class CGAT(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Crystal embedding (G, embedding_width): everything but the output network."""
         n_graphs = len(batch.ptr) - 1
-        h = initial = change = self.atom(self.elements).to(self.rank.dtype)[batch.numbers - 1]
+        h = initial = change = self.atom(self.elements).to(self.rank.dtype).index_select(0, batch.numbers - 1)
         sender, receiver = batch.edge_index
         e: Tensor = self.rank
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, len(h), len(e))

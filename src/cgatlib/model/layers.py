@@ -31,11 +31,12 @@ class MultiHeadFCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, heads, out) from (rows, width), for a single net."""
-        hidden = F.leaky_relu(torch.matmul(x, self.w_in[0].mT) + self.b_in[0])  # (heads, rows, hidden)
-        return torch.baddbmm(self.b_out[0].unsqueeze(1), hidden, self.w_out[0]).transpose(0, 1)
+        hidden = F.leaky_relu(F.linear(x, self.w_in.flatten(0, 2), self.b_in.flatten()))
+        hidden = hidden.unflatten(1, self.w_out.shape[1:3]).transpose(0, 1)  # (heads, rows, hidden)
+        return torch.baddbmm(self.b_out.squeeze(0).unsqueeze(1), hidden, self.w_out.squeeze(0)).transpose(0, 1)
 
-    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> Tensor:
-        """FCNN^n(h_first || e || h_second) of every edge, (nets, E, heads, out).
+    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+        """FCNN^n(h_first || e || h_second) of every edge, nets times (E, heads, out).
 
         The first layer is linear in the concatenation, so it acts once on each node and each distinct edge feature,
         and an edge only adds three rows.
@@ -44,9 +45,11 @@ class MultiHeadFCNN(nn.Module):
             first, second: (N, C) node embeddings at the two ends. e: (R, D) distinct edge features.
             rows: the three rows of every edge among first, e and second, stacked.
         """
-        w_first, w_e, w_second = self.w_in.split([first.shape[1], e.shape[1], second.shape[1]], dim=3)
-        parts = (first @ w_first.mT, e @ w_e.mT + self.b_in, second @ w_second.mT)  # (nets, heads, N or R, hidden)
-        return edge_fcnn(torch.cat(parts, dim=2), self.w_out, self.b_out, rows)
+        w_first, w_e, w_second = self.w_in.flatten(0, 2).split([first.shape[1], e.shape[1], second.shape[1]], dim=1)
+        parts = F.linear(first, w_first), F.linear(e, w_e, self.b_in.flatten()), F.linear(second, w_second)
+        w_out, b_out = self.w_out.flatten(0, 1), self.b_out.flatten(0, 1)
+        out = edge_fcnn(torch.cat(parts).unflatten(1, w_out.shape[:2]), w_out, b_out, rows)
+        return out.unflatten(1, self.b_out.shape[:2]).unbind(1)
 
 
 class HFCNN(nn.Module):
@@ -73,9 +76,10 @@ class HFCNN(nn.Module):
         z = condition.expand(self.layers, *condition.shape)
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
             z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, rows, width)
-        for layer in range(self.layers):
-            theta = F.linear(z[layer], self.w_bias[layer], self.b_bias[layer])
-            x = bilinear(x, z[layer], self.w_weight[layer]) + F.linear(x, self.b_weight[layer]) + theta
+        theta = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, rows, width)
+        generated = zip(z, theta, self.w_weight, self.b_weight, strict=True)
+        for layer, (z_layer, bias, w, b) in enumerate(generated):
+            x = bilinear(x, z_layer, w, torch.addmm(bias, x, b.t()))
             if layer < self.layers - 1:
                 x = torch.tanh(F.layer_norm(x, x.shape[-1:]))
         return x
@@ -98,13 +102,16 @@ class Composition(nn.Module):
     def forward(self, elements: Tensor, batch: Batch, n_graphs: int) -> Tensor:
         """(G, C) from the vectors of all elements (103, F)."""
         number, graph, fraction = _fractions(batch, n_graphs)
-        x = torch.cat([self.embedding(elements[number - 1]), fraction.to(elements.dtype).unsqueeze(1)], dim=1)
-        weight = x[:, -1]
-        receiver, sender = _pairs(graph, n_graphs)
-        for score, message, power in zip(self.scores, self.messages, self.powers, strict=False):
-            pair = torch.cat([x[receiver], x[sender]], dim=1)
-            x = x + _weighted(score(pair), message(pair), weight[sender] ** power, receiver, len(x))
-        return _weighted(self.pool(x), x.unsqueeze(1), weight ** self.powers[-1], graph, n_graphs)
+        fraction = fraction.to(elements.dtype).unsqueeze(1)
+        x = torch.cat([self.embedding(elements.index_select(0, number - 1)), fraction], dim=1)
+        weights = fraction**self.powers  # (M, steps + 1)
+        pair = _pairs(graph, n_graphs)
+        receiver, sender = pair.unbind(1)
+        weight = weights.index_select(0, sender).unbind(1)
+        for score, message, w in zip(self.scores, self.messages, weight, strict=False):
+            both = x.index_select(0, pair.flatten()).view(len(pair), 2 * x.shape[1])
+            x = x + _weighted(score(both), message(both), w, receiver, len(x))
+        return _weighted(self.pool(x), x.unsqueeze(1), weights[:, -1], graph, n_graphs)
 
 
 def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
@@ -120,16 +127,15 @@ def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
     return key % 128, graph, atoms.float() / total[graph].float()  # single precision, as in the released code
 
 
-def _pairs(graph: Tensor, n_graphs: int) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of different elements of one graph; `graph` (M,) is ascending."""
+def _pairs(graph: Tensor, n_graphs: int) -> Tensor:
+    """All ordered pairs (receiver, sender) of different elements of one graph, (pairs, 2); `graph` (M,) ascends."""
     size = torch.bincount(graph, minlength=n_graphs)
     start = size.cumsum(0) - size
     per_row = size[graph]
     receiver = torch.repeat_interleave(per_row)
     sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
     sender = sender + start[graph[receiver]]
-    different = receiver != sender
-    return receiver[different], sender[different]
+    return torch.stack([receiver, sender], dim=1)[receiver != sender]
 
 
 class OutputNetwork(nn.Module):
