@@ -1,52 +1,94 @@
-"""Many runs: in which order, in how many processes, and what happens when one fails."""
+"""Many runs: in which order, in which processes or cluster jobs, and what happens when one fails."""
 
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from cgatlib.experiments.experiment import Experiment
 
+Train = Callable[[Experiment], None]
+Report = Callable[[str, str | None], None]
+"""Told the key of each run that ends, and why it failed, or None."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where runs are trained.
+
+    Args:
+        make: starts an executor; again when a process of the last one has died.
+        at_once: runs handed to it at a time; ``None`` hands over all that can start.
+    """
+
+    make: Callable[[], Executor]
+    at_once: int | None
+
+
+def local_pool(workers: int = 1) -> Pool:
+    """This process for one worker, `workers` processes otherwise."""
+    return Pool(_Here if workers == 1 else lambda: _processes(workers), workers)
+
 
 def run_in_order(
-    missing: Mapping[str, Experiment], train: Callable[[Experiment], None], workers: int
+    missing: Mapping[str, Experiment],
+    train: Train,
+    pool: Pool,
+    report: Report = lambda key, reason: None,
+    lost: Collection[str] = (),
 ) -> dict[str, str]:
     """Train experiments, each as soon as the run it starts from is there; one that fails does not stop the others.
 
     Args:
-        missing: experiments by key, with every source that does not exist yet.
-        train: trains one; called in this process for one worker, in `workers` processes otherwise.
+        missing: experiments by key, with every source that does not exist yet. train: trains one.
+        pool: where. report: told of each that ends, in this process. lost: keys of sources that will not be there.
 
     Returns:
         {key: reason} of those that could not be trained.
     """
     failed: dict[str, str] = {}
     waiting, running = dict(missing), dict[Future[None], str]()
-    pool = _Here() if workers == 1 else _processes(workers)
-    with pool, tqdm(total=len(missing), unit=" runs", desc="training") as bar:
+
+    def ended(key: str, reason: str | None) -> None:
+        if reason is not None:
+            failed[key] = reason
+        report(key, reason)
+
+    with ExitStack() as stack:
+        executor = stack.enter_context(pool.make())
         while waiting or running:
             for key, experiment in list(waiting.items()):
                 source = experiment.source.key if experiment.source else None
-                if source in failed:
-                    failed[key] = f"its source {source} failed"
+                if source is not None and (source in failed or source in lost):
                     del waiting[key]
-                    bar.update()
+                    ended(key, f"its source {source} failed")
                 elif source not in waiting and source not in running.values():
-                    running[_submit(pool, train, experiment)] = key
+                    if pool.at_once is not None and len(running) >= pool.at_once:
+                        break
                     del waiting[key]
+                    try:
+                        future = executor.submit(train, experiment)
+                    except BrokenExecutor:  # one process died; the run it had has failed, the others need a new pool
+                        executor = stack.enter_context(pool.make())
+                        future = executor.submit(train, experiment)
+                    running[future] = key
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
             for future in done:
-                key, error = running.pop(future), future.exception()
-                if error is not None:
-                    failed[key] = str(error) or type(error).__name__
-                bar.update()
+                ended(running.pop(future), _reason(future.exception()))
     return failed
+
+
+def _reason(error: BaseException | None) -> str | None:
+    if isinstance(error, BrokenExecutor):
+        return "a training process ended abruptly, which often means that memory ran out"
+    return None if error is None else str(error) or type(error).__name__
 
 
 class _Here(Executor):
@@ -59,16 +101,6 @@ class _Here(Executor):
         except Exception as error:  # noqa: BLE001  # handed to whoever asks the future, as a pool does
             future.set_exception(error)
         return future
-
-
-def _submit(pool: Executor, job: Callable[..., None], *arguments: Any) -> Future[None]:
-    """Submit a job; a pool that a dying worker has broken fails the job instead of the caller."""
-    try:
-        return pool.submit(job, *arguments)
-    except BrokenExecutor as error:
-        failed: Future[None] = Future()
-        failed.set_exception(error)
-        return failed
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:

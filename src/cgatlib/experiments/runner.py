@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.experiments.executors import run_in_order
+from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
 from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, score, training_code
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GraphConfig
@@ -77,9 +77,8 @@ class RunStore:
             CgatError: names every run that failed and why.
         """
         missing = self.missing(experiments)
-        for experiment in missing.values():
-            self.graphs(experiment.data, experiment.graph, workers)
-        failed = run_in_order(missing, partial(_train, self), workers) if missing else {}
+        with tqdm(total=len(missing), unit=" runs", desc="training", disable=not missing) as bar:
+            failed = self.train(missing, local_pool(workers), workers, lambda key, reason: bar.update())
         if failed:
             keys: dict[str, list[str]] = {}
             for key, reason in failed.items():
@@ -87,6 +86,34 @@ class RunStore:
             reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
         return [run for e in experiments if (run := self.find(e)) is not None]
+
+    def train(
+        self,
+        missing: Mapping[str, Experiment],
+        pool: Pool,
+        workers: int = 1,
+        report: Report = lambda key, reason: None,
+    ) -> dict[str, str]:
+        """Train experiments, by key, whose sources exist or are among them; graphs are built first, in this process.
+
+        Args:
+            missing: as `missing` finds them. pool: where they are trained.
+            workers: processes that build graphs. report: told of each that ends.
+
+        Returns:
+            {key: reason} of those that could not be trained.
+        """
+        reasons: dict[tuple[str, GraphConfig], str] = {}
+        for data, graph in dict.fromkeys((e.data, e.graph) for e in missing.values()):
+            try:
+                self.graphs(data, graph, workers)
+            except CgatError as error:
+                reasons[data, graph] = str(error)
+        failed = {key: reasons[e.data, e.graph] for key, e in missing.items() if (e.data, e.graph) in reasons}
+        for key, reason in failed.items():
+            report(key, reason)
+        ready = {key: e for key, e in missing.items() if key not in failed}
+        return failed | run_in_order(ready, partial(_train, self), pool, report, failed)
 
     def missing(self, experiments: Sequence[Experiment]) -> dict[str, Experiment]:
         """What has to be trained, by key, sources first.

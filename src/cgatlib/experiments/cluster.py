@@ -1,0 +1,109 @@
+"""Runs as jobs of a cluster's queue, through submitit."""
+
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cgatlib import CgatError
+from cgatlib.experiments.executors import Pool
+
+CLUSTERS = {"slurm": ("slurm", 10.0), "submitit-local": ("local", 0.5), "submitit-debug": ("debug", 0.1)}
+"""Names of executors, what submitit calls them, and the seconds between two looks at their jobs; the last two try
+things out without a queue, each run in a process of its own or all in this one."""
+
+
+def cluster_pool(executor: str, logs: Path, parameters: Mapping[str, Any]) -> Pool:
+    """Jobs of a queue, one per run; every run that can start is submitted at once.
+
+    Args:
+        executor: a key of `CLUSTERS`. logs: folder that the jobs share with this machine.
+        parameters: as submitit's ``AutoExecutor`` takes them (``timeout_min``, ``gpus_per_node``, ``mem_gb``, ...);
+            names it does not have, as ``partition``, are SLURM's.
+
+    Raises:
+        CgatError: submitit is not installed, there is no such queue here, or a parameter is unknown.
+    """
+    try:
+        import submitit
+    except ModuleNotFoundError as error:
+        raise CgatError(f"executor {executor!r} needs submitit: pip install 'cgatlib[slurm]'") from error
+    name, seconds = CLUSTERS[executor]
+    shared = submitit.AutoExecutor._valid_parameters()
+    named = {key if key in shared else f"slurm_{key}": value for key, value in parameters.items()}
+    try:
+        queue = submitit.AutoExecutor(folder=logs, cluster=name)
+        queue.update_parameters(**named)
+    except (AssertionError, NameError, RuntimeError, TypeError) as error:
+        raise CgatError(f"executor {executor!r}: {' '.join(str(error).split())}") from error
+    return Pool(lambda: _Queue(queue, seconds), at_once=None)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a queue calls; it calls it again after a preemption or a time-out, and the run goes on where it was."""
+
+    call: Callable[..., None]
+
+    def __call__(self, *arguments: Any) -> str | None:
+        try:
+            self.call(*arguments)
+        except Exception as error:  # noqa: BLE001  # the reason goes to whoever waits, the rest into the job's log
+            traceback.print_exc()
+            return str(error) or type(error).__name__
+        return None
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """What submitit submits when it has to start the job again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+
+class _Queue(Executor):
+    """Jobs as futures that can be waited for together; a thread looks after them."""
+
+    def __init__(self, queue: Any, seconds: float) -> None:
+        self._queue, self._seconds = queue, seconds
+        self._jobs: list[tuple[Any, Future[Any]]] = []
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        with self._lock:
+            self._jobs.append((self._queue.submit(_Job(fn), *args, **kwargs), future))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Look after the jobs no longer; those that run go on, and the next sweep finds their results."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(self._seconds):
+            with self._lock:
+                jobs = list(self._jobs)
+            for job, future in jobs:
+                try:
+                    _settle(job, future)
+                except Exception as error:  # noqa: BLE001  # a queue that cannot be asked must not leave anyone waiting
+                    future.set_exception(error)
+            with self._lock:
+                self._jobs = [pair for pair in self._jobs if not pair[1].done()]
+
+
+def _settle(job: Any, future: Future[Any]) -> None:
+    """Give a job that has ended its result: none, or why it failed, which it returned, unless it returned nothing."""
+    if not job.done():
+        return
+    if job.exception() is not None:  # killed, out of time or memory
+        reason = f"job {job.job_id} ended without a result; its log is {job.paths.stderr}"
+    else:
+        reason = job.result()
+    if reason:
+        future.set_exception(CgatError(reason))
+    else:
+        future.set_result(None)
