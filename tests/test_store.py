@@ -43,6 +43,7 @@ def test_round_trip(built, table, tiny_graph):
     assert opened.config == tiny_graph
     assert (opened.functional, opened.table_fingerprint) == ("PBE", table.fingerprint)
     np.testing.assert_array_equal(opened.label("e_form"), table.label("e_form"))
+    assert opened.label("e_form").flags.writeable  # PyTorch warns of arrays that are not
 
 
 def test_missing_labels_are_nan_and_unknown_ones_are_refused(other_table, tiny_graph, tmp_path):

@@ -62,7 +62,8 @@ class GraphStore:
         known = [column for column in self.crystals.column_names if column not in ("material_id", "formula")]
         if name not in known:
             raise CgatError(f"{self.path} has no label {name!r}; known: {', '.join(known)}")
-        return pc.cast(self.crystals[name], pa.float64()).to_numpy(zero_copy_only=False)
+        column = pc.cast(self.crystals[name], pa.float64())
+        return np.array(column.to_numpy(zero_copy_only=False))  # a copy: the mapped file cannot be written to
 
     @classmethod
     def open(cls, path: Path) -> "GraphStore":
