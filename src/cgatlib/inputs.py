@@ -1,6 +1,7 @@
 """What a network is trained on: rows with a target, their order and scale, and the predictions for them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from cgatlib import CgatError
 from cgatlib.graphs.packing import PackedGraphs
+from cgatlib.graphs.resident import ResidentGraphs, sent
 from cgatlib.splits import Indices
 
 
@@ -31,7 +33,7 @@ class Inputs(Protocol):
 class GraphInputs:
     """Crystals as graphs: rows of a packed store."""
 
-    graphs: PackedGraphs
+    graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
     indices: Indices
     targets: Tensor  # (n,) in the label's unit
 
@@ -55,7 +57,7 @@ class EmbeddingInputs:
 
     def inputs(self, rows: Indices) -> Tensor:
         """(B, width)."""
-        return self.embeddings[torch.from_numpy(rows)]
+        return self.embeddings.index_select(0, sent(rows, self.embeddings.device))
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,37 @@ def training_rows(step: int, n: int, batch_size: int, seed: int) -> Indices:
     epoch, place = np.divmod(offset, n)
     rows = np.empty_like(offset)
     for e in np.unique(epoch):
-        permutation = np.random.default_rng([seed, int(e)]).permutation(n)
-        rows[epoch == e] = permutation[place[epoch == e]]
+        rows[epoch == e] = _permutation(n, seed, int(e))[place[epoch == e]]
     return rows
 
 
+@lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> Indices:
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
 @torch.no_grad()
-def predict(network: nn.Module, data: Inputs, statistics: TargetStatistics, batch_size: int = 512) -> Tensor:
-    """Predictions (n,) in the label's unit, float64, on the CPU; every row is scored, the last batch too."""
+def predict(
+    network: nn.Module,
+    data: Inputs,
+    statistics: TargetStatistics,
+    batch_size: int = 512,
+    rows: Indices | None = None,
+) -> Tensor:
+    """Predictions in the label's unit, float64, on the CPU, in single precision whatever the training's.
+
+    Args:
+        network: maps ``data.inputs(rows)`` to (B, 2). statistics: the scale of its output.
+        batch_size: rows at a time; every row is scored, the last batch too. rows: (n,) which to score; all by default.
+
+    Returns:
+        (n,).
+    """
     device = next(network.parameters()).device
+    rows = np.arange(len(data)) if rows is None else rows
     network.eval()
-    parts = [
-        network(data.inputs(np.arange(start, min(start + batch_size, len(data)))).to(device))[:, 0].double().cpu()
-        for start in range(0, len(data), batch_size)
-    ]
+    parts = [torch.empty(0, device=device)]
+    for start in range(0, len(rows), batch_size):
+        parts.append(network(data.inputs(rows[start : start + batch_size]).to(device))[:, 0])
     network.train()
-    return torch.cat(parts) * statistics.std + statistics.mean
+    return torch.cat(parts).cpu().double() * statistics.std + statistics.mean

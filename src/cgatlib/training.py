@@ -6,16 +6,20 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cgatlib import CgatError
+from cgatlib.devices import fabric_of
+from cgatlib.graphs.resident import sent
 from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
@@ -75,6 +79,7 @@ class Progress:
     best_step: int = 0
     best_mae: float = math.inf
     curve: list[dict[str, float]] = field(default_factory=list)
+    earlier_seconds: float = field(default=0.0, compare=False)  # spent by the processes that were interrupted
 
 
 def mean_absolute_error(prediction: Tensor, target: Tensor) -> float:
@@ -99,13 +104,16 @@ def fit(
         network: maps ``train.inputs(rows)`` to (B, 2); only parameters that require a gradient are trained.
         train, validation: data with labels. statistics: how targets are normalised.
         seed: of the order of the training rows. checkpoint: file written at each evaluation and resumed from.
-        fabric: device, precision and processes; one CPU process by default.
-        report: called after each evaluation.
+        fabric: device, precision and processes, of `fabric_of`; one CPU process by default. With several processes
+            each calls this function, takes its share of every batch and of the validation set, and returns the same;
+            the first one writes the checkpoint.
+        report: called after each evaluation, in every process.
 
     Raises:
-        CgatError: the loss is no longer finite; or the checkpoint belongs to another configuration.
+        CgatError: the loss is no longer finite; the checkpoint belongs to another configuration; or there are more
+            processes than crystals in a batch.
     """
-    fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)  # type: ignore[arg-type]
+    fabric = fabric or fabric_of("cpu", 1, config.precision)
     loop = _Loop(network, train, validation, statistics, config, seed, checkpoint, fabric)
     for step in range(loop.progress.step, config.steps):
         loop.step(step)
@@ -130,6 +138,11 @@ class _Loop:
     fabric: Fabric
 
     def __post_init__(self) -> None:
+        self.start = time.perf_counter()
+        if self.fabric.world_size > self.config.batch_size:
+            raise CgatError(
+                f"training: a batch of {self.config.batch_size} cannot be shared by {self.fabric.world_size} processes"
+            )
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         rate, decay = self.config.learning_rate, self.config.weight_decay
         self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
@@ -142,14 +155,17 @@ class _Loop:
             self._resume()
 
     def step(self, step: int) -> None:
-        """One optimiser step; every process of the fabric takes its share of the batch."""
+        """One optimiser step; every process of the fabric takes its share of the batch.
+
+        Nothing in it waits for the device, so that the next step is prepared while the device works on this one.
+        """
         rows = training_rows(step, len(self.train), self.config.batch_size, self.seed)
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.factor(step)
         output = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, 0]
-        target = self.targets[torch.from_numpy(rows).to(self.targets.device)]
-        loss = (output.float() - target).abs().mean()
+        error = output.float() - self.targets.index_select(0, sent(rows, self.targets.device))
+        loss = error.abs().sum() / (self.config.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.wrapped.zero_grad()
         self.fabric.backward(loss)
         self.wrapped.step()
@@ -158,13 +174,25 @@ class _Loop:
             self._check_finite(step + 1)
 
     def _check_finite(self, step: int) -> None:
-        if not torch.isfinite(self.losses[-1]):
+        if not math.isfinite(self._mean(self.losses[-1:])):
             raise CgatError(f"the training loss is no longer finite at step {step}; lower the learning rate")
+
+    def _mean(self, losses: list[Tensor]) -> float:
+        """Mean over steps and processes: all processes see the same and go on or stop together."""
+        return float(cast(Tensor, self.fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")))
+
+    def _validation_mae(self) -> float:
+        """Every process scores its share of the validation set."""
+        rows = np.arange(self.fabric.global_rank, len(self.validation), self.fabric.world_size)
+        prediction = predict(self.network, self.validation, self.statistics, rows=rows)
+        total = (prediction - self.validation.targets[rows].double()).abs().sum()
+        if self.fabric.world_size > 1:
+            total = cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum"))
+        return float(total) / len(self.validation)
 
     def evaluate(self, step: int) -> None:
         """Score the validation set, extend the learning curve, write the checkpoint."""
-        loss = cast(Tensor, self.fabric.all_reduce(torch.stack(self.losses).mean(), reduce_op="mean"))
-        mae = mean_absolute_error(predict(self.network, self.validation, self.statistics), self.validation.targets)
+        loss, mae = self._mean(self.losses), self._validation_mae()
         if not math.isfinite(mae):
             raise CgatError(f"the validation error is no longer finite at step {step}; lower the learning rate")
         self.losses.clear()
@@ -178,7 +206,7 @@ class _Loop:
                 "step": step,
                 "epoch": step * self.config.batch_size / len(self.train),
                 "learning_rate": self.config.learning_rate * self.config.factor(step),
-                "train_mae": float(loss) * self.statistics.std,
+                "train_mae": loss * self.statistics.std,
                 "validation_mae": mae,
             }
         )
@@ -190,12 +218,15 @@ class _Loop:
             "config": repr(self.config),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": vars(self.progress),
+            "progress": vars(self.progress) | {"earlier_seconds": self._seconds()},
             "best": self.best,
         }
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.checkpoint)  # a kill leaves the previous checkpoint or this one, never half of one
+
+    def _seconds(self) -> float:
+        return self.progress.earlier_seconds + time.perf_counter() - self.start
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)

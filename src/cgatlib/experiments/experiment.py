@@ -23,9 +23,9 @@ from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
 _TRAINING_CODE = (
-    *("graphs.neighbours", "graphs.packing", "graphs.store", "graphs.writing"),
+    *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("inputs", "splits", "training", "transfer", "experiments.runner"),
+    *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
 

@@ -19,10 +19,12 @@ from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
 from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, score, training_code
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
@@ -43,7 +45,7 @@ class RunStore:
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
-        accelerator, devices: as Lightning Fabric names them.
+        accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
     root: Path
@@ -156,7 +158,8 @@ def _train(store: RunStore, experiment: Experiment) -> None:
     with FileLock(folder.with_suffix(".lock")):
         if store.made(experiment) is not None:  # another process was faster
             return
-        _Trainer(store, experiment, folder).run()
+        fabric = fabric_of(store.accelerator, store.devices, experiment.training.precision)
+        in_every_process(fabric, _Trainer(store, experiment, folder, silent=parent_process() is not None).run)
         final = Path(store.root) / experiment.key
         shutil.rmtree(final, ignore_errors=True)
         folder.rename(final)
@@ -186,29 +189,29 @@ class _Trainer:
     store: RunStore
     experiment: Experiment
     folder: Path
+    silent: bool
 
-    def run(self) -> None:
-        """Train, score the whole test set and write the run's files."""
+    def run(self, fabric: Fabric) -> None:
+        """Train, in every process of the fabric; score the whole test set and write the run's files, in the first."""
         start = time.perf_counter()
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
         labels = graphs.label(e.label)
         parts = parts_of(e, graphs)
+        there = kept_on(fabric.device, graphs.graphs)
         data: dict[str, Inputs] = {
-            name: GraphInputs(graphs.graphs, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
+            name: GraphInputs(there, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
         }
-        elements = set(graphs.graphs.batch(parts.train).numbers.unique().tolist())
+        nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
+        elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
         network, statistics, inherited = self._start(data["train"].targets)
-        fabric = Fabric(
-            accelerator=self.store.accelerator,
-            devices=self.store.devices,
-            precision=e.training.precision,  # type: ignore[arg-type]  # checked by Fabric
-        )
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
         module = trained_part(network, e.transfer.mode)
         progress = self._fit(module, data["train"], data["validation"], statistics, fabric)
+        if not fabric.is_global_zero:
+            return
         predictions = pd.DataFrame(
             {
                 "material_id": np.array(graphs.ids)[parts.test],
@@ -223,7 +226,7 @@ class _Trainer:
             "best_step": progress.best_step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
             "trained_parameters": 0 if e.transfer.mode == "untouched" else sum(p.numel() for p in module.parameters()),
-            "seconds": time.perf_counter() - start,
+            "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
         self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
@@ -232,12 +235,12 @@ class _Trainer:
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
     ) -> Progress:
-        """Train with a bar of steps, unless this is one of several processes."""
+        """Train with a bar of steps, unless other runs are trained beside this one."""
         e = self.experiment
         if e.transfer.mode == "untouched":
             mae = mean_absolute_error(predict(module, validation, statistics), validation.targets)
             return Progress(best_mae=mae)
-        silent = parent_process() is not None
+        silent = self.silent or not fabric.is_global_zero
         with tqdm(total=e.training.steps, unit=" steps", desc=e.key, leave=False, disable=silent) as bar:
 
             def report(progress: Progress) -> None:

@@ -19,7 +19,7 @@ def _columns(records: Tensor, shift: Tensor, graph: Tensor) -> Tensor:
     return torch.empty(found.shape[::-1], dtype=torch.int64, device=records.device).copy_(found.t())
 
 
-def _sent(array: IntArray, device: torch.device) -> Tensor:
+def sent(array: IntArray, device: torch.device) -> Tensor:
     """On the device; from pinned memory, so that the device need not have finished what it was told before."""
     there = torch.from_numpy(array)
     return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
@@ -51,7 +51,7 @@ class ResidentGraphs:
         indices = np.asarray(indices)
         node, edge = Ranges.of(self.node_ptr, indices), Ranges.of(self.edge_ptr, indices)
         host = (node.ptr, node.shift, node.length, edge.shift, edge.length)
-        layout = _sent(np.concatenate(host), self.nodes.device)
+        layout = sent(np.concatenate(host), self.nodes.device)
         ptr, node_shift, n_nodes, edge_shift, n_edges = layout.split([len(part) for part in host])
         graph = torch.repeat_interleave(n_nodes, output_size=int(node.ptr[-1]))
         edge_graph = torch.repeat_interleave(n_edges, output_size=int(edge.ptr[-1]))
