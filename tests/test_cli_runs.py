@@ -1,4 +1,4 @@
-"""``cgatlib runs list|show|verify|remove``."""
+"""``cgatlib runs list|show|verify|archive|remove``."""
 
 import json
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from cgatlib.cli import main
+from cgatlib.experiments.archive import RunArchive
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
 from cgatlib.training import TrainingConfig
@@ -112,6 +113,85 @@ def test_verify_goes_on_after_a_run_that_cannot_be_read(runs, root):
     text = invoke("verify", "--runs", root, code=1).output
     assert f"{second.path.name}: curve.parquet is missing" in text
     assert first.path.name in text
+
+
+# Archives
+
+
+@pytest.fixture
+def archive(root, tmp_path) -> Path:
+    """The two runs in the archive `tmp_path` / "archives" / "both"."""
+    path = tmp_path / "archives" / "both"
+    text = invoke("archive", "--runs", root, "--out", path).stdout
+    size = sum(file.stat().st_size for file in path.iterdir())
+    assert text.strip() == f"2 runs archived: {path} (2 runs, {size / 1e6:.2f} MB)"
+    return path
+
+
+def test_an_archive_and_a_folder_of_archives_are_listed_shown_and_verified_as_the_runs(runs, root, archive):
+    rows = json.loads(invoke("list", "--runs", root, "--json").stdout)
+    shown = invoke("show", runs[1].path.name[:6], "--runs", root).stdout
+    for place in (archive, archive.parent):
+        assert json.loads(invoke("list", "--runs", place, "--json").stdout) == rows
+        assert json.loads(invoke("show", runs[1].path.name[:6], "--runs", place).stdout) == json.loads(shown)
+        assert invoke("verify", "--runs", place).stdout.strip() == "2 runs checked, 0 problems"
+
+
+def test_verify_finds_what_is_wrong_in_archives(archive):
+    (archive / "curves.parquet").write_bytes(b"")
+    text = invoke("verify", "--runs", archive.parent, code=1).stdout
+    assert f"{archive}: curves.parquet was changed after it was archived" in text
+    (archive / "archive.json").write_text("{")
+    assert f"{archive / 'archive.json'} cannot be read" in invoke("verify", "--runs", archive, code=1).stdout
+
+
+def test_archiving_adds_to_an_archive(runs, root, archive, tmp_path):
+    before = {file.name: file.read_bytes() for file in archive.iterdir()}
+    assert "2 runs archived" in invoke("archive", "--runs", root, "--out", archive).stdout
+    assert {file.name: file.read_bytes() for file in archive.iterdir()} == before
+    RunArchive.write(tmp_path / "one", runs[:1])
+    assert "(2 runs" in invoke("archive", "--runs", root, "--out", tmp_path / "one").stdout
+    assert {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()} == before
+
+
+def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths, table):
+    training = {"steps": 2, "batch_size": 16, "evaluations": 1, "learning_rate": 1.25e-4}
+    network = {name: getattr(runs[0].experiment.model, name) for name in ("atom_width", "edge_width", "neighbours")}
+    network |= {"output_widths": [16, 8]}
+    run = {
+        "table": "pbe",
+        "label": "e_form",
+        "model": "tiny",
+        "network": network,
+        "graph": {"neighbours": 4},
+        **training,
+    }
+    tables = {"pbe": {"file": "pbe.parquet", "functional": "PBE"}}
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(json.dumps({"about": "One run", "tables": tables, "runs": {"plain": run | {"seeds": [0, 1]}}}))
+    tables["pbe"]["fingerprint"] = runs[0].experiment.data
+    stated = tmp_path / "stated.yaml"
+    stated.write_text(json.dumps({"about": "One run", "tables": tables, "runs": {"plain": run | {"seeds": [0, 1]}}}))
+    for options in (["--plan", plan, "--data", table_paths[0].parent], ["--plan", stated]):
+        result = invoke("archive", "--runs", root, "--out", tmp_path / "some", *options)
+        assert f"not archived, as it is not in {root}: plain seed 1" in result.stderr
+        assert set(RunArchive.open(tmp_path / "some")) == {runs[0].path.name}
+    assert (
+        "does not state its fingerprint"
+        in invoke("archive", "--out", "x", "--runs", root, "--plan", plan, code=2).stderr
+    )
+
+
+def test_nothing_to_archive_is_an_error(tmp_path):
+    (tmp_path / "none").mkdir()
+    assert (
+        "there is no run to archive" in invoke("archive", "--runs", tmp_path / "none", "--out", tmp_path, code=2).stderr
+    )
+
+
+def test_runs_of_an_archive_cannot_be_removed_one_by_one(runs, archive):
+    error = invoke("remove", runs[0].path.name, "--runs", archive, code=2).stderr
+    assert f"{runs[0].path.name!r} names 0 runs in {archive}; known: none" in error
 
 
 def test_remove(runs, root):

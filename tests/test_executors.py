@@ -182,7 +182,7 @@ def test_jobs_that_are_called_in_this_process(jobs, tmp_path):
 
 @pytest.mark.slow
 def test_jobs_in_processes_of_their_own(jobs, tmp_path):
-    failed = run_in_order(jobs, BAD, cluster_pool("submitit-local", tmp_path, {"timeout_min": 1}))
+    failed = run_in_order(jobs, BAD, cluster_pool("submitit-local", tmp_path, {"timeout_min": 9}))
     assert failed == {"b": "'types.SimpleNamespace' object has no attribute 'only_first'"}
     assert sum("Traceback" in path.read_text() for path in tmp_path.glob("*.err")) == 1
 

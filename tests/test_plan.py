@@ -215,7 +215,7 @@ def test_the_rate_with_the_lowest_validation_error_is_used_for_all(errors, best,
 def test_without_trials_the_experiments_are_open(tmp_path):
     store = Errors({0.001: 0.1, 0.003: 0.1})
     for name in ("none", "full"):
-        with pytest.raises(CgatError, match=r"the learning rate of none is open: no run at 0\.002, 0\.004 is in runs"):
+        with pytest.raises(CgatError, match=r"the learning rate of none is open: no run at 0\.002, 0\.004 in runs"):
             plan(tmp_path).experiments(name, store)
 
 
@@ -230,7 +230,12 @@ def test_the_outline_counts_what_will_be_run(tmp_path):
     study = plan(tmp_path)
     real = {e for name in study.entries for e in study.experiments(name, ALL)}
     real |= {e for name in study.entries for e in study.trials(name, ALL).values()}
-    assert len(study.outline()) == len(set(study.outline())) == len(real) == 2 + 2 + 6 + 2 + 2 + 2
+
+    def outline(store: RunStore) -> set[Experiment]:
+        return {e for name in study.entries for e in study.outline(name, store)}
+
+    assert outline(ALL) == real
+    assert len(outline(NONE)) == len(outline(Errors({0.001: 0.1}))) == len(real) == 2 + 2 + 6 + 2 + 2 + 2
 
 
 # Tables

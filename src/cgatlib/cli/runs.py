@@ -2,53 +2,66 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cgatlib import CgatError
 
-ROOT = click.option("--runs", "root", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of runs.")
+if TYPE_CHECKING:
+    from cgatlib.experiments.experiment import Run
+
+_PATH = click.Path(path_type=Path)
+ROOT = click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
+ANY_ROOT = click.option(
+    "--runs",
+    "root",
+    type=_PATH,
+    default=Path("runs"),
+    help="Folder of runs, an archive of runs, or a folder of archives.",
+)
 
 
 @click.group()
 def runs() -> None:
-    """List, show, verify and remove finished runs."""
+    """List, show, verify, archive and remove finished runs."""
 
 
-def _folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        raise CgatError(f"{root} is not a folder of runs")
-    return sorted(path.parent for path in root.glob("*/provenance.json"))
+def _find(root: Path) -> dict[str, "Run"]:
+    from cgatlib.experiments.archive import find_runs
+
+    return dict(sorted(find_runs(root).items()))
 
 
-def _folder(root: Path, key: str) -> Path:
-    found = [path for path in _folders(root) if path.name.startswith(key)]
+def _key(root: Path, known: Iterable[str], start: str) -> str:
+    """The only key that begins so."""
+    known = list(known)
+    found = [key for key in known if key.startswith(start)]
     if len(found) != 1:
-        known = ", ".join(path.name for path in found or _folders(root)) or "none"
-        raise CgatError(f"{key!r} names {len(found)} runs in {root}; {'candidates' if found else 'known'}: {known}")
+        names = ", ".join(found or known) or "none"
+        raise CgatError(f"{start!r} names {len(found)} runs in {root}; {'candidates' if found else 'known'}: {names}")
     return found[0]
 
 
 @runs.command("list")
-@ROOT
+@ANY_ROOT
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_runs(root: Path, as_json: bool) -> None:
-    """List the runs of a folder with their test error.
+    """List the runs of a folder or archive with their test error.
 
     \b
     Example:
       cgatlib runs list --runs runs
+      cgatlib runs list --runs data/runs
     """
-    from cgatlib.experiments.experiment import Run
-
     rows = []
-    for folder in _folders(root):
-        run = Run(folder)
+    for key, run in _find(root).items():
         e = run.experiment
         rows.append(
             {
-                "key": folder.name,
+                "key": key,
                 "functional": e.functional,
                 "label": e.label,
                 "mode": e.transfer.mode,
@@ -62,14 +75,14 @@ def list_runs(root: Path, as_json: bool) -> None:
         return
     for row in rows:
         click.echo(
-            f"{row['key']}  {row['functional']:7s} {row['label']:16s} {row['mode']:4s} seed {row['seed']}  "
+            f"{row['key']}  {row['functional']:7s} {row['label']:16s} {row['mode']:9s} seed {row['seed']}  "
             f"{row['n_train']:>8d} crystals  test MAE {row['test_mae']:.4g}"
         )
 
 
 @runs.command()
 @click.argument("key")
-@ROOT
+@ANY_ROOT
 def show(key: str, root: Path) -> None:
     """Print one run's experiment, metrics and provenance as JSON; KEY may be abbreviated.
 
@@ -77,39 +90,82 @@ def show(key: str, root: Path) -> None:
     Example:
       cgatlib runs show 3fa2
     """
-    from cgatlib.experiments.experiment import Run
-
-    run = Run(_folder(root, key))
+    known = _find(root)
+    run = known[_key(root, known, key)]
     parts = {"experiment": run.experiment.to_dict(), "metrics": run.metrics, "provenance": run.provenance}
     click.echo(json.dumps(parts, indent=1))
 
 
 @runs.command()
-@ROOT
+@ANY_ROOT
 def verify(root: Path) -> None:
-    """Check that no file was changed and that each run's metrics follow from its predictions.
+    """Check that no file was changed and that each run's key and metrics follow from what is stored.
 
-    Ends with exit code 1 when a run has a problem.
+    Metrics follow from the predictions to nine digits in a run's folder and to six in an archive. Ends with exit code
+    1 when something is wrong.
 
     \b
     Example:
       cgatlib runs verify --runs data/runs
     """
-    from cgatlib.experiments.experiment import Run
+    from cgatlib.experiments.archive import RunArchive, find_archives, find_folders
 
-    folders = _folders(root)
-    bad = 0
-    for folder in folders:
+    checked: dict[str, Run | RunArchive] = {**find_folders(root)}
+    checked |= {str(archive.path): archive for archive in find_archives(root)}
+    count, bad = 0, 0
+    for name, what in checked.items():
         try:
-            problems = Run(folder).problems()
+            problems = what.problems()
+            count += len(what) if isinstance(what, RunArchive) else 1
         except CgatError as error:
             problems = [str(error)]
         for problem in problems:
-            click.echo(f"{folder.name}: {problem}")
+            click.echo(f"{name}: {problem}")
         bad += len(problems)
-    click.echo(f"{len(folders)} runs checked, {bad} problems")
+    click.echo(f"{count} runs checked, {bad} problems")
     if bad:
         raise SystemExit(1)
+
+
+@runs.command()
+@ROOT
+@click.option("--out", type=_PATH, required=True, help="Folder of the archive; one that exists is added to.")
+@click.option("--plan", "plan_file", type=_PATH, help="Archive the runs of this plan only.")
+@click.option("--data", type=_PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
+def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) -> None:
+    """Keep experiments, metrics, learning curves, predictions and provenance of many runs in five files.
+
+    Weights stay behind. Prediction errors are kept in single precision, so metrics follow from them to six digits.
+    Runs of an archive that is already there stay; the same runs always give the same bytes.
+
+    \b
+    Example:
+      cgatlib runs archive --runs runs --out data/runs/functionals --plan plan.yaml
+    """
+    from cgatlib.experiments.archive import RunArchive
+
+    found = _find(root)
+    if plan_file is not None:
+        found = _of_plan(plan_file, data, root, found)
+    written = RunArchive.write(out, found.values())
+    size = sum(path.stat().st_size for path in out.iterdir())
+    click.echo(f"{len(found)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
+
+
+def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Run"]:
+    """The runs that belong to a plan; those it lacks are told."""
+    from cgatlib.experiments.plan import Plan
+    from cgatlib.experiments.runner import RunStore
+    from cgatlib.experiments.sweep import outlined
+
+    plan = Plan.read(plan_file)
+    if data is not None:
+        plan = plan.open(data, root / ".tables")
+    wanted = {planned.experiment.key: planned for planned in outlined(plan, RunStore(root, stored=found))}
+    for key, planned in wanted.items():
+        if key not in found:
+            click.echo(f"not archived, as it is not in {root}: {planned}", err=True)
+    return {key: run for key, run in found.items() if key in wanted}
 
 
 @runs.command()
@@ -122,6 +178,9 @@ def remove(key: str, root: Path) -> None:
     Example:
       cgatlib runs remove 3fa21c0d9e8b7a65
     """
-    folder = _folder(root, key)
+    from cgatlib.experiments.archive import find_folders
+
+    known = find_folders(root)
+    folder = known[_key(root, known, key)].path
     shutil.rmtree(folder)
     click.echo(f"removed {folder}")

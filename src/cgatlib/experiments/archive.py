@@ -209,20 +209,27 @@ def find_runs(folder: Path) -> dict[str, Run]:
     Raises:
         CgatError: there is no such folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CgatError(f"{folder} is not a folder of runs")
     found: dict[str, Run] = {}
     for archive in find_archives(folder):
         found = dict(archive) | found  # of a run in two archives, the first by name counts
-    return found | {path.parent.name: Run(path.parent) for path in folder.glob("*/provenance.json")}
+    return found | find_folders(folder)
 
 
 def find_archives(folder: Path) -> list[RunArchive]:
-    """The archive that `folder` is, or the archives in it by name."""
-    return [
-        RunArchive(path.parent) for path in sorted([*folder.glob("archive.json"), *folder.glob("[!.]*/archive.json")])
-    ]
+    """The archive that `folder` is, or the archives in it by name; `CgatError` where there is no such folder."""
+    paths = [*_children(folder, "archive.json"), *_children(folder, "[!.]*/archive.json")]
+    return [RunArchive(path.parent) for path in paths]
+
+
+def find_folders(folder: Path) -> dict[str, Run]:
+    """The runs that have a folder each in `folder`, by key; `CgatError` where there is no such folder."""
+    return {path.parent.name: Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")}
+
+
+def _children(folder: Path, pattern: str) -> list[Path]:
+    if not Path(folder).is_dir():
+        raise CgatError(f"{folder} is not a folder of runs")
+    return sorted(Path(folder).glob(pattern))
 
 
 def _place(run: Run) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ Rates = Callable[[str], float]
 """Learning rate of the runs of an entry, by the entry's name."""
 
 
+class UndecidedError(CgatError):
+    """A learning rate is asked for whose trials have not been run."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study: tables, and entries that stand for runs on them.
@@ -82,7 +86,7 @@ class Plan:
             name: of the entry. store: where its trial runs are found.
 
         Raises:
-            CgatError: there is no such entry, a trial has not been run, or a table is not known.
+            CgatError: there is no such entry or a table is not known. UndecidedError: a trial has not been run.
         """
         return self._expand(self._entry(name), cache(lambda other: self.rate(other, store)))
 
@@ -98,7 +102,7 @@ class Plan:
         """The learning rate of an entry: given, or that of the trial with the lowest validation error.
 
         Raises:
-            CgatError: a trial has not been run.
+            UndecidedError: a trial has not been run.
         """
         entry = self._entry(name)
         if entry.rate_of is not None:
@@ -108,20 +112,26 @@ class Plan:
         found = {rate: store.find(trial) for rate, trial in self.trials(name, store).items()}
         lacking = [f"{rate:g}" for rate, run in found.items() if run is None]
         if lacking:
-            raise CgatError(f"the learning rate of {name} is open: no run at {', '.join(lacking)} is in {store.root}")
+            raise UndecidedError(f"the learning rate of {name} is open: no run at {', '.join(lacking)} in {store.root}")
         errors = {rate: run.metrics["validation_mae"] for rate, run in found.items() if run is not None}
         return min(errors, key=lambda rate: (errors[rate], rate))
 
-    def outline(self) -> list[Experiment]:
-        """As many experiments as the plan has, trials included, each once.
+    def outline(self, name: str, store: RunStore) -> list[Experiment]:
+        """The experiments of one entry, its trials included, as far as they are known.
 
-        Where a trial decides, the first rate stands in, so that they can be counted before anything is run.
+        Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.
         """
-        rates = _first_rate(self.entries)
-        found = [e for entry in self.entries.values() for e in self._expand(entry, rates)]
-        for entry in self.entries.values():
-            found += [self._trial(entry, rate, rates) for rate in entry.rates]
-        return list(dict.fromkeys(found))
+        entry, first = self._entry(name), _first_rate(self.entries)
+
+        @cache
+        def rates(other: str) -> float:
+            try:
+                return self.rate(other, store)
+            except UndecidedError:
+                return first(other)
+
+        trials = [self._trial(entry, rate, rates) for rate in entry.rates]
+        return list(dict.fromkeys([*trials, *self._expand(entry, rates)]))
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:

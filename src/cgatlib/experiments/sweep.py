@@ -1,0 +1,127 @@
+"""Running a plan: trials before what they decide, sources before what starts from them, and an account of it all."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cgatlib.experiments.executors import Pool
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.experiments.plan import Plan, UndecidedError
+from cgatlib.experiments.runner import RunStore
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a plan, under the first entry that it belongs to."""
+
+    entry: str
+    experiment: Experiment
+
+    def __str__(self) -> str:
+        e = self.experiment
+        size = "" if e.train_size is None else f" size {e.train_size}"
+        split = "" if e.split.seed == 0 else f" split {e.split.seed}"
+        return f"{self.entry} seed {e.seed}{size}{split} rate {e.training.learning_rate:g}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has just been trained, or why it could not be."""
+
+    planned: Planned
+    run: Run | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a plan's runs.
+
+    Attributes:
+        done: trained now. reused: there before. failed: could not be trained, each with its reason.
+        undecided: entries whose learning rate stays open, each with the reason, so that their runs are not known.
+    """
+
+    done: list[Planned]
+    reused: list[Planned]
+    failed: dict[Planned, str]
+    undecided: dict[str, str]
+
+    def counts(self) -> dict[str, Counter[str]]:
+        """How many runs of each entry are ``done``, ``reused`` and ``failed``."""
+        counts: dict[str, Counter[str]] = {}
+        for what, runs in (("done", self.done), ("reused", self.reused), ("failed", self.failed)):
+            for planned in runs:
+                counts.setdefault(planned.entry, Counter())[what] += 1
+        return counts
+
+
+def run_plan(
+    plan: Plan, store: RunStore, pool: Pool, workers: int = 1, report: Callable[[Ended], None] = lambda ended: None
+) -> Summary:
+    """Train what a plan lacks; one run that fails does not stop those that do not need it.
+
+    Args:
+        plan: opened, or with stated fingerprints. store: where runs are found and kept.
+        pool: where they are trained. workers: processes that build graphs. report: told of each run that ends.
+    """
+    known: dict[str, Planned] = {}
+    trained: list[str] = []
+    failed: dict[str, str] = {}
+
+    def ended(key: str, reason: str | None) -> None:
+        run = store.made(known[key].experiment)
+        if reason is None and run is None:
+            reason = f"it was trained, but {store.root} has no run of it by this code"
+        if reason is None:
+            trained.append(key)
+        else:
+            failed[key] = reason
+        report(Ended(known[key], run, reason))
+
+    while True:
+        found, undecided = _decided(plan, store)
+        known = found | known  # the first entry names a run
+        for key, planned in found.items():
+            lost = _lost_source(planned.experiment, failed)
+            if lost is not None and key not in failed and store.find(planned.experiment) is None:
+                ended(key, f"its source {lost} failed")
+        missing = store.missing([planned.experiment for key, planned in found.items() if key not in failed])
+        if not missing:
+            break
+        store.train(missing, pool, workers, ended)
+    reused = [planned for key, planned in known.items() if key not in failed and key not in trained]
+    return Summary([known[key] for key in trained], reused, {known[k]: why for k, why in failed.items()}, undecided)
+
+
+def outlined(plan: Plan, store: RunStore) -> list[Planned]:
+    """What `run_plan` would see to, found runs included; where a learning rate is open, the first stands in."""
+    found: dict[Experiment, Planned] = {}
+    for name in plan.entries:
+        for experiment in plan.outline(name, store):
+            found.setdefault(experiment, Planned(name, experiment))
+    return list(found.values())
+
+
+def _decided(plan: Plan, store: RunStore) -> tuple[dict[str, Planned], dict[str, str]]:
+    """Runs and trials whose learning rates are known, by key, and the entries of the others, with the reason."""
+    found: dict[str, Planned] = {}
+    undecided = {}
+    for name in plan.entries:
+        try:
+            for get in (lambda name: plan.trials(name, store).values(), lambda name: plan.experiments(name, store)):
+                for experiment in get(name):
+                    found.setdefault(experiment.key, Planned(name, experiment))
+        except UndecidedError as error:
+            undecided[name] = str(error)
+    return found, undecided
+
+
+def _lost_source(experiment: Experiment, failed: dict[str, str]) -> str | None:
+    """Key of a failed run that `experiment` starts from, if only through others."""
+    source = experiment.source
+    while source is not None:
+        if source.key in failed:
+            return source.key
+        source = source.source
+    return None
