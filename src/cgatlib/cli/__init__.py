@@ -10,6 +10,7 @@ from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
 from cgatlib.cli.models import graphs, predict, train, transfer
 from cgatlib.cli.runs import runs
+from cgatlib.cli.sweep import sweep
 
 
 class _Sentences(click.Group):
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (data, graphs, train, transfer, predict, runs, checkpoint, book):
+for command in (data, graphs, train, transfer, predict, sweep, runs, checkpoint, book):
     main.add_command(command)

@@ -157,9 +157,10 @@ class Plan:
 
     def _one(self, entry: Entry, seed: int, split: int, size: int | None, rates: Rates) -> Experiment:
         source = self._source(entry.name, entry.start, seed, split, rates) if entry.start else None
+        rate, data = rates(entry.name), self._fingerprint(entry.table)
         try:
             return Experiment(
-                data=self._fingerprint(entry.table),
+                data=data,
                 functional=self.tables[entry.table]["functional"],
                 label=entry.label,
                 train_size=size,
@@ -169,7 +170,7 @@ class Plan:
                 graph=_changed(GRAPHS[entry.model], "graph", entry.graph),
                 split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
                 model=_changed(MODELS[entry.model], "network", entry.network),
-                training=TrainingConfig(learning_rate=rates(entry.name), **entry.training),
+                training=TrainingConfig(learning_rate=rate, **entry.training),
             )
         except (CgatError, TypeError) as error:  # a value of the wrong kind in network or graph is a TypeError
             raise CgatError(f"run {entry.name}: {error}") from error
