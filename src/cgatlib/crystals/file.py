@@ -79,6 +79,6 @@ class CrystalFile:
         return (part[name].cast(kind) for part in self._parts([name], _ROWS))
 
     def _parts(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self.path, buffer_size=_BUFFER) as file:
+        with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:  # else columns are read whole
             for batch in file.iter_batches(rows, columns=list(columns)):
                 yield pa.Table.from_batches([batch])
