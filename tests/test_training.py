@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgatlib import CgatError
+from cgatlib import CgatError, training
 from cgatlib.graphs.packing import pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics, predict, training_rows
 from cgatlib.model.cgat import CGAT
@@ -169,6 +169,13 @@ def test_every_row_is_scored_the_last_batch_too(batch_size):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_some_rows_can_be_scored():
+    network, rows = plain_network(), np.array([16, 0, 3])
+    found = predict(network, VALIDATION, STATISTICS, rows=rows)
+    torch.testing.assert_close(found, predict(network, VALIDATION, STATISTICS)[rows])
+    assert predict(network, VALIDATION, STATISTICS, rows=rows[:0]).shape == (0,)
+
+
 def test_the_curve_tells_what_happened(tmp_path):
     progress, network = train(tmp_path)
     assert [row["step"] for row in progress.curve] == [4, 8, 12]
@@ -281,6 +288,19 @@ def test_a_stopped_run_continues_after_its_last_evaluation_not_from_the_start(tm
     steps = []
     train(tmp_path, report=lambda progress: steps.append(progress.step))
     assert steps == [12]
+
+
+def test_the_seconds_before_an_interruption_count(tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    assert train(tmp_path / "whole")[0].earlier_seconds == 0
+    earlier = [0.0]
+    for evaluations in (1, 2):
+        with pytest.raises(Stopped):
+            train(tmp_path / "parts", report=stop_after(evaluations))
+        earlier.append(torch.load(tmp_path / "parts/checkpoint.pt")["progress"]["earlier_seconds"])
+    assert earlier == [0, 100, 200]  # each process looks at the clock when it starts and at its evaluation
+    assert train(tmp_path / "parts")[0].earlier_seconds == 200
 
 
 def graph_inputs(table, graph, rows) -> GraphInputs:
