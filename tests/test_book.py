@@ -1,5 +1,6 @@
 """The book's pipeline on a small book of its own; rendering and executing are marked slow."""
 
+import itertools
 import json
 import os
 import shutil
@@ -8,14 +9,17 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from cgatlib import CgatError
 from cgatlib.book import build as book_module
 from cgatlib.book import executing
 from cgatlib.book.build import build
 from cgatlib.book.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
+from cgatlib.book.printing import print_book
 from cgatlib.cli import main
 from cgatlib.cli.book import book as command
 
@@ -177,11 +181,23 @@ class TestCommand:
         monkeypatch.chdir(root.parent)
         assert "no book" in str(CliRunner().invoke(command, ["parameters"]).exception)
 
-    def test_unknown_profile_is_one_sentence(self, root: Path) -> None:
-        result = CliRunner().invoke(main, ["book", "build", "--root", str(root), "--profile", "huge"])
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--profile", "huge"], "unknown profile 'huge'; known: demo, ci, mp"),
+            (["-p", "03.sizes=[1]"], "unknown notebook '03'; known: 01_first, 02_second"),
+            (["-p", "01.size=[1]"], "notebook 01_first has no parameter 'size'; it has: sizes, rate, label, data"),
+            (["-p", "01.rate=fast"], "parameter rate of notebook 01_first takes a float such as 0.5, not 'fast'"),
+        ],
+    )
+    @pytest.mark.parametrize("verb", ["build", "pdf"])
+    def test_one_sentence(self, root: Path, verb: str, options: list[str], expected: str) -> None:
+        browser = ["--browser", "true"] if verb == "pdf" else []
+        result = CliRunner().invoke(main, ["book", verb, "--root", str(root), *options, *browser])
         assert result.exit_code == 2
-        assert "Error: unknown profile 'huge'; known: demo, ci, mp\n" in result.output
-        assert "Traceback" not in result.output
+        assert f"Error: {expected}" in result.output
+        assert len(result.output.strip().splitlines()) == 1
+        assert not (root / "_build").exists()
 
 
 @pytest.fixture
@@ -194,9 +210,11 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return executing._cleaned(executing._with_parameter_table(notebook, values))
 
     def run(command, **kwargs):
-        html = Path(command[command.index("--path-output") + 1]) / "_build" / "html"
-        html.mkdir(parents=True)
+        option = dict(itertools.pairwise(command))
+        html = Path(option["--path-output"]) / "_build" / option["--builder"]
+        (html / "book").mkdir(parents=True)
         (html / "index.html").write_text("\n".join(sorted(names)))
+        (html / "book" / "index.html").write_text("all chapters")
         return SimpleNamespace(returncode=0, stdout="")
 
     monkeypatch.setattr(executing, "_execute", execute)
@@ -221,6 +239,14 @@ class TestCache:
     def test_prose(self, root: Path, executions: list[str]) -> None:
         path = root / "book" / "02_second.md"
         path.write_text(path.read_text() + "\nMore prose.\n")
+        build(root, "ci")
+        assert executions == []
+        page = json.loads((root / "_build" / "stage" / "book" / "02_second.ipynb").read_text())
+        assert [cell["cell_type"] for cell in page["cells"]] == ["markdown", "code", "markdown", "code", "markdown"]
+        assert "More prose." in "".join(page["cells"][-1]["source"])
+
+    def test_code(self, root: Path, executions: list[str]) -> None:
+        write_notebook(root, "02_second", "changed = True")
         build(root, "ci")
         assert executions == ["02_second"]
 
@@ -279,13 +305,136 @@ class TestCache:
         build(root, "ci")
         assert executions == ["01_first", "02_second"]
 
-    def test_broken_cache_file_is_not_trusted(self, root: Path, executions: list[str]) -> None:
+    @pytest.mark.parametrize("key", [None, "0" * 16])
+    def test_broken_cache_file_is_not_trusted(self, root: Path, executions: list[str], key: str | None) -> None:
         cached = root / "_build" / "executed" / "ci" / "01_first.ipynb"
         node = json.loads(cached.read_text())
-        node["metadata"]["cgatlib_key"] = "0" * 16
-        cached.write_text(json.dumps(node))
+        node["metadata"]["cgatlib_key"] = key
+        cached.write_text(json.dumps(node) if key else "{")
         build(root, "ci")
         assert executions == ["01_first"]
+
+    def test_all_in_one_command(self, root: Path, executions: list[str]) -> None:
+        """What the book's first page tells its readers to type."""
+        options = ["--profile", "ci", "-p", "02_second.sizes=[250,500,1000]", "--only", "02", "--force"]
+        result = CliRunner().invoke(main, ["book", "build", "--root", str(root), *options])
+        assert (result.exit_code, executions) == (0, ["02_second"])
+        assert "[250, 500, 1000]" in (root / "_build" / "stage" / "book" / "02_second.ipynb").read_text()
+
+
+def killed_build(root: Path, survived: int) -> int:
+    """Exit status of a build in a process of its own that ends after so many replacements of files."""
+    child = os.fork()
+    if child == 0:
+        steps, replace = iter(range(survived)), os.replace
+        os.replace = lambda *paths: replace(*paths) if next(steps, None) is not None else os._exit(9)
+        build(root, "ci", ["common.rate=0.2"], force=True)
+        os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+class TestInterrupted:
+    """However a build ends, the next one is right."""
+
+    def test_killed_at_every_replacement(self, root: Path, executions: list[str]) -> None:
+        """The steps that change what a later build sees are `os.replace`: two notebooks, old HTML away, new HTML in."""
+        html = root / "_build" / "html"
+        build(root, "ci", ["common.rate=0.1"])
+        for survived in range(4):
+            assert killed_build(root, survived) == 9
+            assert html.exists() == (survived < 3)
+            executions.clear()
+            build(root, "ci", ["common.rate=0.2"])
+            assert len(executions) == max(2 - survived, 0)
+            assert (html / "index.html").read_text() == "\n".join(sorted(executions))
+            assert [path.name for path in (root / "_build").iterdir() if path.name.startswith(".")] == []
+            shutil.rmtree(root / "_build" / "executed")
+            build(root, "ci", ["common.rate=0.1"])
+
+    def test_unknown_notebook_alone(self, root: Path) -> None:
+        with pytest.raises(CgatError, match="unknown notebook '03'; known: 01_first, 02_second"):
+            build(root, "ci", only=["03"])
+
+    def test_two_at_once(self, root: Path, executions: list[str]) -> None:
+        (root / "_build").mkdir()
+        with FileLock(root / "_build" / "lock"), pytest.raises(CgatError, match="another build of the book in"):
+            build(root, "ci")
+        build(root, "ci")
+
+
+class TestPrint:
+    """With programs that stand in for the browser."""
+
+    @pytest.fixture
+    def browser(self, tmp_path: Path) -> Path:
+        """A "browser" that prints the page it is given as it is."""
+        path = tmp_path / "browser"
+        path.write_text(
+            "#!/bin/sh\nfor option; do case $option in --print-to-pdf=*) pdf=${option#*=};; esac; done\n"
+            'cp "${option#file://}" "$pdf"\n'
+        )
+        path.chmod(0o755)
+        return path
+
+    def test_pdf(self, root: Path, executions: list[str], browser: Path) -> None:
+        lines: list[str] = []
+        pdf = print_book(root, "ci", browser=str(browser), echo=lines.append)
+        assert pdf == root / "_build" / "book.pdf"
+        assert pdf.read_text() == "all chapters"  # and not the page that leads to the first one
+        assert executions == ["01_first", "02_second"]
+        assert str(pdf) in lines[-1]
+        build(root, "ci")
+        print_book(root, "ci", browser=str(browser), out=root / "other" / "b.pdf")
+        assert (root / "other" / "b.pdf").is_file()
+        assert len(executions) == 2  # shared with `build`
+
+    @pytest.mark.parametrize(
+        ("program", "expected"),
+        [
+            ("#!/bin/sh\necho no display >&2; exit 3\n", r"did not print the book \(exit status 3\): no display"),
+            ("#!/bin/sh\n", "exit status 0"),
+            ("no program\0", "did not print the book: "),
+        ],
+    )
+    def test_failing_browser(self, root: Path, executions: list[str], browser: Path, program: str, expected) -> None:
+        browser.write_text(program)
+        (root / "_build").mkdir()
+        (root / "_build" / "book.pdf").write_text("previous")
+        with pytest.raises(CgatError, match=expected):
+            print_book(root, "ci", browser=str(browser))
+        assert (root / "_build" / "book.pdf").read_text() == "previous"
+
+    def test_no_browser(self, root: Path, executions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(CgatError, match="there is no browser 'netscape' to print"):
+            print_book(root, "ci", browser="netscape")
+        monkeypatch.setenv("PATH", str(root))
+        with pytest.raises(CgatError, match=r"none of chromium, .* is on the PATH; install one or name it with"):
+            print_book(root, "ci")
+        assert executions == []  # said before the work begins
+
+
+def test_no_machine_paths_in_what_is_published(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = root.parent / 'the "tables"'
+    tables.mkdir()
+    (tables / "table.txt").write_text("1")
+    notebook = read_notebooks(root)["01_first"]
+    values = {**notebook.values(), "data": str(tables)}
+
+    def run(root: Path, notebook, values):
+        node = executing._with_parameter_table(notebook, values)
+        output = nbformat.v4.new_output("stream", text=f"read {values['data']}/table.txt, wrote {root}/_build")
+        node.cells[1].outputs = [output]
+        return node
+
+    monkeypatch.setattr(executing, "_execute", run)
+    cached = root / "_build" / "01_first.ipynb"
+    first = executing.execute(root, notebook, values, cached)
+    again = executing.reusable(root, notebook, values, cached)
+    for node in (first, again):
+        assert "cgatlib_key" not in node.metadata
+        assert str(root.parent) not in json.loads(json.dumps(nbformat.writes(node)))
+        assert node.cells[1].outputs[0].text == "read path/to/tables/table.txt, wrote ./_build"
+        assert "`'path/to/tables'`" in node.cells[2].source
 
 
 def test_effective_parameters_are_shown(root: Path, executions: list[str]) -> None:

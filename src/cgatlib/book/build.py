@@ -1,6 +1,7 @@
 """From notebooks to the built book: execute with the profile's parameters, render, and only then replace.
 
-The previous HTML stays in place until a complete new book exists.
+The previous HTML stays in place until a complete new book exists. A build may be killed at any moment: what it had
+executed is kept, and the next one starts from there.
 """
 
 import os
@@ -9,16 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from cgatlib import CgatError
 from cgatlib.book.executing import execute, reusable
 from cgatlib.book.notebooks import (
+    Notebook,
     Profile,
+    Values,
     effective_values,
     find_notebook,
     pages,
@@ -55,8 +60,39 @@ def build(
         echo: receives one line of progress at a time.
 
     Raises:
-        CgatError: something unknown was asked for, a cell failed or a page did not render; the previous HTML
-            stays.
+        CgatError: something unknown was asked for, a cell failed or a page did not render (the previous HTML
+            stays), or another build of this book is running.
+    """
+    html = (out or root / "_build" / "html").resolve()
+    with staged(root, profile, overrides, data, only, force, echo) as stage:
+        start = time.monotonic()
+        for left in html.parent.glob(f".{html.name}-*"):  # by a build that was killed
+            shutil.rmtree(left)
+        html.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{html.name}-", dir=html.parent) as folder:
+            fresh = render(stage, "html", Path(folder))
+            if html.exists():
+                os.replace(html, Path(folder) / "previous")
+            os.replace(fresh, html)
+        echo(f"Rendered {len(pages(root))} pages in {time.monotonic() - start:.0f} s")
+    first = html / "index.html"
+    echo(f"The book is at {first}")
+    return first
+
+
+@contextmanager
+def staged(
+    root: Path,
+    profile: str | None,
+    overrides: Sequence[str],
+    data: Path | None,
+    only: Collection[str],
+    force: bool,
+    echo: Echo,
+) -> Iterator[Path]:
+    """Execute what has to be executed; yield the folder of the book ready to render, while no other build runs.
+
+    Arguments and errors are those of `build`.
     """
     root = root.resolve()
     chosen = read_profile(root, profile or ("mp" if data else DEFAULT_PROFILE))
@@ -64,11 +100,32 @@ def build(
     values = effective_values(notebooks, _with_data(chosen, data), parse_overrides(overrides))
     wanted = {find_notebook(notebooks, name).name for name in only} or set(notebooks)
     echo(f"Profile {chosen.name}: {chosen.about}")
+    (root / "_build").mkdir(exist_ok=True)
+    lock = FileLock(root / "_build" / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CgatError(f"another build of the book in {root} is running; wait for it to end") from error
+    try:
+        yield _stage(root, _executed(root, chosen, notebooks, values, wanted, force, echo), chosen)
+    finally:
+        lock.release()
 
+
+def _executed(
+    root: Path,
+    profile: Profile,
+    notebooks: Mapping[str, Notebook],
+    values: Mapping[str, Values],
+    wanted: Collection[str],
+    force: bool,
+    echo: Echo,
+) -> dict[str, Any]:
+    """Every notebook with its outputs, executed now where that is needed; None for those that are left out."""
     executed: dict[str, Any] = {}
     for number, (name, notebook) in enumerate(notebooks.items(), start=1):
         line = f"[{number}/{len(notebooks)}] {name} ..."
-        cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
+        cached = root / "_build" / "executed" / profile.name / f"{name}.ipynb"
         again = force and name in wanted
         executed[name] = None if again else reusable(root, notebook, values[name], cached)
         if executed[name] is not None:
@@ -80,13 +137,7 @@ def build(
             start = time.monotonic()
             executed[name] = execute(root, notebook, values[name], cached)
             echo(f"{line} {time.monotonic() - start:.0f} s")
-    start = time.monotonic()
-    stage = _stage(root, executed, chosen)
-    html = _render(stage, (out or root / "_build" / "html").resolve())
-    echo(f"Rendered {len(pages(root))} pages in {time.monotonic() - start:.0f} s")
-    first = html / "index.html"
-    echo(f"The book is at {first}")
-    return first
+    return executed
 
 
 def _with_data(profile: Profile, data: Path | None) -> Profile:
@@ -141,29 +192,24 @@ def _site_footer(profile: Profile) -> str:
     )
 
 
-def _render(stage: Path, html: Path) -> Path:
-    """Render the stage with warnings as errors, then put the result in the place of the previous one."""
-    html.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".rendering-", dir=html.parent) as folder:
-        command = [
-            sys.executable,
-            "-c",
-            "from jupyter_book.cli.main import main; main()",
-            "build",
-            str(stage),
-        ]
-        options = ["--path-output", folder, "--all", "-W", "-n", "--keep-going"]
-        done = subprocess.run(
-            [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        fresh = Path(folder) / "_build" / "html"
-        if done.returncode or not (fresh / "index.html").is_file():
-            raise CgatError(f"the book did not render: {_problems(done.stdout)}")
-        previous = Path(folder) / "previous"
-        if html.exists():
-            os.replace(html, previous)
-        os.replace(fresh, html)
-    return html
+def render(stage: Path, builder: str, folder: Path) -> Path:
+    """Render the stage below `folder`, warnings as errors, and return the folder of the result.
+
+    Args:
+        stage: the folder to render. builder: ``html``, or ``singlehtml`` for one long page.
+
+    Raises:
+        CgatError: a page did not render.
+    """
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
+    options = ["--path-output", str(folder), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
+    done = subprocess.run(
+        [*program, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    fresh = folder / "_build" / builder
+    if done.returncode or not (fresh / "index.html").is_file():
+        raise CgatError(f"the book did not render: {_problems(done.stdout)}")
+    return fresh
 
 
 def _problems(log: str) -> str:

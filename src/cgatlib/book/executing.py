@@ -21,13 +21,21 @@ KERNEL_ARGUMENTS = [
 
 
 def reusable(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any | None:
-    """The last execution, kept in the file `cached`, if it is what an execution now would give; None otherwise."""
+    """The last execution, kept in the file `cached`, if its code would do the same now; None otherwise.
+
+    The prose is the notebook's own: a changed sentence needs no execution.
+    """
     import nbformat
 
     if not cached.is_file():
         return None
-    node = nbformat.read(cached, as_version=4)
-    return node if node.metadata.get("cgatlib_key") == _key(root, notebook, values) else None
+    try:
+        node = nbformat.read(cached, as_version=4)
+    except ValueError:  # no JSON
+        return None
+    if node.metadata.pop("cgatlib_key", None) != _key(root, notebook, values):
+        return None
+    return _without_machine_paths(_with_prose(node, _with_parameter_table(notebook, values)), root, values)
 
 
 def execute(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any:
@@ -39,19 +47,21 @@ def execute(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any
     import nbformat
 
     key = _key(root, notebook, values)  # before: what is edited during the execution counts as changed
-    node = _execute(root, notebook, values)
+    node = _without_machine_paths(_execute(root, notebook, values), root, values)
     node.metadata["cgatlib_key"] = key
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(".part")
     nbformat.write(node, partial)
     os.replace(partial, cached)
+    del node.metadata["cgatlib_key"]
     return node
 
 
 def _key(root: Path, notebook: Notebook, values: Values) -> str:
-    """Fingerprint of all an executed notebook depends on: text, parameters, package, libraries, data."""
+    """Fingerprint of all an execution depends on: code, parameters, package, libraries, data."""
+    code = [cell for cell in notebook.node.cells if cell.cell_type == "code"]
     parts = {
-        "cells": [[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in notebook.node.cells],
+        "code": [[cell.source, cell.metadata.get("tags", [])] for cell in code],
         "values": values,
         "sources": source_digest(),
         "libraries": library_versions(),
@@ -132,12 +142,39 @@ def _with_parameter_table(notebook: Notebook, values: Values) -> Any:
 
 
 def _cleaned(node: Any) -> Any:
-    """Without papermill's timings and progress bars; the injected cell is folded."""
+    """Without timings and progress bars; the injected cell is folded."""
     node.metadata.pop("papermill", None)
     for cell in node.cells:
-        cell.metadata.pop("papermill", None)
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("hide-input")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     return node
+
+
+def _with_prose(executed: Any, source: Any) -> Any:
+    """The code cells of `executed`, outputs included, between the markdown cells of `source`."""
+    code: list[list[Any]] = []
+    for cell in executed.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            code[-1].append(cell)
+        elif cell.cell_type == "code":
+            code.append([cell])
+    cells = iter(code)
+    executed.cells = [part for cell in source.cells for part in (next(cells) if cell.cell_type == "code" else [cell])]
+    return executed
+
+
+def _without_machine_paths(node: Any, root: Path, values: Values) -> Any:
+    """As others may read it: where the data and the book lie on this machine is nobody's business."""
+    import nbformat
+
+    names = {str(root): "."}
+    if os.path.isabs(values.get("data", "")):
+        names = {values["data"]: "path/to/tables", **names}
+    text = nbformat.writes(node)
+    for path, name in names.items():
+        text = text.replace(json.dumps(path)[1:-1], name)
+    return nbformat.reads(text, as_version=4)

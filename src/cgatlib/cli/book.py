@@ -1,4 +1,4 @@
-"""``cgatlib book``: build the book, list its parameters."""
+"""``cgatlib book``: build the book, print it, list its parameters."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,17 @@ ROOT = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the book (with _toc.yml); by default the nearest one upwards from here.",
 )
+PROFILE = click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data].")
+OVERRIDES = click.option(
+    "-p",
+    "overrides",
+    multiple=True,
+    metavar="NOTEBOOK.PARAMETER=VALUE",
+    help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
+)
+DATA = click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one."
+)
 
 
 @click.group()
@@ -21,15 +32,9 @@ def book() -> None:
 
 @book.command()
 @ROOT
-@click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data].")
-@click.option(
-    "-p",
-    "overrides",
-    multiple=True,
-    metavar="NOTEBOOK.PARAMETER=VALUE",
-    help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
-)
-@click.option("--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one.")
+@PROFILE
+@OVERRIDES
+@DATA
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Execute this notebook only (repeatable).")
 @click.option("--force", is_flag=True, help="Execute notebooks although nothing has changed.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the HTML [default: _build/html].")
@@ -57,6 +62,35 @@ def build(
 
     folder = root or find_root(Path.cwd())
     build_book(folder, profile, overrides, data, only, force, out, echo=click.echo)
+
+
+@book.command()
+@ROOT
+@PROFILE
+@OVERRIDES
+@DATA
+@click.option("--browser", metavar="PROGRAM", help="Chromium or Chrome [default: the first one on the PATH].")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The PDF [default: _build/book.pdf].")
+def pdf(
+    root: Path | None,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    data: Path | None,
+    browser: str | None,
+    out: Path | None,
+) -> None:
+    """Write the whole book as one PDF, each chapter on a new page.
+
+    Notebooks are executed as `build` does, and only where something has changed. Chromium or Chrome prints; folded
+    code stays out.
+
+    \b
+    Example:
+      cgatlib book pdf --profile ci
+    """
+    from cgatlib.book.printing import print_book
+
+    print_book(root or find_root(Path.cwd()), profile, overrides, data, browser, out, echo=click.echo)
 
 
 @book.command()
