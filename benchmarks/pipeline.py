@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from benchmarks.measuring import interleaved, paired_ratio, train_step
 from benchmarks.steps import FORMS, YARDSTICK, inputs_of, network_of, packed
-from benchmarks.yardstick import neighbour_lists
+from benchmarks.yardstick_graphs import neighbour_lists
 from cgatlib.crystals import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack

@@ -18,7 +18,9 @@ from benchmarks.measuring import (
     step_flop,
     train_step,
 )
-from benchmarks.yardstick import ReleasedBatch, Yardstick, unpacked_graph, yardstick_of
+from benchmarks.yardstick import Yardstick
+from benchmarks.yardstick_graphs import ReleasedBatch, unpacked_graph
+from benchmarks.yardstick_weights import yardstick_of
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack

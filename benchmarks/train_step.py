@@ -22,7 +22,8 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak, seconds, step_flop, synchronise
-from benchmarks.yardstick import ReleasedBatch, unpacked_graph, yardstick_of
+from benchmarks.yardstick_graphs import ReleasedBatch, unpacked_graph
+from benchmarks.yardstick_weights import yardstick_of
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.store import GraphStore

@@ -3,13 +3,12 @@
 It computes what the released code (github.com/hyllios/CGAT) computes and in the way it does: both ends of an edge and
 its feature are concatenated, the result is replicated for every head and enters grouped 1x1 convolutions; attention
 over edges is computed and not used; a network generates the weights of another for every atom; every edge carries its
-own copy of the feature; neighbours are objects within 18 Å, sorted site by site. It shares no layer with `cgatlib`.
+own copy of the feature. It shares no layer with `cgatlib`; its graphs are those of `yardstick_graphs`.
 
 Symbols: G graphs, N atoms, E edges, C atom width, D edge width.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -17,117 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.utils import scatter, softmax
 
+from benchmarks.yardstick_graphs import ReleasedBatch
 from cgatlib import CgatError
-from cgatlib.graphs.packing import Cell, PackedGraphs
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import ModelConfig
 from cgatlib.model.elements import element_vectors
-
-_SHELL = 1e-8  # Å
-
-
-@dataclass(frozen=True)
-class ReleasedGraph:
-    """One crystal with n atoms and k listed neighbours of each."""
-
-    numbers: Tensor  # (n,) atomic numbers
-    centre: Tensor  # (n k,) ascending
-    neighbour: Tensor  # (n k,) listed neighbour; it is the one that receives
-    rank: Tensor  # (n k,) shell of the neighbour as seen from the centre, from 1
-
-
-def neighbour_lists(cell: Cell, k: int, radius: float = 18.0) -> tuple[list[int], list[int], list[int]]:
-    """Centre, listed neighbour and shell rank of the k nearest neighbours of every site, site by site."""
-    from pymatgen.core import Lattice, Structure
-
-    lattice, numbers, frac_coords = cell
-    structure = Structure(Lattice(lattice), [int(z) for z in numbers], frac_coords)
-    centres: list[int] = []
-    neighbours: list[int] = []
-    ranks: list[int] = []
-    for site, around in enumerate(structure.get_all_neighbors(radius)):
-        if len(around) < k:
-            raise CgatError(f"site {site} has {len(around)} neighbours within {radius:g} Å, fewer than {k}")
-        rank, first = 1, None
-        for neighbour in sorted(around, key=lambda one: one.nn_distance)[:k]:
-            if first is None:
-                first = neighbour.nn_distance
-            elif neighbour.nn_distance > first + _SHELL:
-                rank, first = rank + 1, neighbour.nn_distance
-            centres.append(site)
-            neighbours.append(neighbour.index)
-            ranks.append(rank)
-    return centres, neighbours, ranks
-
-
-def released_graph(cell: Cell, k: int) -> ReleasedGraph:
-    """The graph of a crystal from its own search of neighbours."""
-    columns = [list(map(int, cell[1])), *neighbour_lists(cell, k)]
-    return ReleasedGraph(*(torch.tensor(column) for column in columns))
-
-
-def unpacked_graph(graphs: PackedGraphs, index: int) -> ReleasedGraph:
-    """A stored graph, built with the reference rule and without the quotient, as the released code would list it.
-
-    Raises:
-        CgatError: the graph stands for more edges than it has.
-    """
-    graph = graphs.graph(index)
-    if int(graph["count"].max()) > 1 or int(graph.multiplicity.max()) > 1:
-        raise CgatError(f"graph {index} is a quotient graph: the released form needs every edge")
-    sender, receiver = graph.edge_index
-    order = torch.argsort(sender * 256 + graph.rank, stable=True)
-    return ReleasedGraph(graph.numbers, sender[order], receiver[order], graph.rank[order])
-
-
-@dataclass  # not frozen: Lightning Fabric refuses frozen ones as arguments of a network in mixed precision
-class ReleasedBatch:
-    """Graphs laid end to end, and the elements of each as a graph of its own."""
-
-    numbers: Tensor  # (N,)
-    centre: Tensor  # (E,)
-    neighbour: Tensor  # (E,)
-    rank: Tensor  # (E,)
-    graph: Tensor  # (N,) graph of each atom
-    n_graphs: int
-    element: Tensor  # (M,) atomic number of every distinct element of every graph, in order of appearance
-    fraction: Tensor  # (M,) its share of the atoms, single precision
-    element_graph: Tensor  # (M,)
-    pairs: Tensor  # (2, P) all ordered pairs of different elements of a graph: the one that receives, the other
-
-    def to(self, device: torch.device) -> "ReleasedBatch":
-        """The batch on a device."""
-        return ReleasedBatch(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()})
-
-    @classmethod
-    def of(cls, graphs: Sequence[ReleasedGraph]) -> "ReleasedBatch":
-        """Collate graphs one after the other."""
-        edges, elements, pairs = [], [], []
-        atoms = 0
-        for index, graph in enumerate(graphs):
-            edges.append(torch.stack([graph.centre + atoms, graph.neighbour + atoms, graph.rank]))
-            atoms += len(graph.numbers)
-            first = len(elements)
-            counts: dict[int, int] = {}
-            for number in graph.numbers.tolist():
-                counts[number] = counts.get(number, 0) + 1
-            elements += [(z, count, len(graph.numbers), index) for z, count in counts.items()]
-            own = range(first, len(elements))
-            pairs += [(i, j) for i in own for j in own if i != j]
-        centre, neighbour, rank = torch.cat(edges, dim=1)
-        element, count, total, element_graph = torch.tensor(elements).T
-        sizes = torch.tensor([len(graph.numbers) for graph in graphs])
-        return cls(
-            numbers=torch.cat([graph.numbers for graph in graphs]),
-            centre=centre,
-            neighbour=neighbour,
-            rank=rank,
-            graph=torch.repeat_interleave(sizes),
-            n_graphs=len(graphs),
-            element=element,
-            fraction=count.float() / total.float(),
-            element_graph=element_graph,
-            pairs=torch.tensor(pairs, dtype=torch.long).view(-1, 2).T,
-        )
 
 
 class HeadNetworks(nn.Module):
@@ -306,78 +198,3 @@ class Yardstick(nn.Module):
     def forward(self, batch: ReleasedBatch) -> Tensor:
         """(G, 2)."""
         return self.output(self.embed(batch))
-
-
-UNUSED = ("edges.{step}.score.", "edges.{step}.message.")
-"""Parameters that every released edge layer has and that do not act; the last step's edge layer does not act at all."""
-
-
-def without_effect(name: str, config: ModelConfig) -> bool:
-    """Whether a parameter of the yardstick has no influence on its output."""
-    return any(
-        name.startswith(prefix.format(step=step)) for prefix in UNUSED for step in range(config.steps)
-    ) or name.startswith(f"edges.{config.steps - 1}.")
-
-
-def yardstick_of(network: CGAT) -> Yardstick:
-    """The yardstick with the weights of one of our networks; weights that do not act there are random.
-
-    Raises:
-        CgatError: the network is not of the released form; or a weight has no counterpart.
-    """
-    yardstick = Yardstick(network.config).to(network.rank.dtype)
-    found = yardstick.load_state_dict(in_released_layout(network.state_dict()), strict=False)
-    lost = [name for name in found.missing_keys if not without_effect(name, network.config)]
-    if lost or found.unexpected_keys:
-        raise CgatError(f"weights without a counterpart: {', '.join([*lost, *found.unexpected_keys])}")
-    return yardstick
-
-
-def in_released_layout(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the names and in the shapes of `CGAT` as those of `Yardstick`: weights, or their gradients."""
-    theirs: dict[str, Tensor] = {}
-    for name in ours:
-        prefix, last = name.rpartition(".")[::2]
-        if last == "w_in":
-            theirs |= _head_networks(prefix, ours)
-        elif last == "w_hidden":
-            theirs |= _generated(prefix, ours)
-        elif last == "damping":
-            theirs[name.replace("hfcnn", "generated")] = ours[name]
-        elif name == "rank":
-            theirs["rank.weight"] = ours[name]
-        elif prefix.startswith("edges."):
-            theirs[name.replace("fcnn", "plain")] = ours[name]
-        elif last in ("weight", "bias") or name in ("composition.powers", "output.scales"):
-            theirs[name] = ours[name]
-    return theirs
-
-
-def _head_networks(prefix: str, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One of our blocks of networks as convolutions, or (composition branch, one head) as linear layers."""
-    parts = [ours[f"{prefix}.{part}"] for part in ("w_in", "b_in", "w_out", "b_out")]
-    theirs = {}
-    for net, (w_in, b_in, w_out, b_out) in enumerate(zip(*parts, strict=True)):
-        first, second = w_in.flatten(0, 1), w_out.mT.flatten(0, 1)
-        if prefix.startswith("composition."):
-            name, layers = prefix.replace("scores", "gates"), ("0", "2")
-        else:
-            name = prefix.replace("fcnn", ("score", "message")[net]).removeprefix("pooling.")
-            first, second, layers = first.unsqueeze(2), second.unsqueeze(2), ("first", "second")
-        theirs |= {f"{name}.{layers[0]}.weight": first, f"{name}.{layers[0]}.bias": b_in.flatten()}
-        theirs |= {f"{name}.{layers[1]}.weight": second, f"{name}.{layers[1]}.bias": b_out.flatten()}
-    return theirs
-
-
-def _generated(prefix: str, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    theirs = {}
-    name = prefix.replace("hfcnn.network", "generated.generators")
-    w_hidden, b_hidden = ours[f"{prefix}.w_hidden"], ours[f"{prefix}.b_hidden"]  # (depth, layer, in, out), (.., 1, out)
-    for layer in range(GeneratedNetwork.layers):
-        for depth in range(4):
-            theirs[f"{name}.{layer}.{2 * depth}.weight"] = w_hidden[depth, layer].t()
-            theirs[f"{name}.{layer}.{2 * depth}.bias"] = b_hidden[depth, layer, 0]
-        for theirs_part, parts in (("weight", ("w_weight", "w_bias")), ("bias", ("b_weight", "b_bias"))):
-            matrix, vector = (ours[f"{prefix}.{part}"][layer] for part in parts)
-            theirs[f"{name}.{layer}.8.{theirs_part}"] = torch.cat([matrix.flatten(0, 1), vector])
-    return theirs

@@ -47,9 +47,9 @@ def our_network(config: ModelConfig = CONFIG) -> CGAT:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("quotient", [False, True])
 def test_the_yardstick_computes_the_same(benchmark_module, cells, quotient):
-    released = benchmark_module("yardstick")
+    released, weights = benchmark_module("yardstick_graphs"), benchmark_module("yardstick_weights")
     network = our_network()
-    yardstick = released.yardstick_of(network)
+    yardstick = weights.yardstick_of(network)
     graphs, _ = pack(cells, GraphConfig(K, ties="reference", tolerance=1e-8, quotient=quotient))
     ours = network(graphs.batch(np.arange(len(cells))))
     batch = released.ReleasedBatch.of([released.released_graph(cell, K) for cell in cells])
@@ -58,16 +58,16 @@ def test_the_yardstick_computes_the_same(benchmark_module, cells, quotient):
 
     ours.square().sum().backward()
     theirs.square().sum().backward()
-    expected = released.in_released_layout({name: p.grad for name, p in network.named_parameters()})
+    expected = weights.in_released_layout({name: p.grad for name, p in network.named_parameters()})
     idle = {name for name, p in yardstick.named_parameters() if p.grad is None}
-    assert idle == {name for name, _ in yardstick.named_parameters() if released.without_effect(name, CONFIG)}
+    assert idle == {name for name, _ in yardstick.named_parameters() if weights.without_effect(name, CONFIG)}
     assert expected.keys() | idle == {name for name, _ in yardstick.named_parameters()}
     for name, gradient in expected.items():
         torch.testing.assert_close(yardstick.get_parameter(name).grad, gradient, rtol=1e-10, atol=1e-14, msg=name)
 
 
 def test_stored_graphs_are_those_of_the_slow_search(benchmark_module, cells):
-    released = benchmark_module("yardstick")
+    released = benchmark_module("yardstick_graphs")
     graphs, _ = pack(cells, REFERENCE)
     for i, cell in enumerate(cells):
         listed, stored = released.released_graph(cell, K), released.unpacked_graph(graphs, i)
