@@ -38,12 +38,22 @@ def test_round_trip(built, table, tiny_graph):
         assert isinstance(array.base, np.memmap)
         np.testing.assert_array_equal(array, getattr(direct, name))
     assert len(opened) == len(table)
-    assert opened.ids == table.ids
-    assert opened.formulas == table.formulas
+    assert list(opened.ids) == table.ids
+    assert list(opened.formulas) == table.formulas
     assert opened.config == tiny_graph
     assert (opened.functional, opened.table_fingerprint) == ("PBE", table.fingerprint)
     np.testing.assert_array_equal(opened.label("e_form"), table.label("e_form"))
     assert opened.label("e_form").flags.writeable  # PyTorch warns of arrays that are not
+
+
+def test_texts_are_read_where_they_are(built, table, monkeypatch):
+    monkeypatch.setattr(store, "_READ", 10)
+    assert list(built.ids) == table.ids
+    assert [built.ids[i] for i in (0, 57, -1)] == [table.ids[i] for i in (0, 57, -1)]
+    assert list(built.ids[3:30:5]) == table.ids[3:30:5]
+    assert np.array(built.formulas).tolist() == table.formulas
+    with pytest.raises(IndexError):
+        built.ids[len(table)]
 
 
 def test_missing_labels_are_nan_and_unknown_ones_are_refused(other_table, tiny_graph, tmp_path):
@@ -116,7 +126,7 @@ def test_crystals_without_a_graph_are_in_the_rejects_file(table, tiny_graph, tmp
     reason = "atom 0 has 0 neighbours within 18 Å, fewer than 4"
     assert rejects == [{"material_id": "lonely", "reason": reason}] * 2
     assert len(opened) + len(rejects) == len(mixed)
-    assert opened.ids == [c.material_id for c in crystals]
+    assert list(opened.ids) == [c.material_id for c in crystals]
     clean = build_store(CrystalTable.from_crystals(crystals, "PBE"), tmp_path / "clean", tiny_graph)
     assert same_arrays(opened, clean)
 

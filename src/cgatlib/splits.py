@@ -54,8 +54,8 @@ class Split:
 def _uniform(texts: Sequence[str], salt: str) -> NDArray[np.float64]:
     """A number in [0, 1) for each text, (len(texts),), the same on every machine."""
     key = salt.encode()
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
-    return np.frombuffer(digests, dtype="<u8") / 2.0**64
+    digests = (hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
+    return np.fromiter((int.from_bytes(d, "little") for d in digests), dtype=np.uint64, count=len(texts)) / 2.0**64
 
 
 def split(groups: Sequence[str], config: SplitConfig) -> Split:

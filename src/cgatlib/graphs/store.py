@@ -10,9 +10,10 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,30 @@ if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
 
 _CRYSTALS = "crystals.arrow"
+_READ = 4096  # texts that are read at a time
+
+
+class Texts(Sequence[str]):
+    """A column of texts that stays where it is, in a mapped file: a million of them as a list are 60 MB."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return Texts(self._column[index])
+        return str(self._column[int(index)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _READ):
+            yield from self._column.slice(start, _READ).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -48,14 +73,14 @@ class GraphStore:
         return len(self.graphs)
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """Material ids, one per graph."""
-        return self.crystals["material_id"].to_pylist()
+        return Texts(self.crystals["material_id"])
 
     @property
-    def formulas(self) -> list[str]:
+    def formulas(self) -> Sequence[str]:
         """Reduced formulas, one per graph: the groups of a split."""
-        return self.crystals["formula"].to_pylist()
+        return Texts(self.crystals["formula"])
 
     def label(self, name: str) -> NDArray[np.float64]:
         """Label values, (G,), NaN where the source has none; `CgatError` names the known labels otherwise."""
