@@ -114,10 +114,9 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 def _memory() -> dict[str, int]:
-    """Resident bytes of this process: its own, and of files that it has mapped."""
+    """Bytes of memory that this process takes: all that is resident, and what of it are no pages of files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    own, mapped = (1024 * int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
-    return {"memory": own, "mapped": mapped}
+    return {name: 1024 * int(fields[field].split()[0]) for name, field in (("resident", "VmRSS"), ("own", "RssAnon"))}
 
 
 @contextmanager
@@ -141,10 +140,9 @@ def _peak_memory(every: float = 0.05) -> Iterator[dict[str, int]]:
 
 def _measure(task: str, table: Path, store: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
-    before = _memory()["memory"]
     with _peak_memory() as peak:
         spent, crystals = TASKS[task](table, store)
-    return {"task": task, "seconds_per_crystal": spent / crystals, "memory_before": before, **peak}
+    return {"task": task, "seconds_per_crystal": spent / crystals, **peak}
 
 
 def measure(sizes: Sequence[int], folder: Path | None) -> list[dict[str, Any]]:
@@ -156,6 +154,7 @@ def measure(sizes: Sequence[int], folder: Path | None) -> list[dict[str, Any]]:
             write_crystals(table, n)
             for task in TASKS:
                 rows.append({"crystals": n, **in_fresh_process(_measure, task, table, store)})
+                rows[-1]["disk"] = sum(file.stat().st_size for file in (table, *store.iterdir()))
                 say(json.dumps(rows[-1]))
     return rows
 
