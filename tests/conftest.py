@@ -12,8 +12,12 @@ import torch
 
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS
+from cgatlib.experiments import Experiment, Run, RunStore
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
+from cgatlib.release import release
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -137,6 +141,34 @@ def tiny_model() -> ModelConfig:
 def tiny_graph() -> GraphConfig:
     """Graphs for `tiny_model`."""
     return GraphConfig(neighbours=4)
+
+
+@pytest.fixture(scope="session")
+def seed_runs(
+    table: CrystalTable,
+    table_paths: tuple[Path, Path],
+    tiny_model: ModelConfig,
+    tiny_graph: GraphConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[Run]:
+    """Finished runs on `table` that differ in their seed; graphs are cached in ``.graphs`` beside them."""
+    training = TrainingConfig(steps=20, batch_size=16, learning_rate=0.01, cycles=1, evaluations=2)
+    split = SplitConfig(0, 0.6, 0.2, 0.2)
+    experiments = [
+        Experiment(table.fingerprint, "PBE", "e_form", None, s, None, graph=tiny_graph, split=split, model=tiny_model,
+                   training=training)
+        for s in (0, 1, 2)
+    ]  # fmt: skip
+    root = tmp_path_factory.mktemp("seeds")
+    return RunStore(root, {table.fingerprint: table_paths[0]}, root / ".graphs").get_all(experiments)
+
+
+@pytest.fixture(scope="session")
+def model_folder(seed_runs: list[Run], table: CrystalTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model made of `seed_runs`."""
+    out = tmp_path_factory.mktemp("models") / "binaries"
+    release(seed_runs, table, out, seed_runs[0].path.parent / ".graphs", {"name": "binaries", "licence": "none"})
+    return out
 
 
 @pytest.fixture

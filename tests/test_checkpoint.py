@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
+from cgatlib.library import Ensemble
 from cgatlib.predictor import Predictor, import_released
 
 
@@ -40,7 +41,7 @@ def test_imported_model_predicts_what_the_released_code_does(checkpoint, shared)
     row = {material_id: i for i, material_id in enumerate(table.ids)}
     crystals = [table.crystal(row[material_id]) for material_id in golden["material_id"][golden["tie_free"]]]
     expected = np.load(shared / "golden" / "released_checkpoint_predictions.npz")["prediction"][golden["tie_free"]]
-    found = import_released(checkpoint, "e_form", "PBE").predict_crystals([c.material_id for c in crystals], crystals)
+    found = Ensemble((import_released(checkpoint, "e_form", "PBE"),)).predict(crystals)
     assert set(found["note"]) == {""}
     np.testing.assert_allclose(found["prediction"], expected, rtol=0, atol=1e-6)
 

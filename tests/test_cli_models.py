@@ -1,13 +1,13 @@
-"""``cgatlib graphs``, ``train``, ``transfer``, ``predict`` from the shell's side: what they print, write and refuse."""
+"""``cgatlib graphs``, ``train``, ``transfer``, ``forecast`` as the shell sees them: printed, written, refused."""
 
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +17,7 @@ from cgatlib.crystals.checks import Crystal
 from cgatlib.experiments.experiment import Run
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore
+from cgatlib.library import load_model
 from cgatlib.model.cgat import MODELS
 
 QUICK = ("--model", "tiny", "--steps", "4", "--batch-size", "16")
@@ -33,6 +34,12 @@ def invoke(*arguments, code=0):
     result = CliRunner().invoke(main, [str(a) for a in arguments])
     assert result.exit_code == code, result.output
     return result
+
+
+def the_run(result) -> Path:
+    """Folder of the only run that a command reports."""
+    (run,) = json.loads(result.stdout)["runs"]
+    return Path(run["run"])
 
 
 def refused(*arguments) -> str:
@@ -56,7 +63,7 @@ def runs(tmp_path_factory) -> Path:
 def trained(runs, table_paths) -> Path:
     """The folder of a run, trained by the first test that asks for it."""
     result = invoke("train", table_paths[0], "--label", "e_form", *QUICK, "--runs", runs, "--json")
-    return Path(json.loads(result.stdout)["run"])
+    return the_run(result)
 
 
 # graphs
@@ -130,14 +137,14 @@ def test_train_writes_a_run_and_says_where(runs, trained, table_paths):
 def test_train_does_not_repeat_a_run(runs, trained, table_paths):
     stamp = (trained / "weights.safetensors").stat().st_mtime_ns
     again = invoke("train", table_paths[0], "--label", "e_form", *QUICK, "--runs", runs, "--json")
-    assert Path(json.loads(again.stdout)["run"]) == trained
+    assert the_run(again) == trained
     assert (trained / "weights.safetensors").stat().st_mtime_ns == stamp
 
 
 @pytest.mark.parametrize(
     ("options", "part", "name", "value"),
     [
-        (["--seed", "3"], None, "seed", 3),
+        (["--seeds", "3"], None, "seed", 3),
         (["--train-size", "20"], None, "train_size", 20),
         (["--steps", "5"], "training", "steps", 5),
         (["--batch-size", "8"], "training", "batch_size", 8),
@@ -147,7 +154,7 @@ def test_train_does_not_repeat_a_run(runs, trained, table_paths):
 )
 def test_training_options_act(options, part, name, value, runs, trained, table_paths):
     command = ["train", table_paths[0], "--label", "e_form", *QUICK, "--runs", runs, "--json", *options]
-    run = Run(Path(json.loads(invoke(*command).stdout)["run"]))
+    run = Run(the_run(invoke(*command)))
     assert run.path != trained
     assert getattr(getattr(run.experiment, part) if part else run.experiment, name) == value
 
@@ -155,9 +162,9 @@ def test_training_options_act(options, part, name, value, runs, trained, table_p
 @pytest.mark.slow
 def test_train_in_other_processes(table_paths, tmp_path):
     command = ["train", table_paths[0], "--label", "e_form", *QUICK, "--runs", tmp_path, "--workers", "2", "--json"]
-    report = json.loads(invoke(*command).stdout)
-    assert Run(Path(report["run"])).problems() == []
-    assert report["test_mae"] > 0
+    run = Run(the_run(invoke(*command)))
+    assert run.problems() == []
+    assert run.metrics["test_mae"] > 0
 
 
 @pytest.mark.parametrize(
@@ -170,6 +177,10 @@ def test_train_in_other_processes(table_paths, tmp_path):
         (["--label", "e_form", "--steps", "0"], "must be at least 1, not 0"),
         (["--label", "e_form", "--learning-rate", "-1"], "learning_rate and lowest must be positive"),
         (["--label", "e_form", "--device", "abacus"], "abacus"),
+        (["--label", "e_form", "--seeds", "0;1"], "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
+        (["--label", "e_form", "--model", "huge"], "unknown model 'huge'; known: paper, released, small, tiny"),
+        (["--label", "gap=band_gap"], "unknown label 'gap'; known: e_form, e_above_hull"),
+        (["--label", "band_gap=gap"], "has no column 'gap'; it has: material_id, formula"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -183,7 +194,7 @@ def test_a_table_without_functional_must_be_given_one(table, tmp_path):
     pq.write_table(table.table.replace_schema_metadata(None), tmp_path / "bare.parquet")
     command = ["train", tmp_path / "bare.parquet", "--label", "e_form", *QUICK, "--runs", tmp_path / "runs"]
     assert "does not state its functional" in refused(*command)
-    run = Run(Path(json.loads(invoke(*command, "--functional", "pbe", "--json").stdout)["run"]))
+    run = Run(the_run(invoke(*command, "--functional", "pbe", "--json")))
     assert run.experiment.functional == "PBE"
 
 
@@ -193,8 +204,7 @@ def test_a_table_without_functional_must_be_given_one(table, tmp_path):
 @pytest.mark.parametrize("mode", ["head", "full"])
 def test_transfer_starts_from_a_run(mode, trained, table_paths, tmp_path):
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", "--mode", mode]
-    report = json.loads(invoke(*command, *QUICK[2:], "--runs", tmp_path / "elsewhere", "--json").stdout)
-    run = Run(Path(report["run"]))
+    run = Run(the_run(invoke(*command, *QUICK[2:], "--runs", tmp_path / "elsewhere", "--json")))
     assert run.path.parent == tmp_path / "elsewhere"
     e = run.experiment
     assert (e.functional, e.transfer.mode, e.source.key) == ("PBEsol", mode, trained.name)
@@ -205,8 +215,8 @@ def test_transfer_starts_from_a_run(mode, trained, table_paths, tmp_path):
 def test_transfer_starts_from_a_copy_under_any_name(trained, table_paths, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "my favourite")
     command = ["transfer", table_paths[1], "--from", copy, "--label", "e_form", *QUICK[2:]]
-    report = json.loads(invoke(*command, "--runs", tmp_path / "runs", "--json").stdout)
-    assert Run(Path(report["run"])).experiment.source.key == trained.name
+    run = Run(the_run(invoke(*command, "--runs", tmp_path / "runs", "--json")))
+    assert run.experiment.source.key == trained.name
     (copy / "weights.safetensors").unlink()
     sentence = refused(*command, "--runs", tmp_path / "more runs")
     assert "holds no trained model: weights.safetensors is missing" in sentence
@@ -215,7 +225,7 @@ def test_transfer_starts_from_a_copy_under_any_name(trained, table_paths, tmp_pa
 def test_transfer_to_another_property_and_its_options(trained, table_paths, runs):
     command = ["transfer", table_paths[0], "--from", trained, "--label", "volume_per_atom", *QUICK[2:], "--runs", runs]
     options = ["--target-statistics", "source", "--reinitialise-head", "--train-size", "30", "--json"]
-    e = Run(Path(json.loads(invoke(*command, *options).stdout)["run"])).experiment
+    e = Run(the_run(invoke(*command, *options))).experiment
     assert (e.transfer.mode, e.transfer.target_statistics, e.transfer.reinitialise_head) == ("full", "source", True)
     assert (e.label, e.train_size, e.source.label) == ("volume_per_atom", 30, "e_form")
 
@@ -223,86 +233,99 @@ def test_transfer_to_another_property_and_its_options(trained, table_paths, runs
 def test_transfer_from_what_is_no_run_is_refused(table_paths, tmp_path):
     command = ["transfer", table_paths[1], "--label", "e_form", "--runs", tmp_path / "runs", "--from"]
     (tmp_path / "empty").mkdir()
-    assert "run empty: experiment.json cannot be read" in refused(*command, tmp_path / "empty")
-    assert "cannot be read" in refused(*command, tmp_path / "absent")
+    assert "empty holds no trained model: model.json is missing" in refused(*command, tmp_path / "empty")
+    assert "neither a folder nor a released model; known: " in refused(*command, tmp_path / "absent")
 
 
 def test_runs_of_other_code_are_made_again_by_transfer_too(trained, table_paths, runs, monkeypatch):
     """Also where the source lies in the same folder."""
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--runs", runs, "--json"]
-    first = Path(json.loads(invoke(*command).stdout)["run"])
+    first = the_run(invoke(*command))
     stamp = (first / "provenance.json").stat().st_mtime_ns
     monkeypatch.setattr("cgatlib.experiments.runner.training_code", lambda: "f" * 16)
-    again = Path(json.loads(invoke(*command).stdout)["run"])
+    again = the_run(invoke(*command))
     assert (again / "provenance.json").stat().st_mtime_ns != stamp
 
 
-# predict
+# models of several runs
 
 
-@pytest.fixture
-def structures(tmp_path) -> list[Path]:
-    """CIF files: one that can be predicted and three that cannot."""
-    from pymatgen.core import Lattice, Structure
-
-    places = [[0, 0, 0], [0.5, 0.5, 0.5]]
-    folder = tmp_path / "cifs"
-    folder.mkdir()
-    Structure(Lattice.cubic(3.5), ["Na", "Cl"], places).to(filename=str(folder / "fine.cif"))
-    Structure(Lattice.cubic(3.5), ["Fe", "Cl"], places).to(filename=str(folder / "unseen.cif"))
-    overlapping = "\n".join(
-        ["overlap", "1.0", "3.5 0 0", "0 3.5 0", "0 0 3.5", "Na Cl", "1 1", "direct", "0 0 0", "0.02 0 0"]
-    )
-    (folder / "overlap.vasp").write_text(overlapping)
-    (folder / "broken.cif").write_text("data_broken\n_cell_length_a ?\n")
-    return [folder / name for name in ("broken.cif", "fine.cif", "overlap.vasp", "unseen.cif")]
+def test_several_seeds_become_one_model(table_paths, tmp_path):
+    command = ["train", table_paths[0], "--label", "e_form", *QUICK, "--runs", tmp_path / "runs", "--seeds", "0,2"]
+    report = json.loads(invoke(*command, "--out", tmp_path / "mine", "--json").stdout)
+    assert [Run(Path(run["run"])).experiment.seed for run in report["runs"]] == [0, 2]
+    card = load_model(report["model"]).card
+    assert [member.file for member in card.members] == ["0.safetensors", "2.safetensors"]
+    assert report["test_mae"] == card.errors.mae
+    text = invoke(*command, "--out", tmp_path / "mine").stdout.splitlines()
+    assert [line.split(":")[0] for line in text] == ["seed 0", "seed 2", "model"]
+    assert f"MAE {card.errors.mae:.4g} eV/atom" in text[2]
 
 
-def test_predict_keeps_every_structure(trained, structures, tmp_path):
-    out = tmp_path / "predictions.csv"
-    text = invoke("predict", trained, *structures, "--out", out).stdout
-    assert text.strip() == f"1 of 4 crystals predicted: {out}"
-    with out.open(newline="") as file:
-        rows = {row["material_id"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["broken", "fine", "overlap", "unseen"]
-    assert set(rows["fine"]) == {"material_id", "prediction", "unit", "note"}
-    assert np.isfinite(float(rows["fine"]["prediction"]))
-    assert rows["fine"]["note"] == ""
-    assert [rows[name]["prediction"] for name in ("broken", "overlap", "unseen")] == ["", "", ""]
-    assert rows["unseen"]["note"] == "element not in the training data: Fe"
-    assert rows["overlap"]["note"].startswith("overlapping atoms: 0.07")
-    assert rows["broken"]["note"]
-    assert {row["unit"] for row in rows.values()} == {"eV/atom"}
+def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
+    """And what came out can be continued again, without the runs that the first model was made of."""
+    mine, twice = tmp_path / "mine", tmp_path / "twice"
+    options = ["--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path / "runs"]
+    invoke("transfer", table_paths[1], "--from", model_folder, *options, "--out", mine)
+    first, second = load_model(model_folder).card, load_model(mine).card
+    assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]
+    assert [m.experiment["seed"] for m in second.members] == [0, 1, 2]
+    assert all(m.experiment["split"] == first.members[0].experiment["split"] for m in second.members)
+    assert (second.label, second.functional, second.unit) == ("volume_per_atom", "PBEsol", "Å³/atom")
+    invoke("transfer", table_paths[0], "--from", mine, *options, "--seeds", "4,5", "--out", twice)
+    third = load_model(twice).card
+    assert [m.experiment["source"] for m in third.members] == [m.experiment for m in second.members[:2]]
 
 
-def test_predict_for_machines_and_tables(trained, structures, table_paths, table, tmp_path):
-    out = tmp_path / "predictions.csv"
-    command = ["predict", trained, table_paths[0], *structures, "--out", out, "--json"]
-    report = json.loads(invoke(*command).stdout)
-    n = len(table)
-    assert report == {"crystals": n + 4, "predicted": n + 1, "not_judged": 3, "out": str(out)}
-    found = pd.read_csv(out)
-    assert found["material_id"].tolist()[:n] == table.ids
-    tested = Run(trained).predictions.set_index("material_id")["prediction"]
-    ours = found.set_index("material_id")["prediction"][tested.index]
-    np.testing.assert_allclose(ours, tested, rtol=1e-4, atol=1e-5)
+def test_one_run_is_continued_with_several_seeds(trained, table_paths, tmp_path):
+    command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--seeds", "0,1"]
+    report = json.loads(invoke(*command, "--runs", tmp_path, "--json").stdout)
+    experiments = [Run(Path(run["run"])).experiment for run in report["runs"]]
+    assert [(e.seed, e.source.key) for e in experiments] == [(0, trained.name), (1, trained.name)]
 
 
-def test_predict_refuses_in_one_sentence(trained, structures, tmp_path):
-    out = tmp_path / "predictions.csv"
-    (tmp_path / "empty").mkdir()
-    assert "holds no trained model: model.json is missing" in refused(
-        "predict", tmp_path / "empty", structures[0], "--out", out
-    )
-    (tmp_path / "bad.parquet").write_bytes(b"not parquet")
-    assert "bad.parquet as a parquet table" in refused("predict", trained, tmp_path / "bad.parquet", "--out", out)
-    assert not out.exists()
+def test_a_label_may_have_another_name_in_the_table(table, tmp_path):
+    renamed = table.table.rename_columns(["gap" if c == "e_form" else c for c in table.table.column_names])
+    replace(table, table=renamed).write(tmp_path / "t.parquet")
+    command = ["train", tmp_path / "t.parquet", "--label", "e_form=gap", *QUICK, "--runs", tmp_path / "runs"]
+    run = Run(the_run(invoke(*command, "--json")))
+    assert run.experiment.label == "e_form"
+    np.testing.assert_allclose(sorted(run.predictions["target"])[0], table.label("e_form").min(), atol=0.5)
 
 
-def test_predict_into_a_folder_that_is_not_there(trained, structures, tmp_path):
-    out = tmp_path / "absent" / "predictions.csv"
-    sentence = refused("predict", trained, structures[1], "--out", out)
-    assert str(out.parent) in sentence
+# forecast
+
+
+def test_forecast_continues_the_runs_on_nested_parts(model_folder, table_paths, tmp_path):
+    command = ["forecast", table_paths[1], "--from", model_folder, "--label", "volume_per_atom", *QUICK[2:]]
+    command += ["--runs", tmp_path, "--sizes", "20,40", "--more", "100"]
+    report = json.loads(invoke(*command, "--json").stdout)
+    runs = [Run(path.parent) for path in tmp_path.glob("*/provenance.json")]
+    assert sorted(run.experiment.train_size or 0 for run in runs) == [0, 0, 0, 20, 20, 20, 40, 40, 40]
+    whole = next(run.metrics["n_train"] for run in runs if run.experiment.train_size is None)
+    assert list(report["measured"]) == ["20", "40", str(whole)]
+    maes = [run.metrics["test_mae"] for run in runs if run.experiment.train_size == 20]
+    assert report["measured"]["20"] == pytest.approx(np.mean(maes))
+    assert report["n_train"] == [whole, whole + 60]  # 60 % of the split's crystals are trained on
+    assert report["mae"][1] == pytest.approx(report["mae"][0] * (1 - report["fall"][0]))
+    text = invoke(*command).stdout
+    assert "with 100 more crystals" in text
+    assert "more sizes" not in text
+
+
+def test_forecast_shares_its_runs_with_transfer_and_has_defaults(model_folder, table, table_paths, tmp_path):
+    options = ["--from", model_folder, "--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path, "--json"]
+    made = {run["run"] for run in json.loads(invoke("transfer", table_paths[1], *options).stdout)["runs"]}
+    stamps = {path: (Path(path) / "provenance.json").stat().st_mtime_ns for path in made}
+    report = json.loads(invoke("forecast", table_paths[1], *options, "--seeds", "0,1").stdout)
+    assert {path: (Path(path) / "provenance.json").stat().st_mtime_ns for path in made} == stamps
+    assert report["more"] == len(table)
+    assert len(report["measured"]) >= 2
+
+
+def test_forecast_refuses_sizes_beyond_the_table(model_folder, table_paths, tmp_path):
+    command = ["forecast", table_paths[1], "--from", model_folder, "--label", "e_form", *QUICK[2:], "--runs", tmp_path]
+    assert "a training subset of 5000 crystals was asked for; the" in refused(*command, "--sizes", "5000")
 
 
 # help
@@ -326,7 +349,8 @@ def test_every_command_has_help_with_an_example(path):
 
 def test_the_commands_are_there():
     found = set(commands())
-    assert {("graphs",), ("train",), ("transfer",), ("predict",)} <= found
+    assert {("graphs",), ("train",), ("transfer",), ("forecast",), ("predict",)} <= found
+    assert {("model", name) for name in ("list", "show", "release")} <= found
     assert {("runs", name) for name in ("list", "show", "verify", "remove")} <= found
 
 

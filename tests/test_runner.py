@@ -13,6 +13,7 @@ from cgatlib.crystals import CrystalTable
 from cgatlib.experiments import runner
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
+from cgatlib.library import load_model
 from cgatlib.predictor import Predictor
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, mean_absolute_error
@@ -109,12 +110,12 @@ def test_a_run_is_complete(store, plain, table):
 
 def test_the_saved_network_gives_the_saved_predictions(store, plain, table):
     run = store.get(plain)
-    predictor = Predictor.load(run.path)
+    model = load_model(run.path)
     rows = split(table.formulas, SPLIT).test
-    again = predictor.predict_crystals([table.ids[r] for r in rows], [table.crystal(r) for r in rows])
+    again = model.predict(table.crystal(r) for r in rows)
     np.testing.assert_allclose(again["prediction"], run.predictions["prediction"], rtol=1e-5, atol=1e-6)
     validation = split(table.formulas, SPLIT).validation
-    found = predictor.predict_crystals([table.ids[r] for r in validation], [table.crystal(r) for r in validation])
+    found = model.predict(table.crystal(r) for r in validation)
     truth = torch.from_numpy(table.label("e_form")[validation])
     mae = mean_absolute_error(torch.tensor(found["prediction"].to_numpy()), truth)
     assert mae == pytest.approx(run.metrics["validation_mae"], rel=1e-5)  # the best weights, all of the validation part

@@ -1,32 +1,45 @@
-"""A trained network as a tool: weights, the scale of its output, and what it was trained on, in one folder."""
+"""A trained network with the scale of its output and what it was trained on, in one folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from errno import ENOENT
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
-from cgatlib.crystals.readers.folder import read_structure
-from cgatlib.crystals.readers.rows import BadRow
-from cgatlib.crystals.schema import to_core
-from cgatlib.crystals.table import CrystalTable
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
-from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.model.released import released_config, released_weights
+from cgatlib.splits import Indices
 
-_CHUNK = 5000  # crystals read and packed at a time
+
+@contextmanager
+def reading_model(folder: Path) -> Iterator[None]:
+    """Say in one sentence what is wrong with the model in `folder`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CgatError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
+    except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
+        raise CgatError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def load_network(config: ModelConfig, weights: Path) -> CGAT:
+    """The network with the weights of a safetensors file, ready to predict."""
+    if not weights.exists():
+        raise FileNotFoundError(ENOENT, "", str(weights))  # safetensors does not say which file
+    network = CGAT(config)
+    network.load_state_dict(load_file(weights))
+    return network.eval()
 
 
 @dataclass(frozen=True)
@@ -83,68 +96,15 @@ class Predictor:
             CgatError: a file is missing or does not fit.
         """
         folder = Path(folder)
-        try:
+        with reading_model(folder):
             card = ModelCard.from_json((folder / "model.json").read_text())
-            network = CGAT(card.model)
-            network.load_state_dict(load_file(folder / "weights.safetensors"))
-        except FileNotFoundError as error:
-            name = Path(error.filename or "weights.safetensors").name  # safetensors does not say which
-            raise CgatError(f"{folder} holds no trained model: {name} is missing") from error
-        except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
-            raise CgatError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
-        return cls(network.eval(), card)
+            return cls(load_network(card.model, folder / "weights.safetensors"), card)
 
-    @cached_property
-    def _known(self) -> frozenset[int]:
-        return frozenset(self.card.elements)
-
-    def predict_graphs(self, graphs: PackedGraphs) -> np.ndarray:
-        """Predictions (G,) in the card's unit."""
-        data = GraphInputs(graphs, np.arange(len(graphs)), torch.zeros(len(graphs)))
-        return predict(self.network, data, self.card.statistics).numpy() if len(graphs) else np.zeros(0)
-
-    def predict_crystals(self, ids: Sequence[str], crystals: Sequence[Crystal | str]) -> pd.DataFrame:
-        """One row per crystal: ``material_id``, ``prediction``, ``unit``, ``note``.
-
-        A crystal that cannot be judged (an element the network has not seen, overlapping atoms, too few neighbours)
-        keeps its row with an empty prediction and the reason as its note. A text in place of a crystal is the reason
-        for which it could not be read.
-        """
-        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
-        fit = [i for i, crystal in enumerate(crystals) if not notes[i] and isinstance(crystal, Crystal)]
-        cells = [(c.lattice, c.numbers, c.frac_coords) for i in fit if isinstance(c := crystals[i], Crystal)]
-        graphs, rejected = pack(cells, self.card.graph)
-        for place, reason in rejected.items():
-            notes[fit[place]] = reason
-        prediction = np.full(len(crystals), np.nan)
-        prediction[[i for i, note in enumerate(notes) if not note]] = self.predict_graphs(graphs)
-        return pd.DataFrame({"material_id": list(ids), "prediction": prediction, "unit": self.card.unit, "note": notes})
-
-    def _objection(self, crystal: Crystal) -> str:
-        if reason := check(crystal):
-            return reason
-        unseen = sorted(set(crystal.numbers.tolist()) - self._known)
-        names = ", ".join(SYMBOLS[z - 1] for z in unseen)
-        return f"element not in the training data: {names}" if unseen else ""
-
-    def predict_files(self, paths: Sequence[Path]) -> pd.DataFrame:
-        """Predictions for parquet tables and structure files (id = file stem), as `predict_crystals` gives them.
-
-        Raises:
-            CgatError: a table cannot be read, or there is nothing to predict.
-        """
-        parts = []
-        files = [path for path in paths if path.suffix != ".parquet"]
-        for path in (path for path in paths if path.suffix == ".parquet"):
-            crystals = read_crystals(path)
-            for start in range(0, len(crystals), _CHUNK):
-                chunk = crystals[start : start + _CHUNK]
-                parts.append(self.predict_crystals([c.material_id for c in chunk], chunk))
-        if files:
-            parts.append(self.predict_crystals([path.stem for path in files], [_read(path) for path in files]))
-        if not parts or not sum(map(len, parts)):
-            raise CgatError("there are no structures to predict")
-        return pd.concat(parts, ignore_index=True)
+    def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
+        """Predictions (G,) in the card's unit, of the graphs `rows` if they are given."""
+        rows = np.arange(len(graphs)) if rows is None else rows
+        data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
+        return predict(self.network, data, self.card.statistics).numpy() if len(rows) else np.zeros(0)
 
 
 def import_released(path: Path, label: str, functional: str) -> Predictor:
@@ -174,24 +134,3 @@ def import_released(path: Path, label: str, functional: str) -> Predictor:
     elements = tuple(range(1, len(SYMBOLS) + 1))  # the file does not say which it has seen
     unit = PROPERTIES[label].unit
     return Predictor(network.eval(), ModelCard(label, unit, functional, statistics, config, graph, elements))
-
-
-def read_crystals(path: Path) -> list[Crystal]:
-    """Crystals of a parquet table; its functional and labels do not matter here.
-
-    Raises:
-        CgatError: not a crystal table.
-    """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise CgatError(f"cannot read {path} as a parquet table: {error}") from error
-    return list(CrystalTable(to_core(path, table), functional=""))
-
-
-def _read(path: Path) -> Crystal | str:
-    try:
-        geometry = read_structure(path)
-    except BadRow as reason:
-        return str(reason)
-    return Crystal(path.stem, *geometry, labels={})

@@ -8,7 +8,9 @@ from cgatlib import CgatError, __version__
 from cgatlib.cli.book import book
 from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
-from cgatlib.cli.models import graphs, predict, train, transfer
+from cgatlib.cli.graphs import graphs
+from cgatlib.cli.library import model, predict
+from cgatlib.cli.models import forecast, train, transfer
 from cgatlib.cli.runs import runs
 from cgatlib.cli.sweep import sweep
 
@@ -30,12 +32,11 @@ def main() -> None:
 
     \b
     Typical order of work:
-      cgatlib data import my_files/ --out mine.parquet --functional PBE
-      cgatlib train mine.parquet --label e_form
-      cgatlib transfer better.parquet --from runs/KEY --label e_form
-      cgatlib predict runs/KEY *.cif --out predictions.csv
+      cgatlib data import my_files/ --out mine.parquet --functional HSE
+      cgatlib transfer mine.parquet --from band-gap-pbe --label band_gap --out my-model
+      cgatlib predict --model my-model *.cif
     """
 
 
-for command in (data, graphs, train, transfer, predict, sweep, runs, checkpoint, book):
+for command in (data, graphs, train, transfer, forecast, predict, model, sweep, runs, checkpoint, book):
     main.add_command(command)

@@ -144,7 +144,16 @@ def from_extxyz(text: str) -> Geometry:
     atoms = frames[0] if len(frames) == 1 else None
     if not isinstance(atoms, Atoms):
         raise BadRow(f"undecodable extxyz: it holds {len(frames)} frames, not one")
+    return from_atoms(atoms)
+
+
+def from_atoms(atoms: Any) -> Geometry:
+    """Take over ASE Atoms that are periodic along all axes.
+
+    Raises:
+        BadRow: they are not.
+    """
     if not atoms.pbc.all():
-        raise BadRow("not periodic: the extxyz frame has no lattice along all three axes")
+        raise BadRow("not periodic: the atoms have no lattice along all three axes")
     lattice = np.array(atoms.cell.array, dtype=np.float64)
     return Geometry(lattice, atoms.numbers.astype(np.int64), atoms.get_scaled_positions(wrap=False))

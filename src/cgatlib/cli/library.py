@@ -1,0 +1,145 @@
+"""``cgatlib predict`` and ``cgatlib model``: use models, look at them, make one of several runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cgatlib import CgatError
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH
+
+if TYPE_CHECKING:
+    from cgatlib.cards import EnsembleCard
+
+
+@click.command()
+@click.option("--model", required=True, help="Released model (`cgatlib model list`), or folder of a model or run.")
+@click.argument("structures", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, help="CSV to write [default: print it].")
+@click.option("--workers", type=click.IntRange(1), help="Processes that read structure files [default: one per core].")
+@click.option("--json", "as_json", is_flag=True, help="With --out, print the counts as JSON; else the rows.")
+def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers: int | None, as_json: bool) -> None:
+    """Predict for STRUCTURES, parquet tables or structure files (id = file stem), in the order given.
+
+    The uncertainty is such that two thirds of the errors are expected to be smaller. A crystal that cannot be judged
+    keeps its row, with an empty prediction and the reason as its note; one unlike the training data is predicted and
+    noted.
+
+    \b
+    Examples:
+      cgatlib predict --model volume-pbesol candidate.cif
+      cgatlib predict --model runs/3fa21c0d9e8b7a65 cifs/*.cif --out predictions.csv
+    """
+    from cgatlib.library import load_model
+
+    if out is not None and not out.parent.is_dir():
+        raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
+    result = load_model(model).predict_files(structures, workers or os.cpu_count() or 1)
+    if out is None:
+        click.echo(result.to_json(orient="records") if as_json else result.to_csv(index=False).rstrip())
+        return
+    result.to_csv(out, index=False)
+    judged = int(result["prediction"].notna().sum())
+    counts = {"crystals": len(result), "predicted": judged, "not_judged": len(result) - judged, "out": str(out)}
+    click.echo(json.dumps(counts) if as_json else f"{judged} of {len(result)} crystals predicted: {out}")
+
+
+@click.group()
+def model() -> None:
+    """List and show released models, make a model of several runs."""
+
+
+@model.command("list")
+@JSON
+def list_(as_json: bool) -> None:
+    """List the models that come with the package.
+
+    \b
+    Example:
+      cgatlib model list
+    """
+    from cgatlib.library import read_card, released_models
+
+    cards = {name: read_card(folder) for name, folder in released_models().items()}
+    if as_json:
+        click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
+    for name, card in {} if as_json else cards.items():
+        click.echo(
+            f"{name:20s} {card.label:16s} {card.functional:7s} test MAE {card.errors.mae:.3g} {card.unit}, "
+            f"{card.members[0].metrics['n_train']:,} training crystals, {len(card.members)} members"
+        )
+
+
+@model.command()
+@click.argument("name")
+@JSON
+def show(name: str, as_json: bool) -> None:
+    """Print the card of a model: its data, errors, uncertainty, and where it fails. NAME may be a folder.
+
+    \b
+    Example:
+      cgatlib model show volume-pbesol
+    """
+    from cgatlib.library import find_model, read_card
+
+    card = read_card(find_model(name))
+    click.echo(card.to_json().rstrip() if as_json else "\n".join(fill(line, 110) for line in _lines(name, card)))
+
+
+def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
+    m, split, errors, unit = card.members[0].metrics, card.members[0].experiment["split"], card.errors, card.unit
+    yield f"{name}: {card.label} ({card.functional}), {unit}"
+    yield from (f"{key}: {value}" for key, value in card.data.items())
+    yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {errors.n_test:,} to test"
+    yield f"split: by {split['groups']}, seed {split['seed']}"
+    for member in card.members:
+        source = member.experiment["source"]
+        start = f"from {source['label']} {source['functional']}, seed {source['seed']}" if source else "from nothing"
+        yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; {start}"
+    yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
+    if u := card.uncertainty:
+        once, twice = u.coverage
+        yield f"uncertainty: {u.factor:.3g} standard deviations of the members, from {u.n_validation:,} other crystals"
+        yield f"test errors within it: {once:.1%}, within twice of it: {twice:.1%}"
+        yield f"test MAE by quarter of uncertainty: {', '.join(f'{mae:.3g}' for mae in u.mae_by_quarter)} {unit}"
+    worst = ", ".join(f"{symbol} {mae:.3g} ({n})" for symbol, n, mae in errors.worst_elements)
+    yield f"largest errors by element, {unit} (test crystals): {worst}"
+    for what, (low, high) in card.domain.ranges.items():
+        yield f"{what} in training: {low:.3g} to {high:.3g}"
+    yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
+    code = card.members[0].code
+    yield f"trained with cgatlib {code['version']} ({code['commit'] or 'no commit'})"
+
+
+@model.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--table", required=True, type=click.Path(path_type=Path, exists=True), help="Table of the runs (parquet)."
+)
+@FUNCTIONAL
+@click.option("--about", type=click.File(), help="YAML with name and licence of the data, and more.")
+@click.option("--out", type=PATH, required=True, help="Folder of the model.")
+def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: Any, out: Path) -> None:
+    """Make one model of RUNS that differ in their seeds only.
+
+    \b
+    Example:
+      cgatlib model release runs/3fa2... runs/81c0... runs/d77e... --table mine.parquet --out my-model
+    """
+    import yaml
+
+    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.experiments.experiment import Run
+    from cgatlib.release import release as make
+
+    data = yaml.safe_load(about) if about else {}
+    if not isinstance(data, dict):
+        raise CgatError(f"{about.name} holds no names and values, e.g. licence: CC-BY-4.0")
+    crystals = CrystalTable.read(table, functional)
+    made = make([Run(path) for path in runs], crystals, out, runs[0].parent / ".graphs", data)
+    assert made.card is not None
+    click.echo(f"model: {out}, {len(runs)} members, MAE {made.card.errors.mae:.4g} {made.card.unit}")

@@ -1,0 +1,121 @@
+"""What more crystals would buy: the error of runs on nested parts of a table, and the power law through it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.experiments.experiment import Run
+from cgatlib.scaling import Estimate, HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
+
+_SMALLEST = 20  # training crystals; below, the error says little about what follows
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A learning curve and where it leads.
+
+    Args:
+        fit: power law of the test MAE against the number of training crystals.
+        n_train: training crystals of the whole table. share: of a table's crystals that are trained on.
+        label, functional: of the table.
+    """
+
+    fit: ScalingFit
+    n_train: int
+    share: float
+    label: str
+    functional: str
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "Forecast":
+        """Fit runs on nested parts of one table.
+
+        Raises:
+            CgatError: fewer than two sizes, or the runs were tested on different crystals.
+        """
+        ordered = sorted(runs, key=lambda run: (run.metrics["n_train"], run.experiment.seed))
+        tests = {tuple(run.predictions["material_id"]) for run in ordered}
+        if len(tests) != 1:
+            raise CgatError("a forecast needs runs that were tested on the same crystals")
+        errors = [np.abs(run.predictions["prediction"] - run.predictions["target"]) for run in ordered]
+        sizes = np.array([run.metrics["n_train"] for run in ordered], dtype=float)
+        points = Points(sizes, np.array([run.metrics["test_mae"] for run in ordered]), np.stack(errors))
+        e = ordered[0].experiment
+        return cls(bootstrap(points), int(sizes.max()), e.split.train, e.label, e.functional)
+
+    def mae(self, more: int = 0) -> Estimate:
+        """Expected test MAE, with its 95 % interval, when `more` crystals are added to the table."""
+        n = self.n_train + self.share * more
+        low, high = self.fit.band(n)
+        return Estimate(float(self.fit.law.predict(n)), float(low[0]), float(high[0]))
+
+    def fall(self, more: int) -> Estimate:
+        """Share by which the MAE falls, with its interval: narrower than the MAE's, as the test crystals stay."""
+        growth = 1 + self.share * more / self.n_train
+        return Estimate.of(1 - growth**-self.fit.law.slope, 1 - growth**-self.fit.slopes)
+
+    def mae_with_floor(self, more: int) -> float | None:
+        """The same if the error falls towards a floor; None for fewer than three sizes, which do not tell."""
+        if len(np.unique(self.fit.points.sizes)) < 3:
+            return None
+        return float(fit_with_floor(self.fit.points).predict(self.n_train + self.share * more))
+
+    def report(self, more: int) -> dict[str, Any]:
+        """What the runs gave and what `more` crystals are expected to give, as plain values."""
+        points, slope, now, then, fall = self.fit.points, self.fit.slope, self.mae(), self.mae(more), self.fall(more)
+        sizes = np.unique(points.sizes)
+        return {
+            "label": self.label,
+            "functional": self.functional,
+            "unit": PROPERTIES[self.label].unit,
+            "measured": {int(size): float(points.maes[points.sizes == size].mean()) for size in sizes},
+            "slope": [slope.value, slope.low, slope.high],
+            "more": more,
+            "n_train": [self.n_train, round(self.n_train + self.share * more)],
+            "mae": [now.value, then.value],
+            "interval": [then.low, then.high],
+            "fall": [fall.value, fall.low, fall.high],
+            "with_floor": self.mae_with_floor(more),
+            "largest_foretold": None if self.held_out is None else self.held_out.line_error,
+        }
+
+    @property
+    def held_out(self) -> HeldOut | None:
+        """The largest size as the smaller ones foretell it; None for fewer than four sizes."""
+        return hold_out_largest(self.fit.points) if len(np.unique(self.fit.points.sizes)) >= 4 else None
+
+
+def halved_sizes(n_train: int) -> list[int]:
+    """Sizes below the whole training part: its half, quarter and eighth, as far as they are no fewer than 20.
+
+    Raises:
+        CgatError: not even the half is.
+    """
+    sizes = sorted(n_train // part for part in (2, 4, 8) if n_train // part >= _SMALLEST)
+    if not sizes:
+        raise CgatError(f"a forecast needs {2 * _SMALLEST} training crystals; the training part has {n_train}")
+    return sizes
+
+
+def forecast_text(report: dict[str, Any]) -> str:
+    """A `Forecast.report` in words."""
+    unit, (now, then), (low, high) = report["unit"], report["mae"], report["interval"]
+    fall, fall_low, fall_high = report["fall"]
+    lines = ["training crystals   test MAE"]
+    lines += [f"{size:>17}   {mae:.4g} {unit}" for size, mae in report["measured"].items()]
+    value, least, most = report["slope"]
+    lines.append(f"the error falls as n^-{value:.3f} (95 % interval {least:.3f} to {most:.3f})")
+    if report["largest_foretold"] is not None:
+        lines.append(f"check: the smaller sizes foretell the error of the largest by {report['largest_foretold']:+.1%}")
+    lines.append(
+        f"with {report['more']:,} more crystals ({report['n_train'][0]:,} to {report['n_train'][1]:,} to train on) "
+        f"the MAE is expected to fall from {now:.4g} to {then:.4g} {unit} (95 % interval {low:.4g} to {high:.4g}), "
+        f"by {fall:.1%} ({fall_low:.1%} to {fall_high:.1%})"
+    )
+    if report["with_floor"] is not None:
+        lines.append(f"if it falls towards a floor instead: {report['with_floor']:.4g} {unit}")
+    return "\n".join(lines)

@@ -1,0 +1,193 @@
+"""Models to use: ensembles of trained networks, the released ones by name, any other by its folder.
+
+A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. The folder of a single run
+(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cgatlib import CgatError
+from cgatlib.cards import EnsembleCard, Member
+from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.model.cgat import ModelConfig
+from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
+from cgatlib.splits import Indices
+from cgatlib.structures import Candidate, candidates, read_files
+
+if TYPE_CHECKING:
+    from cgatlib.experiments.experiment import Run
+
+RELEASED_MODELS = Path(__file__).parent / "released_models"
+_CHUNK = 2000  # crystals packed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Networks that differ in their seeds, as one model.
+
+    Args:
+        members: networks of one configuration. card: None for a single run, of which nothing more is known.
+    """
+
+    members: tuple[Predictor, ...]
+    card: EnsembleCard | None = None
+
+    def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
+        """Predict for pymatgen Structures, ASE Atoms or `Crystal` objects (one, or an iterable of them).
+
+        Returns:
+            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, or counted from 0),
+            ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
+            two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
+            that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
+            reason as its note; what lies outside the training data in another respect is predicted and noted.
+
+        Raises:
+            CgatError: something is no structure, or the number of ids differs.
+        """
+        return self._predict(zip(*candidates(structures, ids), strict=True))
+
+    def predict_files(self, paths: Sequence[Path], workers: int = 1) -> pd.DataFrame:
+        """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
+
+        Raises:
+            CgatError: a table cannot be read, or there is nothing to predict.
+        """
+        found = self._predict(read_files(paths, workers))
+        if found.empty:
+            raise CgatError("there are no structures to predict")
+        return found
+
+    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
+        """Predictions of every member (members, G)."""
+        return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
+
+    def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
+        rest = iter(named)
+        chunks = iter(lambda: list(islice(rest, _CHUNK)), [])
+        parts = [self._frame(*zip(*chunk, strict=True)) for chunk in chunks] or [self._frame((), ())]
+        return pd.concat(parts, ignore_index=True)
+
+    def _frame(self, ids: Sequence[str], crystals: Sequence[Candidate]) -> pd.DataFrame:
+        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
+        fit = [i for i, crystal in enumerate(crystals) if not notes[i] and isinstance(crystal, Crystal)]
+        kept = [crystal for i in fit if isinstance(crystal := crystals[i], Crystal)]
+        graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in kept], self.members[0].card.graph)
+        for place, crystal in enumerate(kept):
+            warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
+            notes[fit[place]] = rejected.get(place, warning)
+        judged = [row for place, row in enumerate(fit) if place not in rejected]
+        prediction, uncertainty = np.full((2, len(crystals)), np.nan)
+        outputs = self.outputs(graphs)
+        prediction[judged] = outputs.mean(axis=0)
+        if self.card and self.card.uncertainty:
+            uncertainty[judged] = self.card.uncertainty.factor * outputs.std(axis=0, ddof=1)
+        columns = {"prediction": prediction, "uncertainty": uncertainty, "unit": self.members[0].card.unit}
+        return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
+
+    @cached_property
+    def _known(self) -> frozenset[int]:
+        return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
+
+    def _objection(self, crystal: Crystal) -> str:
+        if reason := check(crystal):
+            return reason
+        unseen = sorted(set(crystal.numbers.tolist()) - self._known)
+        names = ", ".join(SYMBOLS[z - 1] for z in unseen)
+        return f"element not in the training data: {names}" if unseen else ""
+
+
+def released_models() -> dict[str, Path]:
+    """Folders of the models that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(RELEASED_MODELS.glob("*/card.json"))}
+
+
+def find_model(name_or_folder: str | Path) -> Path:
+    """Folder of a model.
+
+    Raises:
+        CgatError: neither the name of a released model (they are listed) nor a folder.
+    """
+    known = released_models()
+    if str(name_or_folder) in known:
+        return known[str(name_or_folder)]
+    if not Path(name_or_folder).is_dir():
+        names = ", ".join(known) or "none"
+        raise CgatError(f"no model {str(name_or_folder)!r}: neither a folder nor a released model; known: {names}")
+    return Path(name_or_folder)
+
+
+def load_model(name_or_folder: str | Path) -> Ensemble:
+    """A released model by its name, or the model in a folder; nothing in the files is executed.
+
+    Raises:
+        CgatError: there is no such model (the released ones are listed), or a file is missing or damaged.
+    """
+    folder = find_model(name_or_folder)
+    if not (folder / "card.json").exists():
+        return Ensemble((Predictor.load(folder),))
+    card = read_card(folder)
+    with reading_model(folder):
+        return Ensemble(tuple(_load_member(folder, card, member) for member in card.members), card)
+
+
+def read_card(folder: Path) -> EnsembleCard:
+    """The card of the model in a folder.
+
+    Raises:
+        CgatError: there is none, or it is damaged.
+    """
+    with reading_model(folder):
+        return EnsembleCard.from_json((folder / "card.json").read_text())
+
+
+def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
+    path = folder / member.file
+    model, graph = ModelConfig(**member.experiment["model"]), GraphConfig(**member.experiment["graph"])
+    network = load_network(model, path)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != member.sha256:
+        raise CgatError(f"{member.file} is not the file that the card describes")
+    elements = card.domain.numbers
+    return Predictor(
+        network, ModelCard(card.label, card.unit, card.functional, member.statistics, model, graph, elements)
+    )
+
+
+def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
+    """The members of a model as runs that others can start from (experiment and weights; no more is promised).
+
+    Args:
+        name_or_folder: a released model, the folder of a model, or that of a run.
+        cache: where the members of a model get a folder of their own, by key.
+
+    Raises:
+        CgatError: there is no such model, or it does not say how it was trained.
+    """
+    from cgatlib.experiments.experiment import Experiment, Run
+
+    folder = find_model(name_or_folder)
+    if (folder / "experiment.json").exists():
+        Predictor.load(folder)  # refuses damaged weights before any work
+        return [Run(folder)]
+    model = load_model(folder)
+    if model.card is None:
+        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
+    runs = []
+    for predictor, member in zip(model.members, model.card.members, strict=True):
+        place = cache / Experiment.from_dict(member.experiment).key
+        predictor.save(place)
+        (place / "experiment.json").write_text(json.dumps(member.experiment, indent=1))
+        runs.append(Run(place))
+    return runs

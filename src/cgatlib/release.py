@@ -1,0 +1,175 @@
+"""From finished runs of several seeds to one model with a card: errors, uncertainty, and where it ends."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from cgatlib import CgatError
+from cgatlib.cards import Domain, EnsembleCard, Errors, Member, Uncertainty
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
+from cgatlib.crystals.table import CrystalTable
+from cgatlib.experiments.experiment import Experiment, Run, file_digest, score
+from cgatlib.experiments.runner import parts_of
+from cgatlib.graphs.store import GraphStore, graph_store
+from cgatlib.library import Ensemble, load_model
+from cgatlib.predictor import Predictor
+from cgatlib.splits import Split
+
+_ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
+_WORST = 5  # elements that are named
+_ENOUGH = 10  # test crystals that an element must occur in to be named
+_SAME = 0.01  # of the MAE: how far stored predictions may lie from those of the stored weights
+
+
+def release(
+    runs: Sequence[Run], table: CrystalTable, out: Path, cache: Path, data: Mapping[str, str] | None = None
+) -> Ensemble:
+    """Make one model of runs that differ in nothing but their seeds, in the folder `out`.
+
+    Args:
+        runs: finished runs, of which some may have a source. table: the crystals they were trained on.
+        out: folder of the model; one that holds a model is replaced. cache: folder of graph stores.
+        data: ``name`` and ``licence`` of the training data, and what else is to be said of them.
+
+    Raises:
+        CgatError: the runs do not belong together or to the table, `out` holds something else than a model, or the
+            stored weights do not give the stored predictions.
+    """
+    _check(runs, table, out)
+    predictors = tuple(Predictor.load(run.path) for run in runs)
+    measured = _Measured(tuple(runs), predictors, table, graph_store(table, runs[0].experiment.graph, cache))
+    described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
+    part = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
+    (part / "card.json").write_text(measured.card(described, members).to_json())
+    shutil.rmtree(out, ignore_errors=True)
+    part.rename(out)
+    return load_model(out)
+
+
+def _check(runs: Sequence[Run], table: CrystalTable, out: Path) -> None:
+    experiments = [run.experiment for run in runs]
+    if len({_without_seeds(e) for e in experiments}) != 1:
+        raise CgatError(
+            f"{', '.join(e.key for e in experiments)} differ in more than their seeds: they are no ensemble"
+        )
+    seeds = [e.seed for e in experiments]
+    if len(set(seeds)) < len(seeds):
+        raise CgatError(f"members of an ensemble need different seeds, not {', '.join(map(str, seeds))}")
+    if table.fingerprint != experiments[0].data:
+        raise CgatError(
+            f"the runs were trained on a table with fingerprint {experiments[0].data}; "
+            f"that of {table.source or 'the table given'} is {table.fingerprint}"
+        )
+    if out.exists() and not (out / "card.json").exists():
+        raise CgatError(f"{out} exists and holds no model: it is not replaced")
+
+
+def _without_seeds(experiment: Experiment) -> Experiment:
+    source = experiment.source
+    return replace(experiment, seed=0, source=None if source is None else _without_seeds(source))
+
+
+def _member(run: Run, predictor: Predictor, folder: Path) -> Member:
+    member = Member("", predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"])
+    save_file(predictor.network.state_dict(), folder / member.file)
+    return replace(member, sha256=file_digest(folder / member.file))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a card says, computed from the runs and the table."""
+
+    runs: tuple[Run, ...]
+    predictors: tuple[Predictor, ...]
+    table: CrystalTable
+    graphs: GraphStore
+
+    def card(self, data: dict[str, str], members: tuple[Member, ...]) -> EnsembleCard:
+        e = self.runs[0].experiment
+        return EnsembleCard(
+            label=e.label,
+            unit=PROPERTIES[e.label].unit,
+            functional=e.functional,
+            data=data,
+            domain=self._domain(),
+            errors=self._errors(),
+            uncertainty=self._uncertainty() if len(self.runs) > 1 else None,
+            members=members,
+        )
+
+    @cached_property
+    def _parts(self) -> list[Split]:
+        """Parts of each run, with the whole of the validation part."""
+        experiments = [run.experiment for run in self.runs]
+        whole = [replace(e, training=replace(e.training, validation_size=None)) for e in experiments]
+        return [parts_of(e, self.graphs) for e in whole]
+
+    def _domain(self) -> Domain:
+        rows = sorted({row for part in self._parts for row in part.train.tolist()})
+        ids, place = self.graphs.ids, {name: i for i, name in enumerate(self.table.ids)}
+        known = frozenset.intersection(*(frozenset(predictor.card.elements) for predictor in self.predictors))
+        return Domain.of((self.table.crystal(place[ids[row]]) for row in rows), known)
+
+    @cached_property
+    def _tested(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Labels (T,) of the test crystals and the stored predictions (members, T)."""
+        rows = self._parts[0].test
+        ids = [self.graphs.ids[row] for row in rows]
+        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
+        for run, output in zip(self.runs, outputs, strict=True):
+            if run.predictions["material_id"].tolist() != ids:
+                raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
+            off = float(np.abs(output - run.predictions["prediction"]).mean())
+            if off > _SAME * run.metrics["test_mae"]:
+                raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
+        return self.graphs.label(self.runs[0].experiment.label)[rows], np.stack(
+            [run.predictions["prediction"].to_numpy(np.float64) for run in self.runs]
+        )
+
+    def _errors(self) -> Errors:
+        target, outputs = self._tested
+        error = outputs.mean(axis=0) - target
+        found = score(pd.DataFrame({"target": target, "prediction": outputs.mean(axis=0)}))
+        return Errors(
+            n_test=len(target),
+            mae=found["test_mae"],
+            rmse=found["test_rmse"],
+            mad=float(np.mean([run.metrics["test_mad"] for run in self.runs])),
+            spread=float(outputs.std(axis=0, ddof=1).mean()) if len(outputs) > 1 else 0.0,
+            worst_elements=self._worst_elements(np.abs(error)),
+        )
+
+    def _worst_elements(self, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
+        errors: dict[int, list[float]] = {}
+        packed = self.graphs.graphs
+        for row, value in zip(self._parts[0].test, error, strict=True):
+            for z in set(packed.numbers[packed.node_ptr[row] : packed.node_ptr[row + 1]].tolist()):
+                errors.setdefault(z, []).append(float(value))
+        rows = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
+        return tuple(sorted(rows, key=lambda row: -row[2])[:_WORST])
+
+    def _uncertainty(self) -> Uncertainty:
+        rows = self._parts[0].validation
+        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
+        labels = self.graphs.label(self.runs[0].experiment.label)[rows]
+        ratio = np.abs(outputs.mean(axis=0) - labels) / np.maximum(outputs.std(axis=0, ddof=1), np.finfo(float).tiny)
+        factor = float(np.quantile(ratio, _ONE_SIGMA))
+        target, outputs = self._tested
+        error, uncertainty = np.abs(outputs.mean(axis=0) - target), factor * outputs.std(axis=0, ddof=1)
+        quarters = np.array_split(error[np.argsort(uncertainty, kind="stable")], 4)
+        return Uncertainty(
+            factor=factor,
+            n_validation=len(rows),
+            coverage=(float((error <= uncertainty).mean()), float((error <= 2 * uncertainty).mean())),
+            mae_by_quarter=tuple(float(quarter.mean()) for quarter in quarters if len(quarter)),
+        )

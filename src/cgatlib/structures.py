@@ -1,0 +1,112 @@
+"""Structures as users have them, as crystals in the order given; of what cannot be read, the reason takes its place.
+
+Imports numpy only, so that processes which read files start quickly.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import Crystal
+from cgatlib.crystals.readers.folder import read_structure
+from cgatlib.crystals.readers.rows import BadRow, Geometry
+from cgatlib.crystals.readers.structures import from_atoms, from_dict
+
+Candidate = Crystal | str
+"""A crystal, or why there is none."""
+
+_FILES_PER_PROCESS = 100  # reading fewer takes less time than starting a process
+
+
+def candidates(structures: Any, ids: Sequence[Any] | None = None) -> tuple[list[str], list[Candidate]]:
+    """Ids and crystals of pymatgen Structures, ASE Atoms or Crystals: one of them, or an iterable.
+
+    Without `ids`, a Crystal keeps its own and the others are counted from 0. Labels do not matter here.
+
+    Raises:
+        CgatError: something else is among them, or the number of ids is another.
+    """
+    one = isinstance(structures, Crystal) or hasattr(structures, "lattice") or hasattr(structures, "pbc")
+    given = [structures] if one else list(structures)
+    if ids is not None and len(ids) != len(given):
+        raise CgatError(f"{len(ids)} ids were given for {len(given)} structures")
+    crystals = [_candidate(structure, i) for i, structure in enumerate(given)]
+    own = (c.material_id if isinstance(c, Crystal) else i for i, c in enumerate(crystals))
+    return [str(name) for name in (own if ids is None else ids)], crystals
+
+
+def _candidate(structure: Any, place: int) -> Candidate:
+    if isinstance(structure, Crystal):
+        return replace(structure, labels={})
+    try:
+        if hasattr(structure, "pbc") and hasattr(structure, "get_scaled_positions"):
+            return _crystal(str(place), from_atoms(structure))
+        if hasattr(structure, "lattice") and hasattr(structure, "as_dict"):
+            return _crystal(str(place), from_dict(structure.as_dict()))
+    except BadRow as reason:
+        return str(reason)
+    kind = type(structure).__name__
+    raise CgatError(f"structure {place} is a {kind}, neither a pymatgen Structure nor ASE Atoms nor a Crystal")
+
+
+def read_files(paths: Sequence[Path], workers: int = 1) -> Iterator[tuple[str, Candidate]]:
+    """Id and crystal of every structure file and of every row of a parquet table, in the order given.
+
+    A file's id is its stem, or the whole path where several files share a stem.
+
+    Args:
+        paths: CIF, POSCAR or extxyz files, and tables. workers: most processes that read structure files.
+
+    Raises:
+        CgatError: a table cannot be read.
+    """
+    stems = Counter(path.stem for path in paths)
+    for is_table, group in groupby(paths, lambda path: path.suffix == ".parquet"):
+        files = list(group)
+        if is_table:
+            yield from ((crystal.material_id, crystal) for path in files for crystal in _rows(path))
+            continue
+        ids = [path.stem if stems[path.stem] == 1 else str(path) for path in files]
+        for name, found in zip(ids, _read_all(files, workers), strict=True):
+            yield name, found if isinstance(found, str) else _crystal(name, found)
+
+
+def _crystal(material_id: str, geometry: Geometry) -> Crystal:
+    return Crystal(material_id, *geometry, labels={})
+
+
+def _rows(path: Path) -> Iterator[Crystal]:
+    """Crystals of a table; its functional and its labels do not matter here."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cgatlib.crystals.schema import CORE_SCHEMA, to_core
+    from cgatlib.crystals.table import CrystalTable
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CgatError(f"cannot read {path} as a parquet table: {error}") from error
+    yield from CrystalTable(to_core(path, table).select(CORE_SCHEMA.names), functional="")
+
+
+def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:
+    workers = min(workers, len(files) // _FILES_PER_PROCESS)
+    if workers < 2:
+        yield from map(_read, files)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
+
+
+def _read(path: Path) -> Geometry | str:
+    try:
+        return read_structure(path)
+    except BadRow as reason:
+        return str(reason)

@@ -1,0 +1,188 @@
+"""From runs to a model with a card: numbers follow from the runs; runs that do not belong together are refused."""
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from cgatlib import CgatError
+from cgatlib.cards import Domain, EnsembleCard
+from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.experiments import Experiment, RunStore
+from cgatlib.experiments.experiment import Run, file_digest
+from cgatlib.experiments.runner import parts_of
+from cgatlib.graphs.store import graph_store
+from cgatlib.library import Ensemble, load_model
+from cgatlib.predictor import Predictor
+from cgatlib.release import release
+
+
+@pytest.fixture(scope="module")
+def card(model_folder) -> EnsembleCard:
+    return load_model(model_folder).card
+
+
+@pytest.fixture
+def cache(seed_runs):
+    return seed_runs[0].path.parent / ".graphs"
+
+
+@pytest.fixture
+def parts(seed_runs, table, cache):
+    experiment = seed_runs[0].experiment
+    return parts_of(experiment, graph_store(table, experiment.graph, cache))
+
+
+def outputs(runs, crystals) -> np.ndarray:
+    """Predictions of each run (runs, crystals)."""
+    return np.stack([Ensemble((Predictor.load(run.path),)).predict(crystals)["prediction"] for run in runs])
+
+
+# What the card says
+
+
+def test_the_folder_holds_a_card_and_one_file_per_seed(model_folder, seed_runs, card):
+    assert {path.name for path in model_folder.iterdir()} == {"card.json", *(f"{i}.safetensors" for i in range(3))}
+    for member, run in zip(card.members, seed_runs, strict=True):
+        ours, theirs = load_file(model_folder / member.file), load_file(run.path / "weights.safetensors")
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+        assert member.sha256 == file_digest(model_folder / member.file)
+        assert (Experiment.from_dict(member.experiment), member.metrics) == (run.experiment, run.metrics)
+        assert member.code == run.provenance["code"]
+
+
+def test_the_same_runs_give_the_same_bytes(model_folder, seed_runs, table, cache, tmp_path):
+    release(seed_runs, table, tmp_path / "again", cache, {"name": "binaries", "licence": "none"})
+    for path in model_folder.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_errors_are_those_of_the_mean_of_the_stored_predictions(card, seed_runs):
+    predictions = np.stack([run.predictions["prediction"] for run in seed_runs])
+    error = predictions.mean(axis=0) - seed_runs[0].predictions["target"]
+    assert card.errors.n_test == predictions.shape[1]
+    assert card.errors.mae == pytest.approx(np.abs(error).mean())
+    assert card.errors.rmse == pytest.approx(np.sqrt((error**2).mean()))
+    assert card.errors.mad == pytest.approx(seed_runs[0].metrics["test_mad"])
+    assert card.errors.spread == pytest.approx(predictions.std(axis=0, ddof=1).mean())
+    assert card.errors.mae < max(run.metrics["test_mae"] for run in seed_runs)
+
+
+def test_the_uncertainty_is_fitted_to_the_validation_set_and_its_coverage_measured_on_the_test_set(
+    card, seed_runs, table, parts
+):
+    rows = parts.validation
+    predictions = outputs(seed_runs, [table.crystal(row) for row in rows])
+    error = np.abs(predictions.mean(axis=0) - table.label("e_form")[rows])
+    uncertainty = card.uncertainty.factor * predictions.std(axis=0, ddof=1)
+    assert card.uncertainty.n_validation == len(rows)
+    assert (error <= uncertainty).mean() == pytest.approx(0.68, abs=1.5 / len(rows))
+    tested = np.stack([run.predictions["prediction"] for run in seed_runs])
+    error = np.abs(tested.mean(axis=0) - seed_runs[0].predictions["target"].to_numpy())
+    uncertainty = card.uncertainty.factor * tested.std(axis=0, ddof=1)
+    assert card.uncertainty.coverage == pytest.approx([(error <= k * uncertainty).mean() for k in (1, 2)])
+    quarter = np.argsort(uncertainty, kind="stable")[: -(-len(error) // 4)]
+    assert card.uncertainty.mae_by_quarter[0] == pytest.approx(error[quarter].mean())
+    assert len(card.uncertainty.mae_by_quarter) == 4
+
+
+def test_worst_elements_are_those_with_the_largest_mean_error(seed_runs, table, parts, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("cgatlib.release._ENOUGH", 3)
+    worst = release(seed_runs, table, tmp_path / "out", cache).card.errors.worst_elements
+    error = np.abs(
+        np.mean([run.predictions["prediction"] for run in seed_runs], axis=0) - seed_runs[0].predictions["target"]
+    )
+    numbers = [set(table.crystal(row).numbers.tolist()) for row in parts.test]
+    counts = Counter(z for found in numbers for z in found)
+    mean = {z: error[[z in found for found in numbers]].mean() for z, count in counts.items() if count >= 3}
+    expected = sorted(mean, key=lambda z: -mean[z])[:5]
+    assert [symbol for symbol, *_ in worst] == [SYMBOLS[z - 1] for z in expected]
+    assert [count for _, count, _ in worst] == [counts[z] for z in expected]
+    assert [value for *_, value in worst] == pytest.approx([mean[z] for z in expected])
+
+
+def test_the_domain_is_that_of_the_training_crystals(card, table, parts):
+    crystals = [table.crystal(row) for row in parts.train]
+    sodium = sum(11 in crystal.numbers for crystal in crystals)
+    assert card.domain.elements["Na"] == sodium
+    volumes = [crystal.volume_per_atom for crystal in crystals]
+    assert card.domain.ranges["volume_per_atom"] == pytest.approx((min(volumes), max(volumes)))
+    assert card.domain.ranges["atoms"] == (2, 2)
+
+
+def test_data_are_described_and_named_by_their_fingerprint(card, table, seed_runs, cache, tmp_path):
+    assert card.data == {"name": "binaries", "licence": "none", "fingerprint": table.fingerprint}
+    bare = release(seed_runs[:2], replace_source(table, "mine.parquet"), tmp_path / "bare", cache).card
+    assert bare.data == {"name": "mine.parquet", "licence": "not stated", "fingerprint": table.fingerprint}
+
+
+def replace_source(table, source):
+    return replace(table, source=source)
+
+
+def test_card_round_trip(card):
+    assert EnsembleCard.from_json(card.to_json()) == card
+    assert json.loads(card.to_json())["members"][0]["experiment"]["label"] == "e_form"
+
+
+def test_one_run_gives_a_model_without_uncertainty(seed_runs, table, cache, tmp_path):
+    model = release(seed_runs[:1], table, tmp_path / "one", cache)
+    assert model.card.uncertainty is None
+    assert EnsembleCard.from_json(model.card.to_json()) == model.card
+    found = model.predict(table.crystal(0))
+    assert found["prediction"].notna().all()
+    assert found["uncertainty"].isna().all()
+
+
+def test_elements_of_the_pre_training_alone_are_predicted_with_a_warning(table):
+    crystals = [c for c in table if 11 in c.numbers]
+    domain = Domain.of(crystals, {z for c in table for z in c.numbers.tolist()})
+    assert domain.elements["Li"] == 0
+    other = next(c for c in table if c.material_id == "LiCl-rocksalt")
+    assert domain.warnings(other).startswith("Li only in the pre-training data")
+    assert domain.warnings(crystals[0]) == ""
+
+
+# What is refused
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_refused(seed_runs, table, table_paths, cache, tmp_path):
+    first = seed_runs[0].experiment
+    other = replace(first, seed=5, training=replace(first.training, learning_rate=0.02))
+    run = RunStore(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(other)
+    with pytest.raises(CgatError, match=f"{other.key} differ in more than their seeds"):
+        release([*seed_runs, run], table, tmp_path / "out", cache)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_one_seed_are_refused(seed_runs, table, cache, tmp_path):
+    with pytest.raises(CgatError, match="need different seeds, not 0, 0"):
+        release([seed_runs[0], seed_runs[0]], table, tmp_path / "out", cache)
+
+
+def test_another_table_is_refused(seed_runs, other_table, cache, tmp_path):
+    with pytest.raises(CgatError, match=rf"trained on a table with fingerprint .* is {other_table.fingerprint}"):
+        release(seed_runs, other_table, tmp_path / "out", cache)
+
+
+def test_a_model_is_replaced_and_anything_else_is_not(seed_runs, table, cache, tmp_path):
+    out = tmp_path / "out"
+    release(seed_runs, table, out, cache)
+    release(seed_runs[:2], table, out, cache)
+    assert {path.name for path in out.iterdir()} == {"card.json", "0.safetensors", "1.safetensors"}
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(CgatError, match="thesis exists and holds no model: it is not replaced"):
+        release(seed_runs, table, tmp_path / "thesis", cache)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "thesis"}
+
+
+def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, cache, tmp_path):
+    folder = shutil.copytree(seed_runs[0].path, tmp_path / "run")
+    weights = load_file(folder / "weights.safetensors")
+    save_file({name: 1.1 * value for name, value in weights.items()}, folder / "weights.safetensors")
+    with pytest.raises(CgatError, match="its weights do not give its predictions"):
+        release([Run(folder)], table, tmp_path / "out", cache)
