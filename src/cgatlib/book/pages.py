@@ -108,7 +108,8 @@ def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.Da
     )
     width = round(110 * figure.get_figwidth())  # px: text of the same size in all figures
     return HTML(
-        f'<figure class="cgat-figure"><img width="{width}" src="{files["svg"]}" alt="{escape(alt)}">'
+        f'<figure class="cgat-figure"><img width="{width}" style="--width: {width}px" src="{files["svg"]}" '
+        f'alt="{escape(alt)}">'
         f"<figcaption>{caption}</figcaption>"
         f'<div class="cgat-downloads">Download: {links}</div></figure>'
     )
@@ -126,13 +127,15 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
         caption: says what is compared, with units.
         bold: (row, column) positions to emphasise.
     """
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in [frame.index.name or "", *frame.columns])
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
+    corner = f'<th scope="col">{escape(str(frame.index.name))}</th>' if frame.index.name else "<td></td>"
     rows = []
     for i, (label, row) in enumerate(frame.iterrows()):
         inner = "".join(_cell(cell, (i, j) in bold) for j, cell in enumerate(row))
         rows.append(f'<tr><th scope="row">{escape(str(label))}</th>{inner}</tr>')
     return HTML(
-        f'<div class="cgat-table"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        '<div class="cgat-table" tabindex="0">'  # what may scroll must be reachable by keyboard
+        f"<table><caption>{caption}</caption><thead><tr>{corner}{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -166,7 +169,7 @@ def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) 
         "Versions": ", ".join([f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]),
     }
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
-    return HTML(f'<div class="cgat-footer" role="contentinfo"><strong>Provenance</strong><dl>{items}</dl></div>')
+    return HTML(f'<div class="cgat-footer"><strong>Provenance</strong><dl>{items}</dl></div>')
 
 
 def _code(version: Mapping[str, Any]) -> str:
