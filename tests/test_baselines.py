@@ -1,0 +1,193 @@
+"""Baselines: the crystals they may see, what they learn, and the files they are stored in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from cgatlib import CgatError
+from cgatlib.baselines import BASELINES, Task, all_baselines, baseline, models, read_baselines, write_baselines
+from cgatlib.composition import element_fractions
+from cgatlib.evaluation import paired_difference
+from cgatlib.experiments.experiment import Experiment
+from cgatlib.experiments.runner import RunStore
+from cgatlib.graphs.store import graph_store
+from cgatlib.splits import SplitConfig
+from cgatlib.training import TrainingConfig
+
+NEED_NOTHING_MORE = [name for name, model in BASELINES.items() if not model.needs_source]
+NEED_SOURCE = [name for name, model in BASELINES.items() if model.needs_source]
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    """Boosting with a few trees on one thread: others only wait for each other on a hundred crystals."""
+    monkeypatch.setattr(models, "_TREES", 25)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def experiment(other_table):
+    return Experiment(other_table.fingerprint, "PBEsol", "e_form")
+
+
+@pytest.fixture(scope="module")
+def source(table):
+    """Formation energies under the other functional; one in nine is not known."""
+    known = dict(zip(table.ids, (table.label("e_form") + 0.1).tolist(), strict=True))
+    for material_id in list(known)[::9]:
+        del known[material_id]
+    return known
+
+
+@pytest.fixture(scope="module")
+def task(experiment, other_table, source):
+    return Task.of(experiment, other_table, source)
+
+
+def elements_sum(task):
+    """Labels that are a sum of one number per element, weighted by its fraction."""
+    return element_fractions(task.formulas.tolist()) @ np.sin(np.arange(103.0))
+
+
+class TestTask:
+    def test_parts_share_no_formula_and_carry_the_label(self, task, other_table):
+        formulas = [set(task.formulas[rows]) for rows in vars(task.parts).values()]
+        assert not formulas[0] & formulas[1]
+        assert not formulas[2] & (formulas[0] | formulas[1])
+        used = np.concatenate(list(vars(task.parts).values()))
+        assert len(used) == np.isfinite(other_table.label("e_form")).sum()
+
+    def test_graphs_give_the_same_task_as_their_table(self, task, experiment, other_table, tiny_graph, tmp_path):
+        same = Task.of(experiment, graph_store(other_table, tiny_graph, tmp_path))
+        assert same.source is None
+        assert baseline("ridge", same).predictions.equals(baseline("ridge", task).predictions)
+
+    @pytest.mark.parametrize(("change", "fewer"), [({"train_size": 20}, True), ({"split": SplitConfig(seed=3)}, False)])
+    def test_size_and_split_of_the_experiment_act(self, experiment, other_table, task, change, fewer):
+        other = baseline("mean", Task.of(replace(experiment, **change), other_table))
+        own = baseline("mean", task)
+        assert (other.n_train == 20) == fewer
+        assert (set(other.predictions["material_id"]) == set(own.predictions["material_id"])) == fewer
+        assert other.predictions["prediction"][0] != own.predictions["prediction"][0]
+
+    def test_the_seed_chooses_the_training_crystals(self, experiment, other_table):
+        tasks = [Task.of(replace(experiment, train_size=20, seed=seed), other_table) for seed in (0, 1)]
+        assert set(tasks[0].parts.train) != set(tasks[1].parts.train)
+        assert tasks[0].parts.test.tolist() == tasks[1].parts.test.tolist()
+
+    def test_another_table_is_refused(self, experiment, table):
+        with pytest.raises(CgatError, match=f"are of table {table.fingerprint}, the experiment is on table"):
+            Task.of(experiment, table)
+
+
+class TestModels:
+    @pytest.mark.parametrize("name", BASELINES)
+    def test_labels_of_the_test_part_are_not_looked_at(self, name, task):
+        blank = task.labels.copy()
+        blank[task.parts.test] = np.nan
+        expected, found = (baseline(name, t).predictions["prediction"] for t in (task, replace(task, labels=blank)))
+        assert found.tolist() == expected.tolist()
+
+    @pytest.mark.parametrize("name", ["ridge", "boosting", "source label + ridge", "source label + boosting"])
+    def test_validation_crystals_choose(self, name, task):
+        labels = elements_sum(task)
+        spoilt = labels.copy()
+        spoilt[task.parts.validation] = np.random.default_rng(0).normal(0, 5, len(task.parts.validation))
+        choices = [dict(baseline(name, replace(task, labels=own)).choices) for own in (labels, spoilt)]
+        assert choices[0] != choices[1]
+
+    def test_constants(self, task):
+        known = task.labels[task.parts.train]
+        for name, value in (("mean", known.mean()), ("median", np.median(known))):
+            found = baseline(name, task)
+            assert set(found.predictions["prediction"]) == {value}
+            assert found.mae == pytest.approx(np.abs(task.labels[task.parts.test] - value).mean())
+
+    def test_ridge_finds_a_sum_over_elements(self, task):
+        task = replace(task, labels=elements_sum(task))
+        assert baseline("ridge", task).mae < 0.01 * baseline("mean", task).mae
+
+    def test_boosting_finds_what_no_sum_over_elements_can(self, experiment, task):
+        fractions = element_fractions(task.formulas.tolist())
+        heavy = (fractions[:, [18, 36, 55]] > 0).any(axis=1)  # K, Rb, Ba as cations
+        oxide = (fractions[:, [7, 15, 33]] > 0).any(axis=1)
+        task = replace(task, labels=np.where(heavy ^ oxide, 1.0, 0.0))
+        assert baseline("boosting", task).mae < 0.6 * baseline("ridge", task).mae
+
+    def test_the_source_label_is_the_other_functionals(self, task, source):
+        found = baseline("source label", task)
+        expected = [source[i] for i in found.predictions["material_id"]]
+        assert found.predictions["prediction"].tolist() == expected
+
+    @pytest.mark.parametrize("name", NEED_SOURCE)
+    def test_only_crystals_with_a_source_label_are_used(self, name, task, source):
+        found, whole = baseline(name, task), baseline("mean", task)
+        assert set(found.predictions["material_id"]) == set(whole.predictions["material_id"]) & set(source)
+        assert found.n_train < whole.n_train
+        assert found.n_test == len(found.predictions) < whole.n_test
+        assert "calculation" in found.needs
+
+    def test_corrections_of_the_source_label_are_learnt(self, task):
+        shifted = 1.2 * np.nan_to_num(task.source) + elements_sum(task)
+        task = replace(task, labels=np.where(np.isnan(task.labels), np.nan, shifted))
+        raw, linear, trees = (baseline(name, task).mae for name in NEED_SOURCE)
+        assert linear < 0.02 * raw
+        assert trees < 0.8 * raw
+
+    def test_baselines_repeat(self, task):
+        first, again = (baseline("boosting", task) for _ in range(2))
+        assert first.predictions.equals(again.predictions)
+
+    def test_all_that_apply(self, task):
+        assert [b.name for b in all_baselines(task)] == list(BASELINES)
+        assert [b.name for b in all_baselines(replace(task, source=None))] == NEED_NOTHING_MORE
+
+    def test_bad_requests_are_refused(self, experiment, other_table, task):
+        with pytest.raises(CgatError, match="unknown baseline 'forest'; known: mean, median, ridge, boosting, source"):
+            baseline("forest", task)
+        with pytest.raises(CgatError, match="give the task a `source`"):
+            baseline("source label", replace(task, source=None))
+        with pytest.raises(CgatError, match="no crystal of the train part has a source label"):
+            baseline("source label", Task.of(experiment, other_table, {}))
+
+
+class TestFiles:
+    def test_what_is_written_is_read(self, task, tmp_path):
+        written = [baseline("ridge", task), baseline("source label", task)]
+        write_baselines(tmp_path / "new", written)
+        found = read_baselines(tmp_path / "new")
+        for one, other in zip(written, found, strict=True):
+            assert one.predictions.equals(other.predictions)
+            assert {**vars(one), "predictions": None} == {**vars(other), "predictions": None}
+            assert one.mae == other.mae
+
+    def test_changed_predictions_are_refused(self, task, tmp_path):
+        write_baselines(tmp_path, [baseline("mean", task)])
+        predictions = (tmp_path / "baselines.parquet").read_bytes()
+        (tmp_path / "baselines.parquet").write_bytes(predictions[:-1] + b"x")
+        with pytest.raises(CgatError, match=r"baselines\.parquet was changed after it was written"):
+            read_baselines(tmp_path)
+
+    def test_a_missing_file_is_named(self, task, tmp_path):
+        write_baselines(tmp_path, [baseline("mean", task)])
+        (tmp_path / "baselines.json").unlink()
+        with pytest.raises(CgatError, match=r"holds no baselines: .*baselines\.json"):
+            read_baselines(tmp_path)
+
+
+@pytest.mark.slow
+def test_baselines_are_scored_on_the_test_crystals_of_a_run(
+    experiment, other_table, table_paths, tiny_model, tiny_graph, tmp_path
+):
+    training = TrainingConfig(steps=4, batch_size=16, evaluations=2, cycles=1)
+    experiment = replace(experiment, train_size=30, model=tiny_model, graph=tiny_graph, training=training)
+    store = RunStore(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, tmp_path / "graphs")
+    run = store.get(experiment)
+    found = baseline("mean", Task.of(experiment, other_table))
+    assert found.n_train == run.metrics["n_train"]
+    assert found.mae == pytest.approx(run.metrics["test_mad"])
+    formulas = dict(zip(other_table.ids, other_table.formulas, strict=True))
+    assert paired_difference([run.predictions], [found.predictions], formulas).crystals == run.metrics["n_test"]
