@@ -18,6 +18,8 @@ from cgatlib.evaluation import (
     MAE,
     OPEN_GAP_MAE,
     ROC_AUC,
+    Scored,
+    compare,
     corrected_interval,
     error_by_element,
     error_by_size,
@@ -164,6 +166,11 @@ class TestPairedDifference:
         sentence = "test crystals differ: only the first has x-00000, x-00001 and only the second has y-1, y-2$"
         with pytest.raises(CgatError, match=sentence):
             paired_difference(first, second, formulas)
+
+    def test_predictions_in_order_are_checked_too(self, errors):
+        whole = Scored.of(frames(errors), formulas_of(400))
+        with pytest.raises(CgatError, match=r"test crystals differ: only the second has x-00010"):
+            compare(whole.at(np.arange(10)), whole)
 
     def test_missing_crystals_are_counted(self, errors):
         with pytest.raises(CgatError, match=r"only the second has x-00100, x-00101, x-00102 and 297 more$"):

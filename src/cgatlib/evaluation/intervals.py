@@ -122,12 +122,12 @@ def paired_difference(
         CgatError: the test crystals or their targets differ, or as `Scored.of`.
     """
     a, b = Scored.of(first, formulas, "the first"), Scored.of(second, formulas, "the second")
-    a.require_same(b, "the first", "the second")
     return compare(a, b, metric, resamples, rng_seed)
 
 
 def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Comparison:
-    """`paired_difference` of predictions that are in order already."""
+    """`paired_difference` of predictions that are in order already; `CgatError` when the test crystals differ."""
+    a.require_same(b, "the first", "the second")
     x, y = float(metric_by_seed(a, metric).mean()), float(metric_by_seed(b, metric).mean())
     xs, ys = _resample([a, b], metric, resamples, rng_seed)
     with np.errstate(divide="ignore", invalid="ignore"):
