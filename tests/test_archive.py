@@ -87,6 +87,15 @@ def test_an_archived_run_is_the_run(runs, archive):
         opened["0" * 16]
 
 
+def test_a_run_without_learning_curve_is_archived(store, runs, tmp_path):
+    fresh = replace(store, root=tmp_path / "runs", stored={run.experiment.key: run for run in runs})
+    run = fresh.get(replace(runs[2].experiment, transfer=TransferConfig("untouched", target_statistics="source")))
+    found = RunArchive.write(tmp_path / "archive", [run, *runs])[run.experiment.key]
+    assert len(found.curve) == len(run.curve) == 0
+    assert found.metrics == run.metrics
+    assert found.problems() == []
+
+
 def test_an_archive_is_five_files(archive):
     assert set(content(archive.path)) == {*FILES, "archive.json"}
     listed = json.loads((archive.path / "archive.json").read_text())["files"]

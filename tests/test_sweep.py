@@ -111,7 +111,7 @@ def test_a_dry_run_lists_what_would_be_trained_and_trains_nothing(content, sweep
     content["runs"]["zero"] = {"table": "pbesol", "from": "base", "mode": "untouched", "target_statistics": "source"}
     assert sweep(content, "--dry-run").stdout.splitlines()[-3:] == [
         "more seed 0 rate 0.5",
-        "zero seed 0 rate 0.000125",
+        "zero seed 0",
         "2 of 9 runs would be trained, 5 steps in all",
     ]
 

@@ -21,7 +21,8 @@ class Planned:
         e = self.experiment
         size = "" if e.train_size is None else f" size {e.train_size}"
         split = "" if e.split.seed == 0 else f" split {e.split.seed}"
-        return f"{self.entry} seed {e.seed}{size}{split} rate {e.training.learning_rate:g}"
+        rate = "" if e.transfer.mode == "untouched" else f" rate {e.training.learning_rate:g}"
+        return f"{self.entry} seed {e.seed}{size}{split}{rate}"
 
 
 @dataclass(frozen=True)
