@@ -12,7 +12,7 @@ from typing import Any
 
 from cgatlib import CgatError
 from cgatlib.book.notebooks import Notebook, Values
-from cgatlib.experiments.provenance import library_versions, source_digest
+from cgatlib.experiments.provenance import PACKAGE, library_versions, source_digest
 
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=ERROR",  # not a warning about local sockets for every notebook
@@ -73,16 +73,16 @@ def _key(root: Path, notebook: Notebook, values: Values) -> str:
 def _data_files(root: Path, values: Values) -> list[Path]:
     """Every file the page may read, those that exist.
 
-    Published numbers; the tables named by the parameters ``data`` and ``sources`` (nothing else of the folder
-    ``data``, which may hold far more); and what any other text parameter names relative to the book: a file, or
-    all files of a folder.
+    Published numbers and released models; the tables named by the parameters ``data`` and ``sources`` (nothing else
+    of the folder ``data``, which may hold far more); and what any other text parameter names relative to the book: a
+    file, or all files of a folder.
     """
     folder = root / values.get("data", "")
     tables = [folder / source["file"] for source in values.get("sources", {}).values() if "file" in source]
     texts = [text for name, text in values.items() if isinstance(text, str) and text and name != "data"]
     named = [path for text in texts for path in (root / text, *(root / text).rglob("*"))]
-    published = (root / "data" / "published").glob("*")
-    return sorted({path for path in [*tables, *named, *published] if path.is_file()})
+    given = [*(root / "data" / "published").glob("*"), *(PACKAGE / "released_models").rglob("*")]
+    return sorted({path for path in [*tables, *named, *given] if path.is_file()})
 
 
 def _file_digest(path: Path) -> str:
