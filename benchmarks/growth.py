@@ -94,7 +94,7 @@ def _training(table: Path, store: Path, steps: int = 100) -> tuple[float, int]:
     statistics = TargetStatistics.of(train.targets)
     torch.manual_seed(0)
     network = CGAT(MODELS["tiny"])
-    checkpoint = store / "checkpoint.pt"
+    checkpoint = table.with_name("checkpoint.pt")
     return _seconds(lambda: fit(network, train, validation, statistics, config, 0, checkpoint)), steps * BATCH
 
 

@@ -6,6 +6,7 @@ through `save_figure`.
 
 from cgatlib.figures.budget import compute_budget
 from cgatlib.figures.data import element_counts, label_histograms
+from cgatlib.figures.growth import growth, read_growth
 from cgatlib.figures.runs import learning_curves, parity
 from cgatlib.figures.series import curve_points
 from cgatlib.figures.sizes import size_scaling, transfer_scaling
@@ -15,9 +16,11 @@ __all__ = [
     "compute_budget",
     "curve_points",
     "element_counts",
+    "growth",
     "label_histograms",
     "learning_curves",
     "parity",
+    "read_growth",
     "save_figure",
     "size_scaling",
     "transfer_scaling",
