@@ -1,15 +1,17 @@
-"""Training steps per second on one device.
+"""Training steps per second on one device, ours against the released form.
 
-    python benchmarks/train_step.py --device cuda --size paper --precision bf16-mixed
+    python benchmarks/train_step.py --device cuda --size all --form both --precision bf16-mixed --out steps.json
 
 Needs torch, PyTorch Geometric, lightning, numpy and pyarrow alone: the graphs come from a packed store or are random,
-and the elements are described by unit vectors. Progress goes to standard error, the result as json to standard output.
+and the elements are described by unit vectors. Ours takes the steps of the training loop, batches included; the batches
+of the released form are made beforehand. Progress goes to standard error, the result as json to standard output.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak, seconds, step_flop, synchronise
+from benchmarks.report import table
 from benchmarks.yardstick_graphs import ReleasedBatch, unpacked_graph
 from benchmarks.yardstick_weights import yardstick_of
+from cgatlib.devices import fabric_of, kept_on
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.store import GraphStore
+from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.training import TrainingConfig, TrainingLoop
 
 PUBLISHED = 1.8e6 * 390  # structures x epochs of the paper's pre-training
+PUBLISHED_BATCH = 512
+FORMS = ("yardstick", "ours")  # in the order in which they are timed
+COLUMNS = {
+    "size": "{size}",
+    "form": "{form}",
+    "batch": "{batch}",
+    "structures/s": "{structures_per_s:.4g}",
+    "ratio": "{ratio:.1f}",
+    "share of peak": "{share_of_peak:.0%}",
+    "memory, GB": "{memory_gb:.2f}",
+    "hours of the published training": "{hours_of_published_training:,.0f}",
+    "deviation": "{difference_from_float64:.0e}",
+}
 
 
 def random_graphs(n: int, k: int, seed: int = 0) -> PackedGraphs:
@@ -44,129 +63,179 @@ def random_graphs(n: int, k: int, seed: int = 0) -> PackedGraphs:
     order = np.argsort(neighbour, kind="stable")
     node_ptr = np.concatenate(([0], np.cumsum(size)))
     elements = rng.integers(1, 90, (n, 4))
-    columns = {
-        "node_ptr": node_ptr,
-        "edge_ptr": k * node_ptr,
-        "numbers": elements[graph, rng.integers(0, 4, len(graph))],
-        "multiplicity": np.ones(len(graph)),
-        "receiver": (neighbour - first)[order],
-        "sender": (centre - first)[order],
-        "rank": np.minimum(rank, k)[order],
-        "count": np.ones(len(centre)),
-    }
-    return PackedGraphs.of(**columns)
+    return PackedGraphs.of(
+        node_ptr=node_ptr,
+        edge_ptr=k * node_ptr,
+        numbers=elements[graph, rng.integers(0, 4, len(graph))],
+        multiplicity=np.ones(len(graph)),
+        receiver=(neighbour - first)[order],
+        sender=(centre - first)[order],
+        rank=np.minimum(rank, k)[order],
+        count=np.ones(len(centre)),
+    )
 
 
-def network_of(options: argparse.Namespace, config: ModelConfig) -> nn.Module:
+@dataclass(frozen=True)
+class ReleasedInputs:
+    """Graphs in the form that the yardstick takes; a batch is made and sent the first time it is asked for."""
+
+    graphs: PackedGraphs
+    targets: Tensor  # (n,)
+    device: torch.device
+    made: dict[bytes, ReleasedBatch] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def inputs(self, rows: np.ndarray) -> ReleasedBatch:
+        """The batch of `rows`."""
+        if rows.tobytes() not in self.made:
+            listed = [unpacked_graph(self.graphs, int(row)) for row in rows]
+            self.made[rows.tobytes()] = ReleasedBatch.of(listed).to(self.device)
+        return self.made[rows.tobytes()]
+
+
+def network_of(form: str, config: ModelConfig) -> nn.Module:
     """The network that is timed, with the weights of seed 0."""
     torch.manual_seed(0)
     network = CGAT(config)
     nn.init.constant_(network.output.scales, 0.5)  # the residual blocks take part, as they do once trained
-    return yardstick_of(network) if options.form == "yardstick" else network
+    return yardstick_of(network) if form == "yardstick" else network
 
 
-def inputs_of(options: argparse.Namespace, graphs: PackedGraphs, rows: np.ndarray) -> Any:
-    """The batch of `rows` in the form that the network takes."""
-    if options.form == "ours":
-        return graphs.batch(rows)
-    return ReleasedBatch.of([unpacked_graph(graphs, int(row)) for row in rows])
+def inputs_of(form: str, graphs: PackedGraphs, device: torch.device) -> Inputs:
+    """The graphs, with random targets, as the network of a form takes them."""
+    targets = torch.randn(len(graphs), generator=torch.Generator().manual_seed(0))
+    if form == "yardstick":
+        return ReleasedInputs(graphs, targets, device)
+    return GraphInputs(kept_on(device, graphs), np.arange(len(graphs)), targets)
 
 
-def timed_steps(network: nn.Module, graphs: PackedGraphs, options: argparse.Namespace, fabric: Fabric) -> float:
-    """Seconds per optimiser step, batches included; the device is waited for at the ends only."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=1e-6, fused=True)
-    model, wrapped = fabric.setup(network, optimizer)
-    rng = np.random.default_rng(0)
+def step_seconds(network: nn.Module, data: Inputs, batch: int, steps: int, fabric: Fabric) -> float:
+    """Seconds per step of the training loop; the same steps are taken once before."""
+    config = TrainingConfig(steps=steps, batch_size=batch, evaluations=1)
+    statistics = TargetStatistics.of(data.targets)
+    loop = TrainingLoop(network, data, data, statistics, config, 0, Path("never-written"), fabric)
 
-    def steps(n: int) -> None:
-        for _ in range(n):
-            rows = rng.choice(len(graphs), options.batch, replace=len(graphs) < options.batch)
-            inputs = inputs_of(options, graphs, rows).to(fabric.device)
-            loss = model(inputs)[:, 0].float().abs().mean()
-            wrapped.zero_grad()
-            fabric.backward(loss)
-            wrapped.step()
+    def all_steps() -> None:
+        for step in range(steps):
+            loop.step(step)
         synchronise(fabric.device)
 
-    steps(options.warmup)
-    if fabric.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    return seconds(lambda: steps(options.steps)) / options.steps
+    all_steps()
+    return seconds(all_steps) / steps
 
 
 @torch.no_grad()
-def deviation(graphs: PackedGraphs, options: argparse.Namespace, config: ModelConfig, fabric: Fabric) -> float:
+def deviation(form: str, config: ModelConfig, graphs: PackedGraphs, fabric: Fabric) -> float:
     """Largest difference of the outputs on the device from those of the CPU in double precision, 8 graphs."""
-    network = network_of(options, config)
-    batch = inputs_of(options, graphs, np.arange(min(8, len(graphs))))
+    network, rows = network_of(form, config), np.arange(min(8, len(graphs)))
     with fabric.autocast():
-        there = network.to(fabric.device)(batch.to(fabric.device)).double().cpu()
-    return largest_difference(there, network.cpu().double()(batch.to(torch.device("cpu"))))
+        there = network.to(fabric.device)(inputs_of(form, graphs, fabric.device).inputs(rows).to(fabric.device))
+    exact = network.cpu().double()(inputs_of(form, graphs, torch.device("cpu")).inputs(rows))
+    return largest_difference(there.cpu().double(), exact)
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything that is reported."""
-    config = replace(SIZES[options.size], elements="one-hot")
-    if options.store:
-        store = GraphStore.open(options.store)
-        graphs, config = store.graphs, replace(config, neighbours=store.config.neighbours)
-    else:
-        graphs = random_graphs(max(2000, options.batch), config.neighbours)
-    fabric = Fabric(accelerator=options.device, devices=1, precision=options.precision)
-    difference = deviation(graphs, options, config, fabric)
-    network = network_of(options, config).to(fabric.device)
-    rows = np.arange(min(options.batch, len(graphs)))
-    flop = step_flop(network, inputs_of(options, graphs, rows).to(fabric.device)) / int(graphs.node_ptr[len(rows)])
-    rate = options.batch / timed_steps(network, graphs, options, fabric)
-    peak = product_peak(fabric.device, torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)
-    nodes = float(graphs.node_ptr[-1]) / len(graphs)
+def measure_form(
+    form: str, config: ModelConfig, graphs: PackedGraphs, batch: int, steps: int, fabric: Fabric
+) -> dict[str, Any]:
+    """Rate, arithmetic and memory of a form."""
+    gpu = fabric.device.type == "cuda"
+    if gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    network, data = network_of(form, config).to(fabric.device), inputs_of(form, graphs, fabric.device)
+    rate = batch / step_seconds(network, data, batch, steps, fabric)
+    memory = torch.cuda.max_memory_allocated() / 1e9 if gpu else None
+    few = np.arange(min(batch, 32))  # arithmetic is proportional to the number of nodes
+    flop = step_flop(network, data.inputs(few).to(fabric.device)) / int(graphs.node_ptr[len(few)])
     return {
-        **{name: getattr(options, name) for name in ("form", "size", "precision", "batch", "steps", "tf32")},
-        "graphs": options.store.name if options.store else "random",
-        "nodes_per_graph": nodes,
+        "form": form,
+        "batch": batch,
         "structures_per_s": rate,
         "gflop_per_node": flop / 1e9,
-        "peak_tflop_per_s": peak / 1e12,
-        "share_of_peak": flop * nodes * rate / peak,
-        "memory_gb": torch.cuda.max_memory_allocated() / 1e9 if fabric.device.type == "cuda" else None,
-        "difference_from_float64": difference,
+        "memory_gb": memory,
+        "difference_from_float64": deviation(form, config, graphs, fabric),
         "hours_of_published_training": PUBLISHED / rate / 3600,
-        "threads": torch.get_num_threads(),
-        **provenance(),
     }
+
+
+def measure_fitting(form: str, config: ModelConfig, graphs: PackedGraphs, batch: int, *how: Any) -> dict[str, Any]:
+    """`measure_form` with the batch halved until it fits into the memory of the GPU."""
+    while True:
+        try:
+            return measure_form(form, config, graphs, batch, *how)
+        except torch.cuda.OutOfMemoryError:
+            if batch == 1:
+                raise
+        batch //= 2  # out here the tensors of the failed attempt are gone
+
+
+def measure(options: argparse.Namespace, fabric: Fabric, peak: float) -> Iterator[dict[str, Any]]:
+    """One row per size and form; rows of ours say how many times faster than the yardstick they are."""
+    for size in SIZES if options.size == "all" else [options.size]:
+        config = replace(SIZES[size], elements="one-hot")
+        batch = options.batch or (BATCH[size] if fabric.device.type == "cpu" else PUBLISHED_BATCH)
+        if options.store:
+            store = GraphStore.open(options.store)
+            graphs, config = store.graphs, replace(config, neighbours=store.config.neighbours)
+        else:
+            graphs = random_graphs(max(2000, batch), config.neighbours)
+        nodes, slow = int(graphs.node_ptr[-1]) / len(graphs), None
+        for form in FORMS if options.form == "both" else [options.form]:
+            row = measure_fitting(form, config, graphs, batch, options.steps, fabric)
+            rate = row["structures_per_s"]
+            slow = slow or rate
+            yield {
+                "size": size,
+                **row,
+                "nodes_per_graph": nodes,
+                "share_of_peak": row["gflop_per_node"] * 1e9 * nodes * rate / peak,
+                "ratio": rate / slow if options.form == "both" else None,
+            }
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--size", choices=tuple(SIZES), default="small")
-    parser.add_argument("--form", choices=("ours", "yardstick"), default="ours")
+    parser.add_argument("--size", choices=("all", *SIZES), default="small")
+    parser.add_argument("--form", choices=("both", *FORMS), default="ours")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--store", type=Path, help="packed graph store; random graphs otherwise")
-    parser.add_argument("--batch", type=int, help="structures per step; by default 32, or 64 for the small size")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument(
+        "--batch", type=int, help=f"structures per step; by default {PUBLISHED_BATCH} on a GPU and fewer on a CPU"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
     parser.add_argument("--threads", type=int, help="threads of the CPU; all by default")
     parser.add_argument("--tf32", action="store_true", help="products of float32 matrices in TF32 where the GPU has it")
     parser.add_argument("--out", type=Path, help="also write the json there")
-    options = parser.parse_args(given)
-    options.batch = options.batch or BATCH[options.size]
-    return options
+    return parser.parse_args(given)
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """Measure and print."""
-    options = arguments()
+    options = arguments(given)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
-    result = measure(options)
-    share, rate = result["share_of_peak"], result["structures_per_s"]
-    print(f"{options.size}, {options.form}: {rate:.1f} structures/s, {share:.1%} of peak", file=sys.stderr)
-    print(text := json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(text + "\n")
+    fabric = fabric_of(options.device, 1, options.precision)
+    peak = product_peak(fabric.device, torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)
+    result: dict[str, Any] = {
+        **{name: getattr(options, name) for name in ("device", "precision", "steps", "tf32")},
+        "graphs": options.store.name if options.store else "random",
+        "threads": torch.get_num_threads(),
+        "peak_tflop_per_s": peak / 1e12,
+        "rows": [],
+        **provenance(),
+    }
+    for row in measure(options, fabric, peak):
+        result["rows"].append(row)
+        print(f"{row['size']}, {row['form']}: {row['structures_per_s']:.4g} structures/s", file=sys.stderr, flush=True)
+        if options.out:  # what is measured is kept when the next size fails
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(COLUMNS, result["rows"]), file=sys.stderr)
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

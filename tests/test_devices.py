@@ -47,11 +47,11 @@ def experiment(table, tiny_graph, tiny_model) -> Experiment:
     )
 
 
-def loop_on(data, network: nn.Module, folder: Path, accelerator: str = "cpu") -> training._Loop:
+def loop_on(data, network: nn.Module, folder: Path, accelerator: str = "cpu") -> training.TrainingLoop:
     """A training run before its first step."""
     fabric = fabric_of(accelerator, 1, "32-true")
     statistics = TargetStatistics.of(data.targets)
-    return training._Loop(network.to(fabric.device), data, data, statistics, QUICK, 0, folder / "checkpoint.pt", fabric)
+    return training.TrainingLoop(network.to(fabric.device), data, data, statistics, QUICK, 0, folder / "checkpoint.pt", fabric)
 
 
 class SumOfElements(nn.Module):

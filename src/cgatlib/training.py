@@ -114,7 +114,7 @@ def fit(
             processes than crystals in a batch.
     """
     fabric = fabric or fabric_of("cpu", 1, config.precision)
-    loop = _Loop(network, train, validation, statistics, config, seed, checkpoint, fabric)
+    loop = TrainingLoop(network, train, validation, statistics, config, seed, checkpoint, fabric)
     for step in range(loop.progress.step, config.steps):
         loop.step(step)
         if config.evaluates(step + 1):
@@ -125,7 +125,7 @@ def fit(
 
 
 @dataclass(eq=False)
-class _Loop:
+class TrainingLoop:
     """The state of a training run between two steps."""
 
     network: nn.Module
