@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from cgatlib.model import attention
-from cgatlib.model.attention import Rows, attention_sum, bilinear, edge_fcnn
+from cgatlib.model.attention import Rows, attention_sum, edge_fcnn, generated_network
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -70,10 +70,11 @@ def test_attention_sum_gradients():
     assert gradcheck(attention_sum, (*arguments, RECEIVER, NODES))
 
 
-def test_one_message_for_all_scores_and_back():
-    """Scores broadcast over the channels, as the composition branch has them."""
-    s, m, weight = random(EDGES, 1, 1), random(EDGES, 1, WIDTH), positive(EDGES)
-    assert gradcheck(lambda s, m, w: attention_sum(s.expand_as(m), m, w, RECEIVER, NODES, 1e-13), (s, m, weight))
+def test_one_score_for_all_channels():
+    """As the composition branch has it."""
+    s, m, weight = random(EDGES, HEADS, 1), random(EDGES, HEADS, WIDTH), positive(EDGES)
+    compare(attention_sum, plain_attention, s, m, weight, RECEIVER, NODES, 1e-13)
+    assert gradcheck(attention_sum, (s, m, weight, RECEIVER, NODES, 1e-13))
 
 
 def test_receivers_without_edges_get_zeros():
@@ -128,7 +129,17 @@ def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatc
     assert gradcheck(lambda *tensors: edge_fcnn(*tensors, rows), arguments)
 
 
-def test_bilinear_equals_the_plain_formula_and_its_gradient():
-    arguments = random(6, 4), random(6, 5), random(3, 4, 5), random(6, 3)
-    compare(bilinear, lambda x, z, w, start: start + torch.einsum("oik,ni,nk->no", w, x, z), *arguments)
-    assert gradcheck(bilinear, arguments)
+def plain_generated(x, z, w, v, b):
+    for layer in range(len(w)):
+        if layer:
+            x = torch.tanh(torch.nn.functional.layer_norm(x, x.shape[-1:]))
+        x = torch.einsum("oik,ni,nk->no", w[layer], x, z[layer]) + x @ v[layer].T + b[layer]
+    return x
+
+
+def test_generated_network_equals_the_plain_formula_and_its_gradient():
+    layers, rows, width = 3, 6, 4
+    v, b = random(layers, width, width), random(layers, rows, width)
+    arguments = random(rows, width), random(layers, rows, width), random(layers, width, width, width), v, b
+    compare(generated_network, plain_generated, *arguments)
+    assert gradcheck(generated_network, arguments)

@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _SLOPE = 0.01  # of the leaky ReLU, as in the released code
+_LAYER_NORM = 1e-5  # added to the variance, PyTorch's default
 _CACHE = 2**19  # numbers of hidden layers worked on at a time: 2 MB in single precision
 
 
@@ -23,9 +24,9 @@ class _AttentionSum(Function):
         shape = (n, *s.shape[1:])
         index = receiver.view(-1, 1, 1).expand_as(s)
         top = s.new_full(shape, -torch.inf).scatter_reduce_(0, index, s, "amax")
-        a = torch.exp(s - top.index_select(0, receiver)).mul_(weight.view(-1, 1, 1))
+        a = torch.sub(s, top.index_select(0, receiver)).exp_().mul_(weight.view(-1, 1, 1))
         total = s.new_full(shape, epsilon).index_add_(0, receiver, a)
-        out = s.new_zeros(shape).index_add_(0, receiver, a * m).div_(total)
+        out = s.new_zeros(n, *m.shape[1:]).index_add_(0, receiver, a * m).div_(total)
         ctx.save_for_backward(a, m, weight, receiver, total, out)
         return out
 
@@ -34,7 +35,7 @@ class _AttentionSum(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, m, weight, receiver, total, out = ctx.saved_tensors
         to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
-        to_s = (m - out.index_select(0, receiver)).mul_(to_m)
+        to_s = (m - out.index_select(0, receiver)).mul_(to_m).sum_to_size(a.shape)
         to_weight = to_s.sum((1, 2)) / weight if ctx.needs_input_grad[2] else None
         return to_s, to_m, to_weight, None, None, None
 
@@ -45,7 +46,7 @@ def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int
     sum_j w_j exp(s_j) m_j / (sum_j w_j exp(s_j) + epsilon) over the edges j of each receiver.
 
     Args:
-        s: (E, heads, C) scores. m: (E, heads, C) messages.
+        s: (E, heads, C) scores, or (E, heads, 1) where one score holds for all channels. m: (E, heads, C) messages.
         weight: (E,) how many times each edge counts. receiver: (E,) node that the edge arrives at.
         n: number of receivers N; one without edges gets zeros.
         epsilon: next to the largest term of the sum, which is 1, as in the released code.
@@ -126,34 +127,63 @@ def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor
     return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
 
 
-class _Bilinear(Function):
+class _Generated(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, z: Tensor, weight: Tensor, start: Tensor) -> Tensor:
-        ctx.save_for_backward(x, z, weight)
-        return torch.addmm(start, _outer(x, z), weight.flatten(1).t())
+    def forward(ctx: Any, x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
+        exact = torch.promote_types(x.dtype, torch.float32)
+        inputs, norms = [x], []
+        for layer in range(len(w) - 1):
+            y = _layer(x, z[layer], w[layer], v[layer], b[layer]).to(exact)
+            norm, *statistics = torch.native_layer_norm(y, y.shape[-1:], None, None, _LAYER_NORM)
+            x = norm.tanh_().to(z.dtype)
+            inputs.append(x)
+            norms += [y, *statistics]
+        ctx.save_for_backward(z, w, v, *inputs, *norms)
+        return _layer(x, z[-1], w[-1], v[-1], b[-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        x, z, weight = ctx.saved_tensors
-        gradient = grads[0]
-        to_pair = (gradient @ weight.flatten(1)).view(-1, x.shape[1], z.shape[1])  # (N, in, condition)
-        to_x = torch.bmm(to_pair, z.unsqueeze(2)).squeeze(2)
-        to_z = torch.bmm(x.unsqueeze(1), to_pair).squeeze(1)
-        return to_x, to_z, (gradient.t() @ _outer(x, z)).view_as(weight), gradient
+        z, w, v, *saved = ctx.saved_tensors
+        inputs, norms = saved[: len(w)], saved[len(w) :]
+        gradient, to_z, to_w, to_v, to_b = grads[0], *map(torch.empty_like, (z, w, v, z))
+        for layer in reversed(range(len(w))):
+            if layer < len(w) - 1:
+                y, *statistics = norms[3 * layer : 3 * layer + 3]
+                gradient = torch.ops.aten.tanh_backward(gradient.to(y.dtype), inputs[layer + 1].to(y.dtype))
+                gradient, *_ = torch.ops.aten.native_layer_norm_backward(
+                    gradient, y, y.shape[-1:], *statistics, None, None, [True, False, False]
+                )
+                gradient = gradient.to(z.dtype)
+            x, condition = inputs[layer], z[layer]
+            torch.mm(gradient.t(), _outer(x, condition), out=to_w[layer].flatten(1))
+            torch.mm(gradient.t(), x, out=to_v[layer])
+            to_b[layer] = gradient
+            to_pair = (gradient @ w[layer].flatten(1)).view(-1, *w.shape[2:])  # (N, in, condition)
+            torch.bmm(x.unsqueeze(1), to_pair, out=to_z[layer].unsqueeze(1))
+            gradient = torch.baddbmm((gradient @ v[layer]).unsqueeze(2), to_pair, condition.unsqueeze(2)).squeeze(2)
+        return gradient, to_z, to_w, to_v, to_b
+
+
+def _layer(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    """W(z) x + V x + b without keeping W(z) for every row."""
+    return torch.addmm(torch.addmm(b, x, v.t()), _outer(x, z), w.flatten(1).t())
 
 
 def _outer(x: Tensor, z: Tensor) -> Tensor:
     return (x.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
 
 
-def bilinear(x: Tensor, z: Tensor, weight: Tensor, start: Tensor) -> Tensor:
-    """start + W(z) x with W(z)[o, i] = sum_k weight[o, i, k] z[k], without keeping W for every node.
+def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    """Layers (W(z) + V) x + b whose matrix W(z)[o, i] = sum_k w[o, i, k] z[k] differs from row to row.
+
+    All but the last are followed by a layer normalisation and tanh.
 
     Args:
-        x: (N, in). z: (N, condition). weight: (out, in, condition). start: (N, out).
+        x: (N, C). z: (layers, N, C) what generates the matrices.
+        w: (layers, C, C, C). v: (layers, C, C). b: (layers, N, C).
 
     Returns:
-        (N, out).
+        (N, C).
     """
-    return _Bilinear.apply(x.to(z.dtype), z, weight.to(z.dtype), start.to(z.dtype))
+    return _Generated.apply(x.to(z.dtype), z, w.to(z.dtype), v.to(z.dtype), b.to(z.dtype))

@@ -113,6 +113,7 @@ class Edges:
     sender: Tensor  # (E,) node j
     receiver: Tensor  # (E,) node i
     count: Tensor  # (E,) how many edges of the crystal it stands for
+    rank: Tensor  # (E,) shell rank of the listed neighbour
     feature: Tensor  # (E,) row of the matrix of distinct edge features
     n_nodes: int
     n_features: int
@@ -175,11 +176,12 @@ class AttentionEdgeUpdate(nn.Module):
             self.update = MultiHeadFCNN(config.heads * config.edge_width, config.hidden, config.edge_width, 1)
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
-        """New edge features (E, D) and the edges that refer to them; `initial` (E, D) is e_0."""
+        """New edge features (E, D) and the edges that refer to them; `initial` (k + 1, D) is e_0 by shell rank."""
         s, m = self.fcnn.on_edges(h, e, h, edges.sender_first)  # 2a, 2c: (E, heads, D)
         am = torch.softmax(s, dim=1) * m  # 2b: normalised over the heads
         if isinstance(self.update, Conditioned):
-            update = self.update(am.mean(1), initial, initial)
+            condition = initial[edges.rank]
+            update = self.update(am.mean(1), condition, condition)
         else:
             update = self.update(am.flatten(1)).squeeze(1)  # 2d: the heads side by side
         own = torch.arange(len(update), device=h.device)
@@ -230,11 +232,11 @@ class CGAT(nn.Module):
         h = initial = change = self.atom(self.elements).to(self.rank.dtype).index_select(0, batch.numbers - 1)
         sender, receiver = batch.edge_index
         e: Tensor = self.rank
-        edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, len(h), len(e))
+        edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, batch.rank, len(h), len(e))
         for step, node in enumerate(self.nodes):
             update = node(h, e, edges, initial, change)
             if step < len(self.edges):
-                e, edges = self.edges[step](h, e, edges, self.rank[batch.rank])
+                e, edges = self.edges[step](h, e, edges, self.rank)
             h, change = h + update, update
         return self.pooling(h, self.composition(self.elements, batch, n_graphs), batch, n_graphs)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from cgatlib.model.attention import Rows, attention_sum, bilinear, edge_fcnn
+from cgatlib.model.attention import Rows, attention_sum, edge_fcnn, generated_network
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
@@ -77,12 +77,7 @@ class HFCNN(nn.Module):
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
             z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, rows, width)
         theta = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, rows, width)
-        generated = zip(z, theta, self.w_weight, self.b_weight, strict=True)
-        for layer, (z_layer, bias, w, b) in enumerate(generated):
-            x = bilinear(x, z_layer, w, torch.addmm(bias, x, b.t()))
-            if layer < self.layers - 1:
-                x = torch.tanh(F.layer_norm(x, x.shape[-1:]))
-        return x
+        return generated_network(x, z, self.w_weight, self.b_weight, theta)
 
 
 class Composition(nn.Module):
@@ -115,7 +110,7 @@ class Composition(nn.Module):
 
 
 def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
-    return attention_sum(s.expand_as(m), m, weight, receiver, n, epsilon=1e-13).squeeze(1)
+    return attention_sum(s, m, weight, receiver, n, epsilon=1e-13).squeeze(1)
 
 
 def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
