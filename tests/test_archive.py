@@ -96,7 +96,7 @@ def test_a_run_without_learning_curve_is_archived(store, runs, tmp_path):
     assert found.problems() == []
 
 
-def test_an_archive_is_five_files(archive):
+def test_an_archive_is_six_files(archive):
     assert set(content(archive.path)) == {*FILES, "archive.json"}
     listed = json.loads((archive.path / "archive.json").read_text())["files"]
     assert listed == {name: hashlib.sha256((archive.path / name).read_bytes()).hexdigest() for name in FILES}
@@ -172,6 +172,31 @@ def test_a_folder_without_archive_is_refused(tmp_path):
         find_runs(tmp_path / "absent")
 
 
+def test_crystals_of_the_tables_are_kept(runs, tmp_path, table, other_table):
+    tables = {t.fingerprint: (t.ids, t.formulas) for t in (table, other_table)}
+    pbe, pbesol = tables
+    archive = RunArchive.write(tmp_path / "archive", runs, {pbe: tables[pbe], "f" * 16: (["x"], ["NaCl"])})
+    assert archive.crystals(pbe) == tables[pbe]
+    with pytest.raises(CgatError, match=f"does not hold the crystals of table {pbesol}; known: {pbe}"):
+        archive.crystals(pbesol)
+    before = content(archive.path)
+    assert content(RunArchive.write(archive.path, runs[:1]).path) == before
+    both = RunArchive.write(archive.path, [], {pbesol: tables[pbesol]})
+    assert [both.crystals(data) for data in tables] == list(tables.values())
+    assert both.formulas == dict(zip(table.ids, table.formulas, strict=True))
+    assert both.problems() == []
+    clash = RunArchive.write(archive.path, [], {pbesol: ([table.ids[0]], ["He"])})
+    with pytest.raises(CgatError, match=rf"{table.ids[0]} is \w+ in one table and \w+ in another"):
+        clash.formulas  # noqa: B018
+
+
+def test_other_files_beside_an_archive_stay(runs, archive):
+    (archive.path / "README.md").write_text("Why these runs")
+    RunArchive.write(archive.path, runs)
+    assert (archive.path / "README.md").read_text() == "Why these runs"
+    assert not list(archive.path.parent.glob(".*"))
+
+
 # Problems
 
 
@@ -182,8 +207,9 @@ def test_a_changed_or_lost_file_is_found(name, archive):
     assert RunArchive.open(archive.path).problems() == [f"{name} was changed after it was archived"]
     path.unlink()
     assert RunArchive.open(archive.path).problems() == [f"{name} is missing"]
+    lacking = RunArchive.open(archive.path)
     with pytest.raises(CgatError, match=f"{name} cannot be read"):
-        {run.curve.size + run.predictions.size for run in RunArchive.open(archive.path).values()}
+        {(run.curve.size, run.predictions.size, len(lacking.formulas)) for run in lacking.values()}
 
 
 def test_a_metric_that_does_not_follow_is_found(runs, archive):

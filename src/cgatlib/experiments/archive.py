@@ -1,5 +1,6 @@
-"""Archives: the results of many runs in five files, small enough to be kept beside the code; weights stay behind."""
+"""Archives: the results of many runs in six files, small enough to be kept beside the code; weights stay behind."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,81 +14,16 @@ import pandas as pd
 import pyarrow as pa
 
 from cgatlib import CgatError
-from cgatlib.experiments.archive_files import read_json, read_parquet, write_files
-from cgatlib.experiments.experiment import Experiment, Run, file_digest, score
-
-_TOLERANCE = 1e-6  # relative; ten times what single precision can do to an error
-
-
-@dataclass(frozen=True)
-class ArchivedRun(Run):
-    """A finished run without weights, read from an archive; `path` is the archive's folder."""
-
-    archive: "RunArchive"
-    key: str
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.path, self.archive, self.key)  # a process reads again what another has in memory
-
-    @property
-    def _record(self) -> dict[str, Any]:
-        return self.archive.records[self.key]
-
-    @cached_property
-    def experiment(self) -> Experiment:
-        """What was run; `CgatError` where the run it starts from is not in the archive."""
-        values = self._record["experiment"]
-        source = values["source"]
-        if source is None:
-            return Experiment.from_dict(values)
-        if source not in self.archive:
-            raise CgatError(f"{self.path} lacks run {source}, from which run {self.key} starts")
-        return Experiment.from_dict({**values, "source": self.archive[source].experiment.to_dict()})
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """As `Run.metrics`."""
-        return dict(self._record["metrics"])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """As `Run.provenance`; its ``files`` are those of the run's folder before it was archived."""
-        return dict(self._record["provenance"])
-
-    @cached_property
-    def curve(self) -> pd.DataFrame:
-        """As `Run.curve`."""
-        curves = self.archive.curves
-        return curves.loc[curves["key"] == self.key].drop(columns="key").reset_index(drop=True)
-
-    @cached_property
-    def errors(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``error``, which is prediction minus target, in the label's unit."""
-        return self.archive.errors(self.key)
-
-    @cached_property
-    def predictions(self) -> pd.DataFrame:
-        """As `Run.predictions`."""
-        e = self.experiment
-        ids, error = self.errors["material_id"], self.errors["error"].astype(np.float64)
-        target = ids.map(self.archive.targets(e.data, e.label))
-        if target.isna().any():
-            raise CgatError(
-                f"{self.path} lacks the {e.label} of {ids[target.isna()].iloc[0]}, which run {self.key} tested"
-            )
-        return pd.DataFrame({"material_id": ids, "target": target, "prediction": target + error})
-
-    def problems(self) -> list[str]:
-        """What is wrong: no source or predictions, a key that is not the experiment's, metrics that do not follow."""
-        try:
-            key, found = self.experiment.key, score(self.predictions)
-        except CgatError as error:
-            return [str(error)]
-        wrong = [] if key == self.key else [f"the experiment's key is {key}"]
-        for name, value in found.items():
-            if not np.isclose(value, self.metrics[name], rtol=_TOLERANCE, atol=0):
-                wrong.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
-        return wrong
+from cgatlib.experiments.archive_files import (
+    FILES,
+    Crystals,
+    read_crystals,
+    read_json,
+    read_parquet,
+    write_files,
+)
+from cgatlib.experiments.archived_run import ArchivedRun
+from cgatlib.experiments.experiment import Run, file_digest
 
 
 @dataclass(frozen=True)
@@ -121,16 +57,21 @@ class RunArchive(Mapping[str, Run]):
         return cls(folder)
 
     @classmethod
-    def write(cls, folder: Path, runs: Iterable[Run]) -> "RunArchive":
+    def write(cls, folder: Path, runs: Iterable[Run], crystals: Crystals | None = None) -> "RunArchive":
         """Archive `runs`; runs of an archive that is already there stay, those with the same key are replaced.
 
         The same runs give the same bytes, in whatever order and in however many steps they come.
+
+        Args:
+            folder: of the archive; other files in it stay. runs: finished runs.
+            crystals: ids and formulas of the runs' tables, where they are known.
 
         Raises:
             CgatError: a run is damaged, starts from one that is not archived, or contradicts the labels of another.
         """
         folder = Path(folder)
-        known: dict[str, Run] = dict(cls(folder)) if (folder / "archive.json").is_file() else {}
+        before = cls(folder) if (folder / "archive.json").is_file() else None
+        known: dict[str, Run] = dict(before or {})
         merged = known | {run.experiment.key: run for run in runs}
         if not merged:
             raise CgatError(f"there is no run to archive in {folder}")
@@ -144,9 +85,14 @@ class RunArchive(Mapping[str, Run]):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         ordered = sorted(merged.values(), key=_place)
-        write_files(part, ordered, [_errors_of(run) for run in ordered])
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        tables = {run.experiment.data for run in ordered}
+        kept = {**(before.all_crystals if before else {}), **(crystals or {})}
+        kept = {data: kept[data] for data in kept if data in tables}
+        write_files(part, ordered, [_errors_of(run) for run in ordered], kept)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (*FILES, "archive.json"):  # a kill in between leaves hashes that do not fit
+            os.replace(part / name, folder / name)
+        part.rmdir()
         return cls(folder)
 
     @cached_property
@@ -191,6 +137,36 @@ class RunArchive(Mapping[str, Run]):
     def targets(self, data: str, label: str) -> pd.Series:
         """Test labels of a table by material id; empty where there are none."""
         return self._targets.get((data, label), pd.Series(dtype=np.float64))
+
+    @cached_property
+    def all_crystals(self) -> dict[str, tuple[list[str], list[str]]]:
+        """Ids and formulas of the tables' crystals, by the tables' fingerprints."""
+        return read_crystals(self.path / "crystals.parquet")
+
+    def crystals(self, data: str) -> tuple[list[str], list[str]]:
+        """Ids and reduced formulas of the crystals of a table, by its fingerprint, in its order.
+
+        Raises:
+            CgatError: the archive does not know that table.
+        """
+        if data not in self.all_crystals:
+            known = ", ".join(self.all_crystals) or "none"
+            raise CgatError(f"{self.path} does not hold the crystals of table {data}; known: {known}")
+        return self.all_crystals[data]
+
+    @cached_property
+    def formulas(self) -> dict[str, str]:
+        """Reduced formula of each crystal by its id.
+
+        Raises:
+            CgatError: two tables mean different crystals by one id.
+        """
+        found: dict[str, str] = {}
+        for ids, formulas in self.all_crystals.values():
+            for name, formula in zip(ids, formulas, strict=True):
+                if found.setdefault(name, formula) != formula:
+                    raise CgatError(f"{self.path}: {name} is {found[name]} in one table and {formula} in another")
+        return found
 
     def problems(self) -> list[str]:
         """What is wrong with the archive: changed files, or else whatever its runs report."""
