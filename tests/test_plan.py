@@ -245,6 +245,7 @@ def test_opened_tables_give_their_fingerprints(tmp_path, table_paths, table, oth
     content = copy.deepcopy(PLAN)
     for entry in content["tables"].values():
         del entry["fingerprint"]
+    content["tables"]["pbe"]["origin"] = "dft"
     study = Plan.read(write(tmp_path, content))
     with pytest.raises(CgatError, match="table pbe: the plan does not state its fingerprint, and its data are not"):
         study.experiments("base", NONE)
@@ -253,6 +254,7 @@ def test_opened_tables_give_their_fingerprints(tmp_path, table_paths, table, oth
     assert opened.experiments("base", NONE)[0].data == fingerprints["pbe"]
     assert set(opened.paths) == set(fingerprints.values())
     assert len(opened.sources["pbe"].table) == len(table)
+    assert [opened.sources[name].origin for name in ("pbe", "pbesol")] == ["dft", ""]
     for name, value in fingerprints.items():
         content["tables"][name]["fingerprint"] = value
     closed = Plan.read(write(tmp_path, content))
