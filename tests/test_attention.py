@@ -116,6 +116,15 @@ def test_large_scores_do_not_overflow():
     assert torch.isfinite(s.grad).all()
 
 
+@pytest.mark.parametrize(("edges", "parts"), [(0, 3), (1, 4), (500, 3), (64, 40), (1000, 5)])
+def test_sums_over_the_edges_of_a_part_however_many(edges, parts):
+    """A part without edges, one of more edges than are added up at a time, and one that ends with a piece."""
+    used = torch.randint(0, parts - 1, (edges, 3))
+    x = random(edges, WIDTH).detach()
+    expected = torch.zeros(parts, WIDTH).index_add_(0, used.flatten(), x.repeat_interleave(3, 0))
+    torch.testing.assert_close(Rows.of(used, parts).back(x), expected)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
 def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
     """However many heads share the cache."""

@@ -51,7 +51,9 @@ def loop_on(data, network: nn.Module, folder: Path, accelerator: str = "cpu") ->
     """A training run before its first step."""
     fabric = fabric_of(accelerator, 1, "32-true")
     statistics = TargetStatistics.of(data.targets)
-    return training.TrainingLoop(network.to(fabric.device), data, data, statistics, QUICK, 0, folder / "checkpoint.pt", fabric)
+    return training.TrainingLoop(
+        network.to(fabric.device), data, data, statistics, QUICK, 0, folder / "checkpoint.pt", fabric
+    )
 
 
 class SumOfElements(nn.Module):
@@ -185,6 +187,22 @@ def test_a_step_on_a_gpu_waits_for_nothing(kind, graphs, targets, tmp_path):
         loop.step(1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("edge_update", ["plain", "attention", "hypernetwork"])
+def test_mixed_precision_keeps_the_state_of_a_crystal_in_single(edge_update, graphs):
+    """Sums over edges, the crystal embedding and the value: only products of matrices lose digits."""
+    config = ModelConfig(16, 16, 2, 3, neighbours=4, output_widths=(16, 8), roost_steps=1, edge_update=edge_update)
+    torch.manual_seed(0)
+    network, batch = CGAT(config), graphs.batch(np.arange(32))
+    nn.init.constant_(network.output.scales, 0.5)
+    exact = network(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedding = network.embed(batch)
+        value = network.output(embedding)
+    assert embedding.dtype == value.dtype == torch.float32
+    assert torch.equal(value, network.output(embedding))
+    assert 0 < relative(value, exact.double()) < 0.03
 
 
 @cuda

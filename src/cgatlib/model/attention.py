@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 _SLOPE = 0.01  # of the leaky ReLU, as in the released code
 _LAYER_NORM = 1e-5  # added to the variance, PyTorch's default
+_PIECE = 64  # edges that are added up one after the other
 _CACHE = 2**19  # numbers of hidden layers worked on at a time: 2 MB in single precision
 
 
@@ -63,14 +64,24 @@ class Rows(NamedTuple):
 
     parts: Tensor  # (E, 3) rows whose sum is the edge's hidden layer
     edges: Tensor  # (3 E,) edges in the order of the parts they use
-    start: Tensor  # (P,) where the edges of each part begin
+    pieces: Tensor  # (P + ceil(3 E / _PIECE),) where no more than _PIECE edges of one part begin
+    start: Tensor  # (P,) where the pieces of each part begin
 
     @classmethod
     def of(cls, parts: Tensor, n_parts: int) -> "Rows":
         """From the rows of each edge, (E, 3)."""
         order = torch.sort(parts.flatten(), stable=True)
         start = torch.searchsorted(order.values, torch.arange(n_parts, device=parts.device))
-        return cls(parts, order.indices // 3, start)
+        pieces = torch.cat([start, torch.arange(0, parts.numel(), _PIECE, device=parts.device)]).sort().values
+        return cls(parts, order.indices // 3, pieces, torch.searchsorted(pieces, start))
+
+    def back(self, x: Tensor) -> Tensor:
+        """Sums over the edges of every part, (P, h), from x (E, h).
+
+        In two stages, since a shell rank is a part of thousands of edges, which a GPU would add up one after the other.
+        """
+        pieces = F.embedding_bag(self.edges, x, self.pieces, mode="sum")
+        return F.embedding_bag(torch.arange(len(pieces), device=x.device), pieces, self.start, mode="sum")
 
 
 class _EdgeFCNN(Function):
@@ -96,8 +107,7 @@ class _EdgeFCNN(Function):
             to_hidden = torch.empty_like(hidden)
             torch.bmm(from_above, w_out[some].mT, out=to_hidden.transpose(0, 1))
             torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True, grad_input=to_hidden)
-            to_some = F.embedding_bag(rows.edges, to_hidden.flatten(1), rows.start, mode="sum")
-            to_parts[:, some] = to_some.view_as(parts[:, some])
+            to_parts[:, some] = rows.back(to_hidden.flatten(1)).view_as(parts[:, some])
         return to_parts, to_w, gradient.sum(0), None
 
 

@@ -145,7 +145,9 @@ class OutputNetwork(nn.Module):
         self.last = nn.Linear(widths[-1], 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(G, 2) from (G, widths[0])."""
-        for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
-            x = scale * torch.relu(linear(x)) + skip(x)
-        return self.last(x)
+        """(G, 2) from (G, widths[0]); in single precision where the rest is mixed: a value in half has three digits."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.scales.dtype)
+            for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
+                x = scale * torch.relu(linear(x)) + skip(x)
+            return self.last(x)
