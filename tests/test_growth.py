@@ -70,6 +70,9 @@ def test_main_writes_what_the_figure_reads(tmp_path):
     assert len(figures.growth(data).axes) == 2
 
 
+MEMORY = {"resident": 5e8, "own": 3e8}
+
+
 @pytest.fixture
 def stored(tmp_path):
     rows = [
@@ -92,7 +95,7 @@ def stored(tmp_path):
 def test_units(stored):
     data = figures.read_growth(stored)
     assert data.loc[0, "microseconds"] == pytest.approx(100 * 1000**0.01)
-    assert data.loc[0, "resident_mb"] == 500
+    assert data.loc[0, ["own_mb", "resident_mb"]].tolist() == [300, 500]
     assert data["disk_mb"].tolist() == [1] * 3 + [100] * 3
     assert data.attrs["machine"] == "One core of Abacus; batches of 128."
 
@@ -100,10 +103,11 @@ def test_units(stored):
 def test_figure_shows_every_task_in_both_panels(stored):
     data = figures.read_growth(stored)
     times, memory = figures.growth(data).axes
-    for ax, column in ((times, "microseconds"), (memory, "resident_mb")):
+    for ax, column in ((times, "microseconds"), (memory, "own_mb")):
         drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
         for task, rows in data.groupby("task"):
             np.testing.assert_allclose(drawn[task], rows[column])
+    assert sum(np.array_equal(line.get_ydata(), [500, 500]) for line in memory.lines) == len(benchmark.TASKS)
     assert [line.get_gid() for line in memory.lines].count("disk") == 1
     assert memory.get_ylim()[0] == 0
 
