@@ -1,13 +1,19 @@
 """Baselines: the crystals they may see, what they learn, and the files they are stored in."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
+from click.testing import CliRunner
 from threadpoolctl import threadpool_limits
 
 from cgatlib import CgatError
 from cgatlib.baselines import BASELINES, Task, all_baselines, baseline, models, read_baselines, write_baselines
+from cgatlib.cli import main
 from cgatlib.composition import element_fractions
 from cgatlib.evaluation import paired_difference
 from cgatlib.experiments.experiment import Experiment
@@ -191,3 +197,52 @@ def test_baselines_are_scored_on_the_test_crystals_of_a_run(
     assert found.mae == pytest.approx(run.metrics["test_mad"])
     formulas = dict(zip(other_table.ids, other_table.formulas, strict=True))
     assert paired_difference([run.predictions], [found.predictions], formulas).crystals == run.metrics["n_test"]
+
+
+@pytest.fixture
+def plan_file(tmp_path, table_paths):
+    """A plan that transfers from one table to the other; one column of the second file pairs it with the first."""
+    pairs = pq.read_table(table_paths[1])
+    values = pa.array([None if i % 7 == 0 else float(i) for i in range(len(pairs))])
+    pq.write_table(pairs.append_column("e_form_pbe", values), tmp_path / "high.parquet")
+    shutil.copy(table_paths[0], tmp_path / "low.parquet")
+    common = {"label": "e_form", "model": "tiny", "steps": 5, "evaluations": 1, "learning_rate": 0.001}
+    plan = {
+        "about": "two tables",
+        "tables": {
+            "low": {"file": "low.parquet", "functional": "PBE"},
+            "high": {"file": "high.parquet", "functional": "PBEsol", "pairs": {"e_form": "e_form_pbe"}},
+        },
+        "runs": {
+            "base": {**common, "table": "low", "splits": [0, 1]},
+            "none": {**common, "table": "high", "splits": [0, 1]},
+            "full": {**common, "table": "high", "from": "base", "mode": "full", "splits": [0, 1], "sizes": [20, None]},
+        },
+    }
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(plan))
+    return path
+
+
+def test_a_plan_has_baselines_for_every_target_and_split(plan_file, tmp_path):
+    shown = CliRunner().invoke(
+        main, ["baselines", str(plan_file), "--data", str(tmp_path), "--out", str(tmp_path / "o")]
+    )
+    assert shown.exit_code == 0, shown.output
+    found = read_baselines(tmp_path / "o")
+    assert {(b.name, b.split["seed"]) for b in found} == {(name, split) for name in BASELINES for split in (0, 1)}
+    assert {b.functional for b in found} == {"PBEsol"}
+    for split in (0, 1):
+        sizes = {b.name: b.n_train for b in found if b.split["seed"] == split}
+        assert {sizes[name] for name in NEED_NOTHING_MORE} == {sizes["mean"]}
+        assert all(sizes[name] < sizes["mean"] for name in NEED_SOURCE), sizes
+
+
+def test_a_column_of_pairs_that_is_not_there_is_named(plan_file, tmp_path):
+    plan_file.write_text(plan_file.read_text().replace("e_form_pbe", "e_form_lda"))
+    shown = CliRunner().invoke(
+        main, ["baselines", str(plan_file), "--data", str(tmp_path), "--out", str(tmp_path / "o")]
+    )
+    assert shown.exit_code == 2
+    assert "table high" in shown.output
+    assert "has no column 'e_form_lda', which its pairs name" in " ".join(shown.output.split())

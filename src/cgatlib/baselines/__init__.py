@@ -1,6 +1,7 @@
 """Baselines: simple models with the crystals of a run, their results and the files these are stored in."""
 
 from cgatlib.baselines.models import BASELINES, Fitted, Model, Task
+from cgatlib.baselines.planned import planned_baselines
 from cgatlib.baselines.records import Baseline, all_baselines, baseline, read_baselines, write_baselines
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Task",
     "all_baselines",
     "baseline",
+    "planned_baselines",
     "read_baselines",
     "write_baselines",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from cgatlib import CgatError, __version__
+from cgatlib.cli.baselines import baselines
 from cgatlib.cli.book import book
 from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
@@ -38,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (data, graphs, train, transfer, forecast, predict, model, sweep, runs, checkpoint, book):
+for command in (data, graphs, train, transfer, forecast, predict, model, sweep, baselines, runs, checkpoint, book):
     main.add_command(command)

@@ -114,6 +114,7 @@ _TABLE = {
     "functional": _TEXT,
     "labels": _SETTINGS,
     "agree": _SETTINGS,
+    "pairs": _SETTINGS,
     "fingerprint": _TEXT,
     "origin": _TEXT,
 }

@@ -1,0 +1,79 @@
+"""The released code against the printed equations: what each difference costs, and what it does to the error."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from torch.utils.flop_counter import FlopCounterMode
+
+from cgatlib.book.comparisons import interval, number
+from cgatlib.experiments.experiment import Run
+from cgatlib.figures.style import QUANTITIES
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import Cell, pack
+from cgatlib.model.cgat import CGAT, ModelConfig
+
+
+def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[str, float]:
+    """Size and arithmetic of a network on some crystals.
+
+    Args:
+        model, graph: configurations. cells: crystals; each has a graph.
+
+    Returns:
+        ``parameters``; ``edges`` per atom; ``gflop``, 10⁹ floating-point operations of the matrix products of one
+        training step per atom of the crystals.
+    """
+    graphs, _ = pack(cells, graph)
+    listed, _ = pack(cells, replace(graph, quotient=False))
+    network, batch = CGAT(model), graphs.batch(np.arange(len(graphs)))
+    with FlopCounterMode(display=False) as counter:
+        network(batch)[:, 0].sum().backward()
+    atoms = sum(len(numbers) for _, numbers, _ in cells)
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "edges": int(listed.edge_ptr[-1]) / atoms,
+        "gflop": counter.get_total_flops() / atoms / 1e9,
+    }
+
+
+def error_change(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, float]:
+    """Relative change of the test MAE against `reference`, paired by seed, with its 95 % interval over the seeds."""
+    maes = [{run.experiment.seed: run.metrics["test_mae"] for run in some} for some in (runs, reference)]
+    own, other = (pd.Series(values).sort_index() for values in maes)
+    return interval(own / other - 1)
+
+
+def variant_table(
+    variants: Mapping[str, Sequence[Run]], costs: Mapping[str, Mapping[str, float]], text: Mapping[str, str]
+) -> pd.DataFrame:
+    """What each variant costs and changes.
+
+    Args:
+        variants: name -> runs of several seeds; the first is what the others are compared with.
+        costs: name -> `cost`. text: name -> what differs, for people.
+
+    Returns:
+        Texts, one row per variant.
+    """
+    reference = next(iter(variants.values()))
+    rows = {}
+    for name, runs in variants.items():
+        label = runs[0].experiment.label
+        change = error_change(runs, reference)
+        rows[text[name]] = {
+            "parameters": f"{costs[name]['parameters'] / 1e6:.1f} M",
+            "edges per atom": f"{costs[name]['edges']:.0f}",
+            "GFLOP per atom": f"{costs[name]['gflop']:.2g}",
+            f"test MAE / {QUANTITIES[label].error_unit}": number(
+                pd.Series([run.metrics["test_mae"] for run in runs]), label
+            ),
+            "change": "–" if runs is reference else change_text(change),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def change_text(change: Mapping[str, float]) -> str:
+    """A relative change with its interval."""
+    return f"{change['mean']:+.1%} [{change['low']:+.1%}, {change['high']:+.1%}]"

@@ -1,0 +1,54 @@
+"""The comparison of the released code with the printed equations."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from cgatlib.book.variants import cost, error_change, variant_table
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.model.cgat import ModelConfig
+
+SMALL = ModelConfig(8, 8, 2, 2, neighbours=6, output_widths=(8,), roost_steps=1, elements="one-hot")
+GRAPH = GraphConfig(neighbours=6, ties="deterministic")
+
+
+def runs(*maes):
+    """Stand-ins for finished runs of the seeds 0, 1, ... with these test errors."""
+    return [
+        SimpleNamespace(experiment=SimpleNamespace(seed=seed, label="e_form"), metrics={"test_mae": mae})
+        for seed, mae in enumerate(maes)
+    ]
+
+
+@pytest.fixture
+def cells(make_crystal):
+    return [(c.lattice, c.numbers, c.frac_coords) for c in (make_crystal("a"), make_crystal("b", (12, 8), 4.2))]
+
+
+def test_every_listed_neighbour_is_an_edge(cells):
+    assert cost(SMALL, GRAPH, cells)["edges"] == 6
+    assert cost(SMALL, replace(GRAPH, neighbours=4, ties="whole_shells"), cells)["edges"] == 6
+
+
+def test_wider_edges_and_edge_attention_cost_more(cells):
+    plain, wide = (cost(replace(SMALL, edge_width=width), GRAPH, cells) for width in (8, 32))
+    attention = cost(replace(SMALL, edge_update="attention"), GRAPH, cells)
+    for dearer in (wide, attention):
+        assert dearer["parameters"] > plain["parameters"]
+        assert dearer["gflop"] > plain["gflop"]
+
+
+def test_changes_are_paired_by_seed():
+    change = error_change(list(reversed(runs(0.22, 0.33, 0.11))), runs(0.2, 0.3, 0.1))
+    assert change["mean"] == pytest.approx(0.1)
+    assert change["high"] - change["low"] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_table_compares_with_its_first_row(cells):
+    costs = dict.fromkeys(("released", "wide"), cost(SMALL, GRAPH, cells))
+    variants = {"released": runs(0.2, 0.3), "wide": runs(0.1, 0.15)}
+    table = variant_table(variants, costs, {"released": "as released", "wide": "wide edges"})
+    assert table.index.tolist() == ["as released", "wide edges"]
+    assert table["test MAE / meV/atom"].tolist() == ["250.0 ± 70.7", "125.0 ± 35.4"]
+    assert table["change"].tolist() == ["–", "-50.0% [-50.0%, -50.0%]"]
