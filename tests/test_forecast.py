@@ -72,9 +72,11 @@ def test_the_report_in_words():
     report = Forecast.of(law([100, 200, 400, 800], noise=0.02)).report(1000)
     text = forecast_text(report)
     assert "100   0.3 Å³/atom" in text
-    assert "with 1,000 more crystals (800 to 1,600 to train on) the MAE is expected to fall from 0.106" in text
+    assert "MAE proportional to n^-0.5" in text
+    assert "with 1,000 more crystals (800 to 1,600 to train on):\n  the MAE is expected to go from 0.106" in text
+    assert "that is -29." in text  # 1 - 2^-0.5
     assert "the smaller sizes foretell the error of the largest by" in text
-    assert "if it falls towards a floor instead: " in text
+    assert "if it falls towards a floor" in text
     short = forecast_text(Forecast.of(law([100, 800])).report(1000))
     assert "floor" not in short
     assert "foretell" not in short

@@ -108,14 +108,14 @@ def forecast_text(report: dict[str, Any]) -> str:
     lines = ["training crystals   test MAE"]
     lines += [f"{size:>17}   {mae:.4g} {unit}" for size, mae in report["measured"].items()]
     value, least, most = report["slope"]
-    lines.append(f"the error falls as n^-{value:.3f} (95 % interval {least:.3f} to {most:.3f})")
+    lines.append(f"MAE proportional to n^{-value:.3f} (95 % interval of the exponent {-most:.3f} to {-least:.3f})")
     if report["largest_foretold"] is not None:
         lines.append(f"check: the smaller sizes foretell the error of the largest by {report['largest_foretold']:+.1%}")
-    lines.append(
-        f"with {report['more']:,} more crystals ({report['n_train'][0]:,} to {report['n_train'][1]:,} to train on) "
-        f"the MAE is expected to fall from {now:.4g} to {then:.4g} {unit} (95 % interval {low:.4g} to {high:.4g}), "
-        f"by {fall:.1%} ({fall_low:.1%} to {fall_high:.1%})"
-    )
+    lines += [
+        f"with {report['more']:,} more crystals ({report['n_train'][0]:,} to {report['n_train'][1]:,} to train on):",
+        f"  the MAE is expected to go from {now:.4g} to {then:.4g} {unit} (95 % interval {low:.4g} to {high:.4g})",
+        f"  that is {-fall:+.1%} ({-fall_high:+.1%} to {-fall_low:+.1%})",
+    ]
     if report["with_floor"] is not None:
-        lines.append(f"if it falls towards a floor instead: {report['with_floor']:.4g} {unit}")
+        lines.append(f"  or to {report['with_floor']:.4g} {unit}, if it falls towards a floor")
     return "\n".join(lines)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cgatlib.experiments.experiment import Run
 
 RELEASED_MODELS = Path(__file__).parent / "released_models"
-_CHUNK = 2000  # crystals packed at a time
+_CHUNK = 500  # crystals packed at a time, while other processes read on
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,10 +39,11 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
     if out is not None and not out.parent.is_dir():
         raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
     result = load_model(model).predict_files(structures, workers or os.cpu_count() or 1)
+    table = result.to_csv(index=False, float_format="%.6g")
     if out is None:
-        click.echo(result.to_json(orient="records") if as_json else result.to_csv(index=False).rstrip())
+        click.echo(result.to_json(orient="records") if as_json else table, nl=as_json)
         return
-    result.to_csv(out, index=False)
+    out.write_text(table)
     judged = int(result["prediction"].notna().sum())
     counts = {"crystals": len(result), "predicted": judged, "not_judged": len(result) - judged, "out": str(out)}
     click.echo(json.dumps(counts) if as_json else f"{judged} of {len(result)} crystals predicted: {out}")
@@ -87,7 +88,7 @@ def show(name: str, as_json: bool) -> None:
     from cgatlib.library import find_model, read_card
 
     card = read_card(find_model(name))
-    click.echo(card.to_json().rstrip() if as_json else "\n".join(fill(line, 110) for line in _lines(name, card)))
+    click.echo(card.to_json().rstrip() if as_json else "\n".join(fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)))
 
 
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
@@ -98,7 +99,7 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     yield f"split: by {split['groups']}, seed {split['seed']}"
     for member in card.members:
         source = member.experiment["source"]
-        start = f"from {source['label']} {source['functional']}, seed {source['seed']}" if source else "from nothing"
+        start = f"from {source['label']} {source['functional']}, seed {source['seed']}" if source else "from random weights"
         yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; {start}"
     yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
     if u := card.uncertainty:
