@@ -88,7 +88,8 @@ def show(name: str, as_json: bool) -> None:
     from cgatlib.library import find_model, read_card
 
     card = read_card(find_model(name))
-    click.echo(card.to_json().rstrip() if as_json else "\n".join(fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)))
+    lines = (fill(line, 110, subsequent_indent="  ") for line in _lines(name, card))
+    click.echo(card.to_json() if as_json else "\n".join(lines), nl=not as_json)
 
 
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
@@ -99,8 +100,8 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     yield f"split: by {split['groups']}, seed {split['seed']}"
     for member in card.members:
         source = member.experiment["source"]
-        start = f"from {source['label']} {source['functional']}, seed {source['seed']}" if source else "from random weights"
-        yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; {start}"
+        start = f"{source['label']} {source['functional']}, seed {source['seed']}" if source else "random weights"
+        yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; from {start}"
     yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
     if u := card.uncertainty:
         once, twice = u.coverage
