@@ -149,6 +149,7 @@ def test_train_does_not_repeat_a_run(runs, trained, table_paths):
         (["--steps", "5"], "training", "steps", 5),
         (["--batch-size", "8"], "training", "batch_size", 8),
         (["--learning-rate", "0.002"], "training", "learning_rate", 0.002),
+        (["--precision", "bf16-mixed"], "training", "precision", "bf16-mixed"),
         (["--label", "volume_per_atom"], None, "label", "volume_per_atom"),
     ],
 )
@@ -177,6 +178,7 @@ def test_train_in_other_processes(table_paths, tmp_path):
         (["--label", "e_form", "--steps", "0"], "must be at least 1, not 0"),
         (["--label", "e_form", "--learning-rate", "-1"], "learning_rate and lowest must be positive"),
         (["--label", "e_form", "--device", "abacus"], "abacus"),
+        (["--label", "e_form", "--device", "abacus", "--devices", "3"], "on 3 device(s) of type 'abacus'"),
         (["--label", "e_form", "--seeds", "0;1"], "--seeds takes whole numbers such as 0,1,2, not '0;1'"),
         (["--label", "e_form", "--model", "huge"], "unknown model 'huge'; known: paper, released, small, tiny"),
         (["--label", "gap=band_gap"], "unknown label 'gap'; known: e_form, e_above_hull"),

@@ -21,7 +21,14 @@ _TRAINING = several(
     click.option("--batch-size", type=int, default=128, help="Crystals per step."),
     click.option("--learning-rate", type=float, default=1e-3, help="Highest rate of the cyclical schedule."),
     click.option("--runs", type=PATH, default=Path("runs"), help="Folder of runs."),
+    click.option(
+        "--precision",
+        type=click.Choice(["32-true", "bf16-mixed"]),
+        default="32-true",
+        help="bf16-mixed: GPUs are faster.",
+    ),
     click.option("--device", default="cpu", help="Accelerator as Lightning Fabric names it: cpu, cuda, mps."),
+    click.option("--devices", type=click.IntRange(1), default=1, help="Devices that train one run together."),
     FUNCTIONAL,
     WORKERS,
     JSON,
@@ -153,7 +160,8 @@ def _experiments(
     from cgatlib.training import TrainingConfig
 
     steps = options["steps"]
-    training = TrainingConfig(steps, options["batch_size"], options["learning_rate"], evaluations=min(30, steps))
+    taken = {name: options[name] for name in ("batch_size", "learning_rate", "precision")}
+    training = TrainingConfig(steps, **taken, evaluations=min(30, steps))
     common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
     common |= {name: options[name] for name in ("label", "train_size")} | configurations
     if not starts:
@@ -175,7 +183,8 @@ def _run(
     cache = _graphs(options)
     graph_store(crystals, experiments[0].graph, cache, options["workers"])
     stored = {run.experiment.key: run for run in starts}
-    store = RunStore(options["runs"], cache=cache, stored=stored, accelerator=options["device"])
+    where = {"accelerator": options["device"], "devices": options["devices"]}
+    store = RunStore(options["runs"], cache=cache, stored=stored, **where)
     return store.get_all(experiments, options["workers"])
 
 
