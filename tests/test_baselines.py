@@ -203,7 +203,7 @@ def test_baselines_are_scored_on_the_test_crystals_of_a_run(
 def plan_file(tmp_path, table_paths):
     """A plan that transfers from one table to the other; one column of the second file pairs it with the first."""
     pairs = pq.read_table(table_paths[1])
-    values = pa.array([None if i % 7 == 0 else float(i) for i in range(len(pairs))])
+    values = pa.array([None if i % 4 == 1 else float(i) for i in range(len(pairs))])
     pq.write_table(pairs.append_column("e_form_pbe", values), tmp_path / "high.parquet")
     shutil.copy(table_paths[0], tmp_path / "low.parquet")
     common = {"label": "e_form", "model": "tiny", "steps": 5, "evaluations": 1, "learning_rate": 0.001}
