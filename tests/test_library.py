@@ -197,6 +197,7 @@ def test_the_package_imports_models_only_when_asked():
         _ = cgatlib.load_models
 
 
+@pytest.mark.slow
 def test_predicting_imports_neither_the_training_loop_nor_pymatgen():
     code = "import sys, cgatlib.library; print([n for n in ('lightning', 'pymatgen') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

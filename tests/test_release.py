@@ -138,13 +138,20 @@ def test_one_run_gives_a_model_without_uncertainty(seed_runs, table, cache, tmp_
     assert found["uncertainty"].isna().all()
 
 
-def test_elements_of_the_pre_training_alone_are_predicted_with_a_warning(table):
-    crystals = [c for c in table if 11 in c.numbers]
-    domain = Domain.of(crystals, {z for c in table for z in c.numbers.tolist()})
-    assert domain.elements["Li"] == 0
-    other = next(c for c in table if c.material_id == "LiCl-rocksalt")
-    assert domain.warnings(other).startswith("Li only in the pre-training data")
-    assert domain.warnings(crystals[0]) == ""
+def test_elements_of_the_pre_training_alone_are_known(table):
+    sodium = [c for c in table if 11 in c.numbers]
+    domain = Domain.of(sodium, {z for c in table for z in c.numbers.tolist()})
+    assert (domain.elements["Na"], domain.elements["Li"]) == (len(sodium), 0)
+    assert 3 in domain.numbers
+
+
+def test_rare_elements_are_a_warning(table):
+    by_name = {crystal.material_id: crystal for crystal in table}
+    wide = {"atoms": (1, 9), "volume_per_atom": (1, 99), "nearest_distance": (1, 9)}
+    domain = Domain({"Na": 5, "Cl": 4, "Li": 0}, wide)
+    assert domain.warnings(by_name["NaCl-rocksalt"]) == "Cl in 4 training crystals"
+    assert domain.warnings(by_name["LiCl-rocksalt"]) == "Li in no training crystals; Cl in 4 training crystals"
+    assert Domain({"Na": 5, "Cl": 5}, wide).warnings(by_name["NaCl-rocksalt"]) == ""
 
 
 # What is refused

@@ -14,6 +14,7 @@ from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
 
+_FEW = 5  # training crystals with an element; where there are fewer, it is said
 _NEAREST = GraphConfig(neighbours=1)
 _WORDS = {
     "atoms": "{:g} atoms per cell",
@@ -53,8 +54,8 @@ class Domain:
 
     def warnings(self, crystal: Crystal) -> str:
         """In which respects a crystal lies outside, in words; empty where it does not."""
-        symbols = [SYMBOLS[z - 1] for z in sorted(set(crystal.numbers.tolist()))]
-        found = [f"{symbol} only in the pre-training data" for symbol in symbols if not self.elements[symbol]]
+        counts = [(symbol, self.elements[symbol]) for symbol in (SYMBOLS[z - 1] for z in sorted(set(crystal.numbers)))]
+        found = [f"{symbol} in {n or 'no'} training crystals" for symbol, n in counts if n < _FEW]
         for name, value in _measure(crystal).items():
             low, high = self.ranges[name]
             if not low <= value <= high:
