@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from cgatlib.graphs.neighbours import IntArray
-from cgatlib.graphs.packing import PackedGraphs, Ranges, pyg_batch
+from cgatlib.graphs.packing import PackedGraphs, Ranges, named, pyg_batch
 
 
 def _columns(records: Tensor, shift: Tensor, graph: Tensor) -> Tensor:
@@ -57,4 +57,4 @@ class ResidentGraphs:
         edge_graph = torch.repeat_interleave(n_edges, output_size=int(edge.ptr[-1]))
         edges = _columns(self.edges, edge_shift, edge_graph)
         edges[:2] += ptr.index_select(0, edge_graph)
-        return pyg_batch((_columns(self.nodes, node_shift, graph), edges, graph, ptr), target)
+        return pyg_batch(named(_columns(self.nodes, node_shift, graph), edges, graph, ptr), target)
