@@ -38,8 +38,8 @@ def plain_attention(s, m, weight, receiver, n, epsilon=1e-16):
 
 
 def plain_edge_fcnn(parts, w_out, b_out, rows):
-    hidden = torch.nn.functional.leaky_relu(parts[rows.parts].sum(1))  # (E, heads, h)
-    return torch.einsum("ehg,hgc->ehc", hidden, w_out) + b_out
+    hidden = torch.nn.functional.leaky_relu(parts[rows.parts].sum(1))  # (E, nets, heads, h)
+    return torch.einsum("enhg,nhgc->nehc", hidden, w_out) + b_out.unsqueeze(1)
 
 
 def compare(ours, theirs, *arguments):
@@ -128,9 +128,10 @@ def test_sums_over_the_edges_of_a_part_however_many(edges, parts):
 @pytest.mark.parametrize("at_once", [1, 2, 3, 5])
 def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
     """However many heads share the cache."""
-    heads, parts, hidden = 5, 11, 4
+    nets, heads, parts, hidden = 2, 5, 11, 4
     monkeypatch.setattr(attention, "_CACHE", at_once * EDGES * hidden)
-    arguments = (random(parts, heads, hidden), random(heads, hidden, WIDTH), random(heads, WIDTH))
+    first, w_out = random(parts, nets, heads, hidden), random(nets, heads, hidden, WIDTH)
+    arguments = first, w_out, random(nets, heads, WIDTH)
     used = torch.randint(0, parts - 2, (EDGES, 3))  # the last parts belong to no edge
     used[0] = 5  # one part three times
     rows = Rows.of(used, parts)

@@ -89,10 +89,12 @@ class _EdgeFCNN(Function):
     def forward(ctx: Any, parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
         ctx.save_for_backward(parts, w_out)
-        out = parts.new_empty(len(rows.parts), len(w_out), w_out.shape[2])
-        for some in _in_turn(w_out, rows):
-            hidden = _hidden(parts[:, some], rows).transpose(0, 1)
-            torch.baddbmm(b_out[some].unsqueeze(1), hidden, w_out[some], out=out[:, some].transpose(0, 1))
+        nets, heads, _, width = w_out.shape
+        out = parts.new_empty(nets, len(rows.parts), heads, width)
+        for net, some in _in_turn(w_out, rows):
+            hidden = _hidden(parts[:, net, some], rows).transpose(0, 1)
+            from_hidden = out[net, :, some].transpose(0, 1)
+            torch.baddbmm(b_out[net, some].unsqueeze(1), hidden, w_out[net, some], out=from_hidden)
         return out
 
     @staticmethod
@@ -101,21 +103,22 @@ class _EdgeFCNN(Function):
         parts, w_out = ctx.saved_tensors
         gradient, rows = grads[0], ctx.rows
         to_parts, to_w = torch.empty_like(parts), torch.empty_like(w_out)
-        for some in _in_turn(w_out, rows):
-            hidden, from_above = _hidden(parts[:, some], rows), gradient[:, some].transpose(0, 1)
-            torch.bmm(hidden.permute(1, 2, 0), from_above, out=to_w[some])
+        for net, some in _in_turn(w_out, rows):
+            hidden, from_above = _hidden(parts[:, net, some], rows), gradient[net, :, some].transpose(0, 1)
+            torch.bmm(hidden.permute(1, 2, 0), from_above, out=to_w[net, some])
             to_hidden = torch.empty_like(hidden)
-            torch.bmm(from_above, w_out[some].mT, out=to_hidden.transpose(0, 1))
+            torch.bmm(from_above, w_out[net, some].mT, out=to_hidden.transpose(0, 1))
             torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True, grad_input=to_hidden)
-            to_parts[:, some] = rows.back(to_hidden.flatten(1)).view_as(parts[:, some])
-        return to_parts, to_w, gradient.sum(0), None
+            to_parts[:, net, some] = rows.back(to_hidden.flatten(1)).view(len(parts), -1, hidden.shape[2])
+            del hidden, to_hidden  # the next ones take their memory, which is still in the cache
+        return to_parts, to_w, gradient.sum(1), None
 
 
-def _in_turn(w_out: Tensor, rows: Rows) -> list[slice]:
-    """Heads whose hidden layers fit together into the processor's cache, or one at a time."""
-    heads, hidden, _ = w_out.shape
+def _in_turn(w_out: Tensor, rows: Rows) -> list[tuple[int, slice]]:
+    """Heads of one net whose hidden layers fit together into the processor's cache, or one head at a time."""
+    nets, heads, hidden, _ = w_out.shape
     size = max(1, _CACHE // max(1, hidden * len(rows.parts)))
-    return [slice(first, first + size) for first in range(0, heads, size)]
+    return [(net, slice(first, first + size)) for net in range(nets) for first in range(0, heads, size)]
 
 
 def _hidden(parts: Tensor, rows: Rows) -> Tensor:
@@ -128,11 +131,11 @@ def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor
     """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
 
     Args:
-        parts: (P, heads, h) first-layer outputs of receivers, edge features and senders, stacked.
-        w_out: (heads, h, C). b_out: (heads, C). rows: which parts an edge adds up.
+        parts: (P, nets, heads, h) first-layer outputs of receivers, edge features and senders, stacked.
+        w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
 
     Returns:
-        (E, heads, C).
+        (nets, E, heads, C).
     """
     return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
 
@@ -141,15 +144,15 @@ class _Generated(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
         exact = torch.promote_types(x.dtype, torch.float32)
-        inputs, norms = [x], []
+        inputs, norms, pairs = [x], [], _room(x, z)
         for layer in range(len(w) - 1):
-            y = _layer(x, z[layer], w[layer], v[layer], b[layer]).to(exact)
+            y = _layer(x, z[layer], w[layer], v[layer], b[layer], pairs).to(exact)
             norm, *statistics = torch.native_layer_norm(y, y.shape[-1:], None, None, _LAYER_NORM)
             x = norm.tanh_().to(z.dtype)
             inputs.append(x)
             norms += [y, *statistics]
         ctx.save_for_backward(z, w, v, *inputs, *norms)
-        return _layer(x, z[-1], w[-1], v[-1], b[-1])
+        return _layer(x, z[-1], w[-1], v[-1], b[-1], pairs)
 
     @staticmethod
     @once_differentiable
@@ -157,6 +160,7 @@ class _Generated(Function):
         z, w, v, *saved = ctx.saved_tensors
         inputs, norms = saved[: len(w)], saved[len(w) :]
         gradient, to_z, to_w, to_v, to_b = grads[0], *map(torch.empty_like, (z, w, v, z))
+        pairs = _room(inputs[0], z)
         for layer in reversed(range(len(w))):
             if layer < len(w) - 1:
                 y, *statistics = norms[3 * layer : 3 * layer + 3]
@@ -166,22 +170,28 @@ class _Generated(Function):
                 )
                 gradient = gradient.to(z.dtype)
             x, condition = inputs[layer], z[layer]
-            torch.mm(gradient.t(), _outer(x, condition), out=to_w[layer].flatten(1))
+            torch.mm(gradient.t(), _outer(x, condition, pairs), out=to_w[layer].flatten(1))
             torch.mm(gradient.t(), x, out=to_v[layer])
             to_b[layer] = gradient
-            to_pair = (gradient @ w[layer].flatten(1)).view(-1, *w.shape[2:])  # (N, in, condition)
-            torch.bmm(x.unsqueeze(1), to_pair, out=to_z[layer].unsqueeze(1))
-            gradient = torch.baddbmm((gradient @ v[layer]).unsqueeze(2), to_pair, condition.unsqueeze(2)).squeeze(2)
+            torch.mm(gradient, w[layer].flatten(1), out=pairs.flatten(1))  # now the gradient of the products
+            torch.bmm(x.unsqueeze(1), pairs, out=to_z[layer].unsqueeze(1))
+            gradient = torch.bmm(condition.unsqueeze(1), pairs.mT).squeeze(1).add_(gradient @ v[layer])
         return gradient, to_z, to_w, to_v, to_b
 
 
-def _layer(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
+def _layer(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor, pairs: Tensor) -> Tensor:
     """W(z) x + V x + b without keeping W(z) for every row."""
-    return torch.addmm(torch.addmm(b, x, v.t()), _outer(x, z), w.flatten(1).t())
+    return torch.addmm(torch.addmm(b, x, v.t()), _outer(x, z, pairs), w.flatten(1).t())
 
 
-def _outer(x: Tensor, z: Tensor) -> Tensor:
-    return (x.unsqueeze(2) * z.unsqueeze(1)).flatten(1)
+def _room(x: Tensor, z: Tensor) -> Tensor:
+    """Memory (N, in, condition) that all layers use in turn: taking new memory costs more than the products."""
+    return x.new_empty(*x.shape, z.shape[2])
+
+
+def _outer(x: Tensor, z: Tensor, pairs: Tensor) -> Tensor:
+    """All products of an entry of x and one of z, (N, in * condition), written into `pairs`."""
+    return torch.mul(x.unsqueeze(2), z.unsqueeze(1), out=pairs).flatten(1)
 
 
 def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:

@@ -31,12 +31,12 @@ class MultiHeadFCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, heads, out) from (rows, width), for a single net."""
-        hidden = F.leaky_relu(F.linear(x, self.w_in.flatten(0, 2), self.b_in.flatten()))
+        hidden = F.leaky_relu_(F.linear(x, self.w_in.flatten(0, 2), self.b_in.flatten()))
         hidden = hidden.unflatten(1, self.w_out.shape[1:3]).transpose(0, 1)  # (heads, rows, hidden)
         return torch.baddbmm(self.b_out.squeeze(0).unsqueeze(1), hidden, self.w_out.squeeze(0)).transpose(0, 1)
 
-    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> tuple[Tensor, ...]:
-        """FCNN^n(h_first || e || h_second) of every edge, nets times (E, heads, out).
+    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> Tensor:
+        """FCNN^n(h_first || e || h_second) of every edge, (nets, E, heads, out).
 
         The first layer is linear in the concatenation, so it acts once on each node and each distinct edge feature,
         and an edge only adds three rows.
@@ -47,9 +47,7 @@ class MultiHeadFCNN(nn.Module):
         """
         w_first, w_e, w_second = self.w_in.flatten(0, 2).split([first.shape[1], e.shape[1], second.shape[1]], dim=1)
         parts = F.linear(first, w_first), F.linear(e, w_e, self.b_in.flatten()), F.linear(second, w_second)
-        w_out, b_out = self.w_out.flatten(0, 1), self.b_out.flatten(0, 1)
-        out = edge_fcnn(torch.cat(parts).unflatten(1, w_out.shape[:2]), w_out, b_out, rows)
-        return out.unflatten(1, self.b_out.shape[:2]).unbind(1)
+        return edge_fcnn(torch.cat(parts).unflatten(1, self.w_out.shape[:3]), self.w_out, self.b_out, rows)
 
 
 class HFCNN(nn.Module):
@@ -75,7 +73,7 @@ class HFCNN(nn.Module):
         """The generated network applied to `x` (rows, width), generated from `condition` (rows, width)."""
         z = condition.expand(self.layers, *condition.shape)
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
-            z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, rows, width)
+            z = torch.baddbmm(bias, z, weight).tanh_()  # (layer, rows, width)
         theta = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, rows, width)
         return generated_network(x, z, self.w_weight, self.b_weight, theta)
 
@@ -149,5 +147,5 @@ class OutputNetwork(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.scales.dtype)
             for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
-                x = scale * torch.relu(linear(x)) + skip(x)
+                x = scale * linear(x).relu_() + skip(x)
             return self.last(x)
