@@ -156,7 +156,7 @@ def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) 
     """
     here = provenance()
     seconds = sum(float(run.metrics["seconds"]) for run in runs)
-    made_by = sorted({_code(run.provenance["code"]) for run in runs}) or [_code(here["code"])]
+    made_by = sorted({code_text(run.provenance["code"]) for run in runs}) or [code_text(here["code"])]
     devices = sorted({run.provenance["machine"]["device"] for run in runs}) or [here["machine"]["device"]]
     rows = {
         "Runs": f"{len(runs)}, {seconds / 60:.1f} min of training (stored runs are not trained again)",
@@ -168,11 +168,17 @@ def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) 
         "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
         "Versions": ", ".join([f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]),
     }
+    return provenance_box(rows)
+
+
+def provenance_box(rows: Mapping[str, str]) -> HTML:
+    """The box at the end of a page that says where its numbers come from."""
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
     return HTML(f'<div class="cgat-footer"><strong>Provenance</strong><dl>{items}</dl></div>')
 
 
-def _code(version: Mapping[str, Any]) -> str:
+def code_text(version: Mapping[str, Any]) -> str:
+    """Version and commit of the code."""
     commit = version["commit"] or "no commit"
     return f"{version['version']} ({commit}{', modified' if version['dirty'] else ''})"
 

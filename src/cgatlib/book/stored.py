@@ -1,0 +1,227 @@
+"""Results of a plan that are kept with the repository: they are shown without the data they were made from."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML
+
+from cgatlib.baselines import Baseline, read_baselines
+from cgatlib.book.pages import ORIGINS, code_text, provenance_box
+from cgatlib.book.studies import results, sources_of
+from cgatlib.evaluation import (
+    Comparison,
+    Estimate,
+    Scored,
+    Seeds,
+    compare,
+    gap_scores,
+    leak_categories,
+    leakage_ratio,
+    over_splits,
+    restrict,
+)
+from cgatlib.experiments.archive import RunArchive
+from cgatlib.experiments.experiment import Run
+from cgatlib.experiments.plan import Plan
+from cgatlib.experiments.runner import RunStore
+from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
+from cgatlib.splits import split
+
+
+@dataclass(frozen=True)
+class Mae:
+    """Mean test MAE of an entry and its standard deviation over seeds or splits, in the label's unit."""
+
+    value: float
+    spread: float
+
+    def text(self, quantity: Quantity) -> str:
+        """In the unit that errors of the quantity are shown in."""
+        value, spread = (f"{x * quantity.error_factor:.{quantity.error_digits}f}" for x in (self.value, self.spread))
+        return value if math.isnan(self.spread) else f"{value} ± {spread}"
+
+
+@dataclass(frozen=True)
+class StoredResults:
+    """A plan with the archive of its runs."""
+
+    plan: Plan
+    archive: RunArchive
+
+    @classmethod
+    def open(cls, plan: Path, archive: Path) -> "StoredResults":
+        """Read both; `CgatError` when one is missing or damaged."""
+        return cls(Plan.read(plan), RunArchive.open(archive))
+
+    @cached_property
+    def _store(self) -> RunStore:
+        return RunStore(self.archive.path, stored=self.archive)
+
+    @property
+    def origin(self) -> str:
+        """Where the labels come from."""
+        return "; ".join(dict.fromkeys(ORIGINS[table.get("origin", "dft")] for table in self.plan.tables.values()))
+
+    @property
+    def seconds(self) -> float:
+        """Time of all runs together."""
+        return sum(float(run.metrics["seconds"]) for run in self.archive.values())
+
+    def runs(self, name: str) -> list[Run]:
+        """Runs of an entry of the plan."""
+        return [self.archive[e.key] for e in self.plan.experiments(name, self._store)]
+
+    def table(self, *names: str) -> pd.DataFrame:
+        """`cgatlib.book.studies.results` of several entries, each run once."""
+        found = {run.experiment.key: run for name in names for run in self.runs(name)}
+        sources = [self.archive[e.key] for e in sources_of(run.experiment for run in found.values())]
+        return results(found.values(), sources)
+
+    def seeds(self, name: str) -> Seeds:
+        """Test predictions of an entry of one split and size, one table per seed."""
+        return [run.predictions for run in self.runs(name)]
+
+    def mae(self, name: str) -> Mae:
+        """Test MAE of an entry, over seeds and splits."""
+        values = pd.Series([run.metrics["test_mae"] for run in self.runs(name)])
+        return Mae(float(values.mean()), float(values.std(ddof=1)))
+
+    def comparison(self, name: str, reference: str) -> Comparison:
+        """An entry against another on the same test crystals; over the splits where there are several."""
+        own, other = self.runs(name), self.runs(reference)
+        formulas = self.archive.formulas
+        splits = sorted({run.experiment.split.seed for run in own})
+        if len(splits) == 1:
+            first, second = (Scored.of([run.predictions for run in some], formulas) for some in (own, other))
+            return compare(first, second)
+        parts = [
+            [[run.predictions for run in some if run.experiment.split.seed == number] for some in (own, other)]
+            for number in splits
+        ]
+        n_train = sum(int(run.metrics["n_train"]) for run in own) / len(own)
+        return over_splits([(first, second) for first, second in parts], formulas, n_train)
+
+    def data_table(self) -> pd.DataFrame:
+        """What every table of the plan holds: one row per table and label, texts."""
+        rows: dict[str, dict[str, int]] = {}
+        for entry in self.plan.entries.values():
+            run = max(self.runs(entry.name), key=lambda run: run.metrics["n_train"])
+            name = f"{QUANTITIES[entry.label].text}, {FUNCTIONAL_NAMES[run.experiment.functional]}"
+            sizes = {part: int(run.metrics[f"n_{part}"]) for part in ("train", "validation", "test")}
+            if name not in rows or sizes["train"] > rows[name]["train"]:
+                rows[name] = sizes
+        frame = pd.DataFrame.from_dict(rows, orient="index")
+        frame.columns = ["training", "validation", "test"]
+        return frame.map("{:,}".format)
+
+    @cached_property
+    def baselines(self) -> list[Baseline]:
+        """Simple predictors on the same splits."""
+        return read_baselines(self.archive.path)
+
+    def baseline_table(self, targets: Sequence[str]) -> pd.DataFrame:
+        """MAE of the simple predictors, and of full transfer, for targets whose entries are ``TARGET-full``."""
+        names = {"mean": "mean", "ridge": "linear in composition", "boosting": "boosted trees on composition"}
+        paired_names = {
+            "source label + ridge": "PBE value, linear",
+            "source label + boosting": "PBE value, boosted trees",
+        }
+        rows = {}
+        for target in targets:
+            runs = self.runs(f"{target}-full")
+            e, q = runs[0].experiment, QUANTITIES[runs[0].experiment.label]
+            own = [b for b in self.baselines if (b.data, b.label) == (e.data, e.label)]
+            cells = {title: _mean(own, name).text(q) for name, title in names.items()}
+            cells["full transfer"] = self.mae(f"{target}-full").text(q)
+            cells |= {title: _mean(own, name).text(q) for name, title in paired_names.items()}
+            cells["full transfer, same crystals"] = _restricted(runs, [b for b in own if b.name in paired_names]).text(
+                q
+            )
+            rows[f"{q.text} {FUNCTIONAL_NAMES[e.functional]} / {q.error_unit}"] = cells
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def gap_table(self, target: str, modes: Sequence[str]) -> pd.DataFrame:
+        """Gaps as a classification into metals and non-metals, one row per mode."""
+        rows = {}
+        for mode in modes:
+            found = gap_scores(self.seeds(f"{target}-{mode}"), self.archive.formulas)
+            rows[MODES[mode].name] = {
+                "balanced accuracy": interval_text(found.balanced_accuracy.estimate, 3),
+                "ROC AUC": interval_text(found.roc_auc.estimate, 3),
+                "F1": interval_text(found.f1.estimate, 3),
+                f"MAE of {found.non_metals} non-metals / eV": interval_text(found.open_gap_mae.estimate, 3),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def leaks(self, name: str, seen_source: str) -> Mapping[str, Comparison]:
+        """``NAME-seen`` against NAME by what the leaky pre-training has seen of a test crystal."""
+        source = self.runs(seen_source)[0].experiment
+        ids, known = self.archive.crystals(source.data)
+        trained = split(ids, source.split).train
+        pretraining = {ids[row]: known[row] for row in trained}
+        clean, seen = self.seeds(name), self.seeds(f"{name}-seen")
+        test = {i: self.archive.formulas[i] for i in clean[0]["material_id"]}
+        return leakage_ratio(clean, seen, leak_categories(test, pretraining), self.archive.formulas)
+
+    def leak_table(self, names: Sequence[str], seen_source: str) -> pd.DataFrame:
+        """Ratio of the MAEs by what was seen, one row per entry."""
+        rows = {}
+        for name in names:
+            e = self.runs(name)[0].experiment
+            title = f"{QUANTITIES[e.label].text} {FUNCTIONAL_NAMES[e.functional]}, {MODES[e.transfer.mode].name}"
+            found = self.leaks(name, seen_source)
+            rows[title] = {f"{what}": f"{interval_text(c.ratio, 2)} ({c.crystals:,})" for what, c in found.items()}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def banner(self) -> HTML:
+        """Where the numbers of the page come from."""
+        return HTML(
+            f'<div class="cgat-banner" role="note"><strong>Stored runs; {escape(self.origin)}.</strong> '
+            f"{escape(self.plan.about)}: {len(self.archive)} runs, whatever the profile of this build.</div>"
+        )
+
+    def footer(self, started: float) -> HTML:
+        """Code, machine, data and seeds of the stored runs."""
+        runs = list(self.archive.values())
+        machines = {f"{m['processor']}, {m['cores']} cores" for m in (run.provenance["machine"] for run in runs)}
+        rows = {
+            "Runs": f"{len(runs)}, {self.seconds / 3600:.1f} h of training on one core each",
+            "Trained by": ", ".join(sorted({code_text(run.provenance["code"]) for run in runs})),
+            "Machine": "; ".join(sorted(machines)),
+            "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})),
+            "Data": "; ".join(
+                f"{name} {table['fingerprint']} ({table['functional']})" for name, table in self.plan.tables.items()
+            ),
+            "Page": f"executed in {time.perf_counter() - started:.0f} s",
+        }
+        return provenance_box(rows)
+
+
+def _mean(found: Sequence[Baseline], name: str) -> Mae:
+    maes = pd.Series([b.mae for b in found if b.name == name])
+    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+
+
+def _restricted(runs: Sequence[Run], paired: Sequence[Baseline]) -> Mae:
+    """MAE of runs on the crystals that the baselines of the same split have predicted."""
+    ids = {b.split["seed"]: list(b.predictions["material_id"]) for b in paired}
+    parts = [restrict([run.predictions], ids[run.experiment.split.seed])[0] for run in runs]
+    maes = pd.Series([(part["prediction"] - part["target"]).abs().mean() for part in parts])
+    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+
+
+def interval_text(estimate: Estimate, digits: int) -> str:
+    """A value with its 95 % interval."""
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def reduction_text(comparison: Comparison) -> str:
+    """Relative reduction of the error with its 95 % interval."""
+    r = comparison.reduction
+    return f"{r.value:.0%} [{r.low:.0%}, {r.high:.0%}]"
