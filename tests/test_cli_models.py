@@ -148,6 +148,7 @@ def test_train_does_not_repeat_a_run(runs, trained, table_paths):
         (["--train-size", "20"], None, "train_size", 20),
         (["--steps", "5"], "training", "steps", 5),
         (["--batch-size", "8"], "training", "batch_size", 8),
+        (["--cycles", "2"], "training", "cycles", 2),
         (["--learning-rate", "0.002"], "training", "learning_rate", 0.002),
         (["--precision", "bf16-mixed"], "training", "precision", "bf16-mixed"),
         (["--label", "volume_per_atom"], None, "label", "volume_per_atom"),

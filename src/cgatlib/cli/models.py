@@ -20,6 +20,7 @@ _TRAINING = several(
     click.option("--steps", type=int, default=3000, help="Optimiser steps."),
     click.option("--batch-size", type=int, default=128, help="Crystals per step."),
     click.option("--learning-rate", type=float, default=1e-3, help="Highest rate of the cyclical schedule."),
+    click.option("--cycles", type=int, default=1, help="Rises and falls of the learning rate; three in the paper."),
     click.option("--runs", type=PATH, default=Path("runs"), help="Folder of runs."),
     click.option(
         "--precision",
@@ -160,7 +161,7 @@ def _experiments(
     from cgatlib.training import TrainingConfig
 
     steps = options["steps"]
-    taken = {name: options[name] for name in ("batch_size", "learning_rate", "precision")}
+    taken = {name: options[name] for name in ("batch_size", "learning_rate", "cycles", "precision")}
     training = TrainingConfig(steps, **taken, evaluations=min(30, steps))
     common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
     common |= {name: options[name] for name in ("label", "train_size")} | configurations
