@@ -79,7 +79,7 @@ def measure_table(options: argparse.Namespace, name: str, path: Path, peak: floa
         "steps": steps,
         "constructed": few,
         "construction": construction,
-        "batches": measure_batches(crystals(table, many), max(repeats, 5)),
+        "batches": measure_batches(crystals(table, many), 3 * repeats),  # each takes a few milliseconds
     }
 
 
