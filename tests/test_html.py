@@ -7,6 +7,7 @@ axe.min.js of axe-core (https://github.com/dequelabs/axe-core) for its own, long
 import asyncio
 import base64
 import contextlib
+import functools
 import io
 import json
 import os
@@ -14,9 +15,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +112,8 @@ class TestFiles:
         assert [tag for tag in soup.article.find_all("img") if len(tag.get("alt", "")) < 20] == []
         for table in soup.article.find_all("table"):
             assert table.find("th") is not None
-            assert [tag for tag in table.find_all("th") if not tag.text.strip()] == []
+            if "dataframe" not in table.get("class", []):  # pandas' own corner is repaired by the page's script
+                assert [tag for tag in table.find_all("th") if not tag.text.strip()] == []
         for table in soup.select(".cgat-table table"):
             assert table.caption.text.strip()
             assert {tag["scope"] for tag in table.find_all("th")} == {"col", "row"}
@@ -152,6 +156,7 @@ class Browser:
         from tornado.websocket import websocket_connect
 
         options = [*FLAGS, "--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
+        options.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
         self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.loop = asyncio.new_event_loop()
         self.events: list[dict[str, Any]] = []
@@ -303,6 +308,23 @@ class TestBrowser:
         hits = browser.run("[...document.querySelectorAll('#search-results li a')].map((e) => e.href)")
         assert any("methods.html" in hit for hit in hits)
         assert browser.problems() == []
+
+    def test_served(self, html: Path, browser: Browser, tmp_path: Path) -> None:
+        """From a server the notebook is saved, and search results come with an excerpt."""
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(html))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            address = f"http://127.0.0.1:{server.server_port}"
+            browser.open(f"{address}/search.html?q=hypernetwork")
+            assert "hypernetwork" in browser.run("document.querySelector('#search-results .context').innerText").lower()
+            browser.open(f"{address}/book/02_intra_property.html")
+            browser.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+            browser.run("document.querySelector('.btn-download-source-button').click()")
+            saved, patience = tmp_path / "02_intra_property.ipynb", time.monotonic() + 20
+            while not saved.is_file() and time.monotonic() < patience:
+                time.sleep(0.1)
+            server.shutdown()
+        assert saved.read_bytes() == (html / "_sources" / "book" / saved.name).read_bytes()
 
     def test_keyboard(self, html: Path, browser: Browser) -> None:
         """Whatever the tabulator key reaches shows that it has the focus."""

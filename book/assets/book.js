@@ -10,6 +10,8 @@ document.addEventListener("DOMContentLoaded", () => {
   change("details.hide > summary, .search-button-field", (e) => e.removeAttribute("aria-label"));
   change(".theme-switch-button", (e) => e.setAttribute("aria-label", "Color mode: Light, Dark or System Settings"));
   change(".citation-list, .citation", (e) => e.removeAttribute("role"));
+  change("table.dataframe th:empty", (e) => e.replaceWith(document.createElement("td")));
+  change(".btn-download-source-button", (e) => e.setAttribute("download", "")); // saved, not shown as text
   change("#pst-primary-sidebar", (e) => {
     e.setAttribute("role", "complementary");
     e.setAttribute("aria-label", "The book");
