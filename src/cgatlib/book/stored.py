@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import HTML
+from IPython.display import HTML, display
 
+from cgatlib import CgatError
 from cgatlib.baselines import Baseline, read_baselines
-from cgatlib.book.pages import ORIGINS, code_text, provenance_box
+from cgatlib.book.pages import ORIGINS, code_text, note, provenance_box
 from cgatlib.book.studies import results, sources_of
 from cgatlib.evaluation import (
     Comparison,
@@ -28,10 +30,14 @@ from cgatlib.evaluation import (
 )
 from cgatlib.experiments.archive import RunArchive
 from cgatlib.experiments.experiment import Run
-from cgatlib.experiments.plan import Plan
+from cgatlib.experiments.plan import Plan, UndecidedError
 from cgatlib.experiments.runner import RunStore
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
 from cgatlib.splits import split
+
+
+class MissingRunsError(CgatError):
+    """An entry of the plan has not been run completely."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,30 @@ class StoredResults:
         return sum(float(run.metrics["seconds"]) for run in self.archive.values())
 
     def runs(self, name: str) -> list[Run]:
-        """Runs of an entry of the plan."""
-        return [self.archive[e.key] for e in self.plan.experiments(name, self._store)]
+        """Runs of an entry of the plan; `MissingRunsError` when one of them is not in the archive."""
+        try:
+            experiments = self.plan.experiments(name, self._store)
+        except UndecidedError as error:
+            raise MissingRunsError(name) from error
+        if any(e.key not in self.archive for e in experiments):
+            raise MissingRunsError(name)
+        return [self.archive[e.key] for e in experiments]
+
+    def has(self, name: str) -> bool:
+        """Whether all runs of an entry are in the archive."""
+        try:
+            self.runs(name)
+        except MissingRunsError:
+            return False
+        return True
+
+    @contextmanager
+    def where_run(self) -> Iterator[None]:
+        """What needs runs that are not in the archive is left out, and the page says so."""
+        try:
+            yield
+        except MissingRunsError as error:
+            display(note(f"Not shown: the archive lacks runs of {error} of the plan."))
 
     def table(self, *names: str) -> pd.DataFrame:
         """`cgatlib.book.studies.results` of several entries, each run once."""
@@ -111,6 +139,8 @@ class StoredResults:
         """What every table of the plan holds: one row per table and label, texts."""
         rows: dict[str, dict[str, int]] = {}
         for entry in self.plan.entries.values():
+            if not self.has(entry.name):
+                continue
             run = max(self.runs(entry.name), key=lambda run: run.metrics["n_train"])
             name = f"{QUANTITIES[entry.label].text}, {FUNCTIONAL_NAMES[run.experiment.functional]}"
             sizes = {part: int(run.metrics[f"n_{part}"]) for part in ("train", "validation", "test")}
