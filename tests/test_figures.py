@@ -109,7 +109,7 @@ def test_schedules_that_differ_take_the_colours_of_their_modes(curves):
 
 
 def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(curves, labels, pairs):
-    with pytest.raises(CgatError, match="'both'; known: none, head, full"):
+    with pytest.raises(CgatError, match="'both'; known: none, untouched, head, full"):
         figures.learning_curves(curves.assign(mode="both"), "eV", x="step")
     with pytest.raises(CgatError, match="'both'; known"):
         figures.transfer_scaling(pairs.assign(mode="both"), "eV")
@@ -326,6 +326,7 @@ def test_counts_are_short(n, text):
 def test_colours_stay_what_they_are():
     assert {mode: look.colour for mode, look in MODES.items()} == {
         "none": "#D66A00",
+        "untouched": "#52606D",
         "head": "#009E73",
         "full": "#0072B2",
         "full_low_lr": "#3F91CC",

@@ -39,7 +39,7 @@ def test_a_long_command_is_broken_before_an_option():
 
 
 def test_a_command_that_fails_fails_the_page():
-    with pytest.raises(CgatError, match="known: none"):
+    with pytest.raises(CgatError, match="no model 'nothing'"):
         shell("cgatlib model show nothing")
 
 
