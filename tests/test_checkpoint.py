@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
-from cgatlib.library import Ensemble
+from cgatlib.ensemble import Ensemble
 from cgatlib.predictor import Predictor, import_released
 
 

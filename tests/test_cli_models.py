@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import Crystal
+from cgatlib.ensemble import load_model
 from cgatlib.experiments.experiment import Run
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore
-from cgatlib.library import load_model
 from cgatlib.model.cgat import MODELS
 
 QUICK = ("--model", "tiny", "--steps", "4", "--batch-size", "16")

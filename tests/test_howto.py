@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cgatlib import CgatError, library
+from cgatlib import CgatError, ensemble
 from cgatlib.book import howto
 from cgatlib.book.howto import enter_workplace, learning_curve, shell, stand_in, write_example
+from cgatlib.ensemble import load_model
 from cgatlib.figures import transfer_scaling
-from cgatlib.library import load_model
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,9 @@ def test_the_example_is_a_table_and_other_crystals(table):
 
 
 def test_a_model_is_trained_only_where_the_released_one_is_missing(model_folder, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "RELEASED_MODELS", model_folder.parent)
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", model_folder.parent)
     assert not stand_in(model_folder.name, tmp_path / "absent.parquet", 1, tmp_path / "runs")
-    monkeypatch.setattr(library, "RELEASED_MODELS", tmp_path / "nothing")
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", tmp_path / "nothing")
     table.write("pbe.parquet")
     assert stand_in("e_form-pbe", Path("pbe.parquet"), 2, tmp_path / "runs")
     assert len(load_model("e_form-pbe").members) == 3

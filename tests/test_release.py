@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 from cgatlib import CgatError
 from cgatlib.cards import Domain, EnsembleCard
 from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.ensemble import Ensemble, load_model
 from cgatlib.experiments import Experiment, RunStore
 from cgatlib.experiments.experiment import Run, file_digest
 from cgatlib.experiments.runner import parts_of
 from cgatlib.graphs.store import graph_store
-from cgatlib.library import Ensemble, load_model
 from cgatlib.predictor import Predictor
 from cgatlib.release import release
 

@@ -10,10 +10,10 @@ import torch
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
+from cgatlib.ensemble import load_model
 from cgatlib.experiments import runner
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
-from cgatlib.library import load_model
 from cgatlib.predictor import Predictor
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, mean_absolute_error

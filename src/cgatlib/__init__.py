@@ -7,7 +7,7 @@ doi:10.1039/d3dd00030c. `load_model` gives a trained model by name.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cgatlib.library import load_model
+    from cgatlib.ensemble import load_model
 
 __all__ = ["CgatError", "__version__", "load_model"]
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ class CgatError(ValueError):
 def __getattr__(name: str) -> Any:
     """Import what needs PyTorch only when it is asked for."""
     if name == "load_model":
-        from cgatlib.library import load_model
+        from cgatlib.ensemble import load_model
 
         return load_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

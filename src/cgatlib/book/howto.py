@@ -14,7 +14,7 @@ import pandas as pd
 from click.testing import CliRunner
 from IPython.display import Markdown
 
-from cgatlib import CgatError, library
+from cgatlib import CgatError, ensemble
 from cgatlib.crystals.checks import SYMBOLS
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def write_example(table: "CrystalTable", crystals: int, candidates: int = 6) -> 
 
 def stand_in(name: str, table: Path, steps: int, runs: Path) -> bool:
     """Train a model to take the place of a released one that is not there, and say whether that was necessary."""
-    if name in library.released_models():
+    if name in ensemble.released_models():
         return False
-    library.RELEASED_MODELS = Path("released_models").resolve()
+    ensemble.RELEASED_MODELS = Path("released_models").resolve()
     options = f"--model tiny --seeds 0,1,2 --steps {steps} --batch-size 64 --learning-rate 2e-3 --runs {runs}"
     shell(f"cgatlib train {table} --label e_form {options} --out released_models/{name}")
     return True

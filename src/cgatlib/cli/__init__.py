@@ -9,8 +9,8 @@ from cgatlib.cli.baselines import baselines
 from cgatlib.cli.book import book
 from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
+from cgatlib.cli.ensemble import model, predict
 from cgatlib.cli.graphs import graphs
-from cgatlib.cli.library import model, predict
 from cgatlib.cli.models import forecast, train, transfer
 from cgatlib.cli.runs import runs
 from cgatlib.cli.sweep import sweep

@@ -148,7 +148,7 @@ def _graphs(options: dict[str, Any]) -> Path:
 
 
 def _starts(source: str, options: dict[str, Any]) -> list["Run"]:
-    from cgatlib.library import starting_points
+    from cgatlib.ensemble import starting_points
 
     return starting_points(source, options["runs"] / ".sources")
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from cgatlib import library
+from cgatlib import ensemble
 from cgatlib.cards import EnsembleCard
 from cgatlib.cli import main
-from cgatlib.library import load_model
+from cgatlib.ensemble import load_model
 
 COLUMNS = ["material_id", "prediction", "uncertainty", "unit", "note"]
 
@@ -36,7 +36,7 @@ def refused(*arguments) -> str:
 def released(model_folder, tmp_path, monkeypatch) -> str:
     """Name of the one model that comes with the package."""
     shutil.copytree(model_folder, tmp_path / "released_models" / "binaries-pbe")
-    monkeypatch.setattr(library, "RELEASED_MODELS", tmp_path / "released_models")
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", tmp_path / "released_models")
     return "binaries-pbe"
 
 
@@ -130,7 +130,7 @@ def test_models_are_listed(released, model_folder):
 
 
 def test_without_models_the_list_is_empty(monkeypatch, tmp_path):
-    monkeypatch.setattr(library, "RELEASED_MODELS", tmp_path)
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", tmp_path)
     assert invoke("model", "list").stdout == ""
     assert json.loads(invoke("model", "list", "--json").stdout) == {}
 

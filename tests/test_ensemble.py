@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import cgatlib
-from cgatlib import CgatError, library
+from cgatlib import CgatError, ensemble
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
+from cgatlib.ensemble import Ensemble, load_model, released_models, starting_points
 from cgatlib.experiments import Experiment
-from cgatlib.library import Ensemble, load_model, released_models, starting_points
 from cgatlib.predictor import Predictor
 
 COLUMNS = ["material_id", "prediction", "uncertainty", "unit", "note"]
@@ -110,7 +110,7 @@ def test_nothing_to_judge_gives_an_empty_prediction_and_nothing_an_empty_table(m
 
 def test_chunks_change_nothing(model, table, monkeypatch):
     whole = model.predict(table)
-    monkeypatch.setattr(library, "_CHUNK", 50)
+    monkeypatch.setattr(ensemble, "_CHUNK", 50)
     parts = model.predict(table)
     assert parts["material_id"].tolist() == table.ids
     assert list(parts.index) == list(range(len(table)))
@@ -143,7 +143,7 @@ def released(model_folder, tmp_path, monkeypatch):
     """A folder of released models with one in it, ``volume-demo``."""
     folder = tmp_path / "released_models"
     shutil.copytree(model_folder, folder / "volume-demo")
-    monkeypatch.setattr(library, "RELEASED_MODELS", folder)
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", folder)
     return folder
 
 
@@ -155,7 +155,7 @@ def test_a_released_model_is_loaded_by_its_name(released, model):
 def test_an_unknown_name_lists_the_known_ones(released, monkeypatch, tmp_path):
     with pytest.raises(CgatError, match="no model 'volume': neither a folder nor a released model; known: volume-demo"):
         load_model("volume")
-    monkeypatch.setattr(library, "RELEASED_MODELS", tmp_path / "none")
+    monkeypatch.setattr(ensemble, "RELEASED_MODELS", tmp_path / "none")
     with pytest.raises(CgatError, match="known: none"):
         load_model("volume")
 
@@ -199,7 +199,7 @@ def test_the_package_imports_models_only_when_asked():
 
 @pytest.mark.slow
 def test_predicting_imports_neither_the_training_loop_nor_pymatgen():
-    code = "import sys, cgatlib.library; print([n for n in ('lightning', 'pymatgen') if n in sys.modules])"
+    code = "import sys, cgatlib.ensemble; print([n for n in ('lightning', 'pymatgen') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
 

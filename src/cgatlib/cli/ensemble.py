@@ -34,7 +34,7 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
       cgatlib predict --model volume-pbesol candidate.cif
       cgatlib predict --model runs/3fa21c0d9e8b7a65 cifs/*.cif --out predictions.csv
     """
-    from cgatlib.library import load_model
+    from cgatlib.ensemble import load_model
 
     if out is not None and not out.parent.is_dir():
         raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
@@ -63,7 +63,7 @@ def list_(as_json: bool) -> None:
     Example:
       cgatlib model list
     """
-    from cgatlib.library import read_card, released_models
+    from cgatlib.ensemble import read_card, released_models
 
     cards = {name: read_card(folder) for name, folder in released_models().items()}
     if as_json:
@@ -85,7 +85,7 @@ def show(name: str, as_json: bool) -> None:
     Example:
       cgatlib model show volume-pbesol
     """
-    from cgatlib.library import find_model, read_card
+    from cgatlib.ensemble import find_model, read_card
 
     card = read_card(find_model(name))
     lines = (fill(line, 110, subsequent_indent="  ") for line in _lines(name, card))
