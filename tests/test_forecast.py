@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.forecast import Forecast, forecast_text, halved_sizes
+from cgatlib.forecast import Forecast, checks, forecast_text, halved_sizes
 from cgatlib.splits import SplitConfig
 
 
@@ -55,12 +55,40 @@ def test_the_fall_is_known_better_than_the_error():
     assert (fall.high - fall.low) < (then.high - then.low) / now
 
 
+def test_a_fall_is_as_uncertain_as_the_runs_that_measure_it():
+    calm, noisy = (Forecast.of(law([100, 200, 400, 800], noise=noise)) for noise in (0.01, 0.04))
+    assert noisy.scatter == pytest.approx(0.04 / 3**0.5, rel=0.05)  # of the mean of three runs
+    assert noisy.scatter == pytest.approx(4 * calm.scatter, rel=0.05)
+    for found in (calm, noisy):  # before and after, and the line on top
+        width = (found.fall(3000).high - found.fall(3000).low) / (1 - found.fall(3000).value)
+        assert width > 2 * 1.96 * 2**0.5 * found.scatter
+
+
+def test_single_runs_scatter_about_the_line():
+    runs = [run(n, 0, 3 * n**-0.5 * (1 + bend)) for n, bend in ((100, 0.03), (200, -0.03), (400, -0.03), (800, 0.03))]
+    assert Forecast.of(runs).scatter == pytest.approx(0.03 * (4 / 2) ** 0.5, rel=0.05)
+
+
 def test_a_floor_is_seen_where_there_are_sizes_enough():
     found = Forecast.of(law([100, 200, 400, 800], floor=0.05))
     assert found.mae_with_floor(100_000) == pytest.approx(0.05 + 3 * 80_800**-0.5, rel=0.05)
     assert found.mae(100_000).value < found.mae_with_floor(100_000)
     two = Forecast.of(law([100, 800]))
     assert (two.mae_with_floor(100), two.held_out) == (None, None)
+
+
+def test_finished_runs_check_the_forecasts_that_could_have_been_made():
+    found = checks(law([100, 200, 400, 800, 1600, 3200], noise=0.02), sizes=4)
+    assert [check.size for check in found] == [1600, 3200]
+    for check in found:
+        assert check.foretold == pytest.approx(check.mae, rel=0.01)
+        assert check.fall.value == pytest.approx(check.measured_fall, abs=0.01)
+        assert check.held
+    bent = checks([*law([100, 200, 400], noise=0.001), *[run(800, seed, 0.9) for seed in (0, 1, 2)]], sizes=3)
+    assert not bent[0].held
+    assert bent[0].measured_fall < 0
+    with pytest.raises(CgatError, match="from 4 sizes needs more sizes than that, got 3"):
+        checks(law([100, 200, 400]))
 
 
 def test_the_order_of_the_runs_does_not_matter():

@@ -1,10 +1,12 @@
 """What more crystals would buy: the error of runs on nested parts of a table, and the power law through it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
@@ -54,9 +56,25 @@ class Forecast:
         return Estimate(float(self.fit.law.predict(n)), float(low[0]), float(high[0]))
 
     def fall(self, more: int) -> Estimate:
-        """Share by which the MAE falls, with its interval: narrower than the MAE's, as the test crystals stay."""
+        """Share by which the measured MAE falls, with its 95 % interval.
+
+        Narrower than the MAE's, as the test crystals stay. It holds the uncertainty of the line and the scatter of the
+        runs, which a measured fall has twice, before and after.
+        """
         growth = 1 + self.share * more / self.n_train
-        return Estimate.of(1 - growth**-self.fit.law.slope, 1 - growth**-self.fit.slopes)
+        scatter = np.random.default_rng(0).normal(0.0, math.sqrt(2) * self.scatter, len(self.fit.slopes))
+        return Estimate.of(1 - growth**-self.fit.law.slope, 1 - growth**-self.fit.slopes * np.exp(scatter))
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of ln MAE, averaged over the runs of a size; about the line where sizes have one run."""
+        points = pd.DataFrame({"size": self.fit.points.sizes, "log_mae": np.log(self.fit.points.maes)})
+        sizes = points["size"].nunique()
+        if len(points) > sizes:
+            centre, free = points.groupby("size")["log_mae"].transform("mean"), len(points) - sizes
+        else:
+            centre, free = np.log(self.fit.law.predict(points["size"])), len(points) - 2
+        return math.sqrt(float(((points["log_mae"] - centre) ** 2).sum()) / free * sizes / len(points))
 
     def mae_with_floor(self, more: int) -> float | None:
         """The same if the error falls towards a floor; None for fewer than three sizes, which do not tell."""
@@ -87,6 +105,51 @@ class Forecast:
     def held_out(self) -> HeldOut | None:
         """The largest size as the smaller ones foretell it; None for fewer than four sizes."""
         return hold_out_largest(self.fit.points) if len(np.unique(self.fit.points.sizes)) >= 4 else None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A forecast from the sizes below a measured one.
+
+    Args:
+        size: training crystals, measured. foretold, floor: MAE on the line and on the line with a floor.
+        mae: as measured, mean of the runs. fall: foretold. measured_fall: from the size before.
+    """
+
+    size: int
+    foretold: float
+    floor: float | None
+    mae: float
+    fall: Estimate
+    measured_fall: float
+
+    @property
+    def held(self) -> bool:
+        """Whether the measured fall lies in the interval that was foretold."""
+        return self.fall.low <= self.measured_fall <= self.fall.high
+
+
+def checks(runs: Sequence[Run], sizes: int = 4) -> list[Check]:
+    """Foretell every size of finished runs from the `sizes` sizes before it, and compare.
+
+    Raises:
+        CgatError: there are not more than that many sizes.
+    """
+    maes: dict[int, list[float]] = {}
+    for run in runs:
+        maes.setdefault(int(run.metrics["n_train"]), []).append(float(run.metrics["test_mae"]))
+    known = sorted(maes)
+    if len(known) <= sizes:
+        raise CgatError(f"checking forecasts from {sizes} sizes needs more sizes than that, got {len(known)}")
+    found = []
+    for place in range(sizes, len(known)):
+        before, size = known[place - sizes : place], known[place]
+        forecast = Forecast.of([run for run in runs if run.metrics["n_train"] in before])
+        more = round((size - forecast.n_train) / forecast.share)
+        now, mae = (float(np.mean(maes[n])) for n in (before[-1], size))
+        floor = forecast.mae_with_floor(more)
+        found.append(Check(size, forecast.mae(more).value, floor, mae, forecast.fall(more), 1 - mae / now))
+    return found
 
 
 def halved_sizes(n_train: int) -> list[int]:
