@@ -125,4 +125,5 @@ def leakage_ratio(
     if absent:
         raise CgatError(f"{len(absent)} test crystals have no category, {absent[0]} among them")
     own = np.array([categories[i] for i in a.ids])
-    return {name: compare(a.at(own == name), b.at(own == name)) for name in dict.fromkeys(own.tolist())}
+    present = sorted(set(own.tolist()), key=(SAME_ID, SAME_FORMULA, NEITHER).index)
+    return {name: compare(a.at(own == name), b.at(own == name)) for name in present}
