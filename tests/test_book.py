@@ -72,7 +72,11 @@ profiles:
       02_second: {sizes: [7]}
   mp:
     about: real tables
+    common: {data: ""}
+  paper:
+    about: tables of which nothing is stored
     needs_data: true
+    common: {data: ""}
 """
 
 
@@ -133,13 +137,13 @@ class TestParameters:
         assert not (root / "_build").exists()
 
     def test_unknown_profile(self, root: Path) -> None:
-        with pytest.raises(CgatError, match="unknown profile 'huge'; known: demo, ci, mp"):
+        with pytest.raises(CgatError, match="unknown profile 'huge'; known: demo, ci, mp, paper"):
             build(root, "huge")
 
     @pytest.mark.parametrize(
         ("profile", "data", "expected"),
         [
-            ("mp", None, "name it with --data"),
+            ("paper", None, "profile paper reads tables from a folder; name it with --data DIR"),
             ("ci", "data", "profile ci uses the embedded tables"),
             (None, "nowhere", "does not exist"),
         ],
@@ -147,6 +151,13 @@ class TestParameters:
     def test_data_folder(self, root: Path, profile: str | None, data: str | None, expected: str) -> None:
         with pytest.raises(CgatError, match=expected):
             build(root, profile, data=None if data is None else root / data)
+
+    def test_a_profile_of_stored_results_needs_no_data(self, root: Path, executions: list[str]) -> None:
+        for data, expected in ((None, "`''`"), (root / "data", "`'path/to/tables'`")):
+            build(root, "mp", data=data)
+            page = json.loads((root / "_build" / "stage" / "book" / "01_first.ipynb").read_text())
+            assert expected in "".join("".join(cell["source"]) for cell in page["cells"])
+        assert len(executions) == 4  # other tables, another page
 
     def test_profile_must_fit_the_notebooks(self, root: Path) -> None:
         (root / "book" / "parameters.yml").write_text(PROFILES.replace("{sizes: [7]}", "{size: 7}"))
@@ -184,7 +195,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
-            (["--profile", "huge"], "unknown profile 'huge'; known: demo, ci, mp"),
+            (["--profile", "huge"], "unknown profile 'huge'; known: demo, ci, mp, paper"),
             (["-p", "03.sizes=[1]"], "unknown notebook '03'; known: 01_first, 02_second"),
             (["-p", "01.size=[1]"], "notebook 01_first has no parameter 'size'; it has: sizes, rate, label, data"),
             (["-p", "01.rate=fast"], "parameter rate of notebook 01_first takes a float such as 0.5, not 'fast'"),

@@ -81,6 +81,18 @@ def labels():
     return pd.concat(frames, ignore_index=True)
 
 
+def binned(labels):
+    """What `label_histograms` takes of a long table [label, functional, value]."""
+    edges = {label: figures.histogram_edges(rows["value"]) for label, rows in labels.groupby("label")}
+    bins, numbers = [], []
+    for (label, functional), rows in labels.groupby(["label", "functional"]):
+        crystals = np.histogram(rows["value"], edges[label])[0]
+        place = {"label": label, "functional": functional}
+        bins.append(pd.DataFrame({**place, "low": edges[label][:-1], "high": edges[label][1:], "crystals": crystals}))
+        numbers.append({**place, "count": len(rows), "median": rows["value"].median(), "mean": rows["value"].mean()})
+    return pd.concat(bins), pd.DataFrame(numbers)
+
+
 def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
     figure = figures.learning_curves(curves, "meV/atom", x="step")
     assert len(figure.axes) == 4  # two panels, two strips
@@ -114,16 +126,16 @@ def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(cu
     with pytest.raises(CgatError, match="'both'; known"):
         figures.transfer_scaling(pairs.assign(mode="both"), "eV")
     with pytest.raises(CgatError, match="'LDA'; known: PBE"):
-        figures.label_histograms(labels.assign(functional="LDA"))
+        figures.label_histograms(*binned(labels.assign(functional="LDA")))
     with pytest.raises(CgatError, match="'spin'; known"):
-        figures.label_histograms(labels.assign(label="spin"))
+        figures.label_histograms(*binned(labels.assign(label="spin")))
 
 
 @pytest.mark.parametrize(
     "draw",
     [
         lambda frame: figures.learning_curves(frame, "eV"),
-        figures.label_histograms,
+        lambda frame: figures.label_histograms(frame, frame),
         lambda frame: figures.size_scaling(frame, "eV"),
         lambda frame: figures.transfer_scaling(frame, "eV"),
         lambda frame: figures.parity(frame, "e_form"),
@@ -143,7 +155,7 @@ def test_empty_tables_are_refused(grid):
 
 
 def test_histograms_mark_medians_and_means_where_they_are(labels):
-    figure = figures.label_histograms(labels)
+    figure = figures.label_histograms(*binned(labels))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["(a)  Distance to the hull", "(b)  Volume"]
     assert figure.axes[1].get_xlabel().startswith("Volume (Å³/atom)")
     for functional in ("PBE", "PBEsol"):
@@ -156,18 +168,44 @@ def test_histograms_mark_medians_and_means_where_they_are(labels):
 
 
 def test_histograms_say_how_much_lies_outside_and_which_data_are_missing(labels):
-    figure = figures.label_histograms(labels, announce_missing=True)
+    figure = figures.label_histograms(*binned(labels), announce_missing=True)
     assert len(figure.axes) == 4
     assert "outside" in figure.axes[0].get_xlabel()
     assert texts(figure).count("no data in this profile") == 2
-    nulls = labels.assign(value=labels["value"].where(labels["label"] == "volume_per_atom"))
-    assert len(figures.label_histograms(nulls).axes) == 1
-    with pytest.raises(CgatError, match="no values"):
-        figures.label_histograms(labels.assign(value=np.nan))
+    bins, numbers = binned(labels)
+    volumes = numbers[numbers["label"] == "volume_per_atom"]
+    assert len(figures.label_histograms(bins, volumes).axes) == 1
+    with pytest.raises(CgatError, match="no rows to draw"):
+        figures.label_histograms(bins, numbers.iloc[:0])
+
+
+def test_a_histogram_is_a_share_of_all_values(labels):
+    bins, numbers = binned(labels)
+    figure = figures.label_histograms(bins, numbers)
+    for ax, label in zip(figure.axes, ("e_above_hull", "volume_per_atom"), strict=True):
+        own = bins[(bins["label"] == label) & (bins["functional"] == "PBE")]
+        widths = (own["high"] - own["low"]).to_numpy()
+        drawn = ax.patches[0].get_data().values
+        assert (drawn * widths).sum() == pytest.approx(own["crystals"].sum() / 400)
+    assert bins["crystals"].sum() < len(labels)  # tails outside are not drawn, and do not lift the rest
+    shifted = bins.assign(high=bins["high"] + (bins["functional"] == "PBE"))
+    with pytest.raises(CgatError, match="the histograms of e_above_hull have different bins"):
+        figures.label_histograms(shifted, numbers)
+
+
+def test_the_ends_of_a_histogram_are_round_numbers(labels):
+    values = labels.query("label == 'volume_per_atom'")["value"]
+    edges = figures.histogram_edges(values)
+    assert len(edges) == 61
+    assert np.ptp(np.diff(edges)) < 1e-9
+    assert values.between(edges[0], edges[-1]).mean() > 0.994
+    assert edges[-1] == pytest.approx(round(edges[-1], 1))
+    assert not values.isin([edges[0], edges[-1]]).any()
+    assert figures.histogram_edges(np.abs(values - 15))[0] == 0  # a bound is shown
 
 
 def test_histogram_of_one_repeated_value_is_drawn(labels):
-    figures.label_histograms(labels.assign(value=1.0)).canvas.draw()
+    figures.label_histograms(*binned(labels.assign(value=1.0))).canvas.draw()
 
 
 def test_size_scaling_prints_the_fitted_slopes(grid):

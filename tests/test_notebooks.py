@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cgatlib.book.notebooks import effective_values, pages, read_notebooks, read_profile
-from cgatlib.book.pages import ORIGINS
+from cgatlib.book.tables import ORIGINS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = read_notebooks(ROOT)

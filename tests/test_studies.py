@@ -33,7 +33,10 @@ def study(**changes) -> Study:
         "pretraining_steps": 20,
         "batch_size": 8,
         "learning_rate": 1e-3,
+        "pretraining_rate": 3e-3,
+        "lowest": 0.02,
         "cycles": 1,
+        "pretraining_cycles": 2,
         "evaluations": 2,
         "seeds": [0, 1, 2],
         "pretraining_seeds": [0, 1],
@@ -63,13 +66,46 @@ class TestStudy:
 
     def test_slower_transfer_is_another_run(self) -> None:
         source = study().pretrained(LOW, "e_form", 0)
-        runs = [study().transferred(HIGH, "e_form", 0, source, rate=rate) for rate in (1.0, 0.1)]
+        runs = [study().transferred(HIGH, "e_form", 0, source, factor=factor) for factor in (1.0, 0.1)]
         assert runs[0].key != runs[1].key
-        assert runs[1].training.learning_rate == pytest.approx(1e-4)
+        assert runs[1].training.learning_rate == 1e-4
 
-    @pytest.mark.parametrize("change", [{"model": "huge"}, {"seeds": []}])
-    def test_refused(self, change: dict) -> None:
-        with pytest.raises(CgatError):
+    def test_a_fraction_of_a_rate_is_the_number_one_writes(self) -> None:
+        """0.006 * 0.1 is 0.0006000000000000001, which would be another run."""
+        fast = study(rates={"SCAN": {"e_form": {"full": 6e-3}}})
+        slow = fast.transferred(HIGH, "e_form", 0, fast.pretrained(LOW, "e_form", 0), factor=0.1)
+        assert slow.training.learning_rate == 6e-4
+
+    def test_pre_training_has_its_own_schedule(self) -> None:
+        found = study().modes(LOW, HIGH, "e_form")
+        schedule = {(e.functional, e.training.learning_rate, e.training.cycles, e.training.lowest) for e in found}
+        assert schedule == {("PBE", 3e-3, 2, 0.02), ("SCAN", 1e-3, 1, 0.02)}
+
+    def test_rates_by_functional_label_and_procedure(self) -> None:
+        rates = {"SCAN": {"e_form": {"head": 6e-3, "none": 2e-3}}}
+        for label, expected in (("e_form", {"none": 2e-3, "head": 6e-3, "full": 1e-3}), ("band_gap", {"head": 1e-3})):
+            found = study(rates=rates).modes(LOW, HIGH, label)
+            used = {e.transfer.mode: e.training.learning_rate for e in found if e.functional == "SCAN"}
+            assert used.items() >= expected.items()
+            assert {e.training.learning_rate for e in found if e.functional == "PBE"} == {3e-3}
+
+    def test_a_change_of_one_rate_changes_just_the_runs_it_belongs_to(self) -> None:
+        before, after = (study(rates=r).modes(LOW, HIGH, "e_form") for r in ({}, {"SCAN": {"e_form": {"head": 6e-3}}}))
+        changed = [old.transfer.mode for old, new in zip(before, after, strict=True) if old.key != new.key]
+        assert changed == ["head"] * 3
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            ({"model": "huge"}, "unknown model 'huge'; known: "),
+            ({"seeds": []}, "at least one of its seeds"),
+            ({"rates": {"SCAN": {"energy": {"full": 1e-3}}}}, "rates of SCAN energy: unknown property; known: e_form"),
+            ({"rates": {"SCAN": {"e_form": {"all": 1e-3}}}}, "unknown procedure 'all'; known: none, head, full"),
+            ({"rates": {"SCAN": {"e_form": {"full": "2e-3"}}}}, "the rate of full is no number such as 2.0e-3: '2e-3'"),
+        ],
+    )
+    def test_refused(self, change: dict, sentence: str) -> None:
+        with pytest.raises(CgatError, match=sentence):
             study(**change)
 
     def test_results(self) -> None:
@@ -142,6 +178,16 @@ class TestComparisons:
         assert ours["pre-trained, own test set"] == "18.0 ± 0.0"
         assert frame.loc["E_form / meV/atom, SCAN: published", "only regression head"] == "22 (8%)"
         assert [frame.columns[column] for _, column in best] == ["full transfer"] * 2
+
+    def test_table1_of_properties_that_targets_do_not_share(self) -> None:
+        gap = made_up(noise=0.0).assign(label="band_gap").replace({"functional": {"SCAN": "HSE"}})
+        gap["source_label"] = gap["source_label"].replace("e_form", "band_gap")
+        frame, best = table1(pd.concat([made_up(noise=0.0), gap]), PUBLISHED, "ours")
+        assert [row for row in frame.index if "ours" in row] == [
+            "E_form / meV/atom, SCAN: ours",
+            "Band gap / eV, HSE: ours",
+        ]
+        assert len(best) == len(frame)
 
     def test_units(self) -> None:
         assert in_units(made_up(), "e_form")["mae"].iloc[0] == pytest.approx(1000 * made_up()["test_mae"].iloc[0])

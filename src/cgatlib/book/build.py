@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def build(
         root: folder with ``_config.yml``, ``_toc.yml`` and ``book/``.
         profile: a profile of ``book/parameters.yml``; ``demo``, or ``mp`` when a data folder is given.
         overrides: ``NOTEBOOK.PARAMETER=VALUE``, the value as YAML.
-        data: folder with the tables of a profile that needs one.
+        data: folder with the tables of a profile that does not use the embedded ones.
         only: execute these notebooks; of the others, those that would be stale are shown as not executed.
         force: execute although nothing has changed.
         out: folder of the HTML, ``_build/html`` by default.
@@ -146,12 +147,11 @@ def _with_data(profile: Profile, data: Path | None) -> Profile:
         raise CgatError(f"profile {profile.name} reads tables from a folder; name it with --data DIR")
     if data is None:
         return profile
-    if not profile.needs_data:
+    if "data" not in profile.common:
         raise CgatError(f"profile {profile.name} uses the embedded tables; --data goes with profile mp")
     if not data.is_dir():
         raise CgatError(f"the data folder {data} does not exist")
-    common = {**profile.common, "data": str(data.resolve())}
-    return Profile(profile.name, profile.about, True, common, profile.notebooks)
+    return replace(profile, common={**profile.common, "data": str(data.resolve())})
 
 
 def _stage(root: Path, executed: Mapping[str, Any], profile: Profile) -> Path:

@@ -90,8 +90,8 @@ def table1(results: pd.DataFrame, published: pd.DataFrame, heading: str) -> tupl
             if (theirs["functional"] == functional).any():
                 rows[f"{what}, {functional}: published"], mode = _published_row(theirs, functional)
                 best.append(mode)
-        for functional in targets:
-            own = results[results["label"] == label]
+        own = results[results["label"] == label]
+        for functional in [name for name in targets if (own["functional"] == name).any()]:
             rows[f"{what}, {functional}: {heading}"], mode = _own_row(own, functional, targets, label)
             best.append(mode)
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=COLUMNS)

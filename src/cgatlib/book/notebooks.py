@@ -68,7 +68,11 @@ class Notebook:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named set of parameter values for the whole book."""
+    """A named set of parameter values for the whole book.
+
+    A profile whose ``common`` part sets the parameter ``data`` does not use the embedded tables; with `needs_data`
+    nothing can be shown unless their folder is given.
+    """
 
     name: str
     about: str

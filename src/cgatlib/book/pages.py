@@ -1,4 +1,4 @@
-"""What the book's notebooks share: load tables, show banner, figures, comparison tables and footer.
+"""What the book's notebooks share: banner, figures, comparison tables and footer.
 
 Everything shown is HTML without scripts or outside resources. Numbers for the prose go through `say` (glue).
 """
@@ -16,69 +16,40 @@ import pandas as pd
 import yaml
 from IPython.display import HTML
 
-from cgatlib import CgatError
 from cgatlib.book.notebooks import find_root
-from cgatlib.crystals import SYMBOLS, CrystalTable
+from cgatlib.book.summaries import TableSummary
+from cgatlib.book.tables import ORIGINS, BookTable
 from cgatlib.experiments.provenance import provenance
-from cgatlib.experiments.sources import Source, load_source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cgatlib.experiments.experiment import Run
-    from cgatlib.experiments.runner import RunStore
 
-ORIGINS = {
-    "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
-    "dft": "labels computed by DFT",
-}
-"""Where labels come from; a page must never show numbers without saying which."""
-
-
-def load_tables(sources: Mapping[str, Mapping[str, Any]], data: str) -> dict[str, Source]:
-    """Import tables as `parameters.yml` declares them, through the same checks as any user's data.
-
-    Args:
-        sources: name -> ``file`` (in the folder `data`), ``functional`` (never guessed), ``origin`` (a key of
-            `ORIGINS`); optional ``labels`` (our name -> column) and ``agree`` (label -> [column, tolerance]:
-            rows whose label differs from that column by more than this fraction are refused).
-        data: folder, relative to the book's or absolute.
-
-    Returns:
-        Sources by name. Imported tables are kept in ``.cgatlib/tables`` under a hash of file and declaration.
-    """
-    root = find_root(Path.cwd())
-    for name, entry in sources.items():
-        if "origin" not in entry:
-            raise CgatError(f"source {name} does not state its origin")
-        if entry["origin"] not in ORIGINS:
-            raise CgatError(f"source {name}: unknown origin {entry['origin']!r}; known: {', '.join(ORIGINS)}")
-    kept = root / ".cgatlib" / "tables"
-    return {name: load_source(name, entry, root / data, kept) for name, entry in sources.items()}
+NOT_HERE = (
+    "<strong>Stored results:</strong> the tables are not here; what this page shows comes from runs that are kept with "
+    "the repository and from summaries of their tables, and nothing was trained for it."
+)
+"""What a page says that was made without its tables."""
 
 
-def run_store(tables: Mapping[str, Source]) -> "RunStore":
-    """The project's run store, knowing these tables."""
-    from cgatlib.experiments.runner import RunStore
-
-    home = find_root(Path.cwd()) / ".cgatlib"
-    known = {source.table.fingerprint: source.path for source in tables.values()}
-    return RunStore(home / "runs", known, home / "graphs")
+def build_label(tables: Iterable[BookTable]) -> str:
+    """Heading of our own numbers, which says whether their labels are surrogates or DFT, and what was not done here."""
+    known = list(tables)
+    labels = "surrogate labels" if "surrogate" in {t.table.origin for t in known} else "DFT labels"
+    return f"{labels}, stored runs" if any(t.path is None for t in known) else f"this build ({labels})"
 
 
-def build_label(tables: Iterable[Source]) -> str:
-    """Heading of our own numbers, which says whether their labels are surrogates or DFT."""
-    origins = {source.origin for source in tables}
-    return "this build (surrogate labels)" if "surrogate" in origins else "this build (DFT labels)"
-
-
-def banner(profile: str, tables: Mapping[str, Source]) -> HTML:
-    """What the reader must know first: profile, data sets, and what their labels are."""
+def banner(profile: str, tables: Mapping[str, BookTable]) -> HTML:
+    """What the reader must know first: profile, data sets, what their labels are, and whether they are here."""
     sets = "; ".join(
-        f"{escape(name)}: {len(s.table):,} crystals, {escape(s.table.functional)} level, {ORIGINS[s.origin]}"
-        for name, s in tables.items()
+        f"{escape(name)}: {len(t.table):,} crystals, {escape(t.table.functional)} level, {ORIGINS[t.table.origin]}"
+        for name, t in tables.items()
     )
-    return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.</div>')
+    absent = "" if all(t.path for t in tables.values()) else f" {NOT_HERE}"
+    return HTML(
+        f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.{absent}</div>'
+    )
 
 
 def published(name: str) -> Any:
@@ -146,7 +117,7 @@ def _cell(cell: Any, bold: bool) -> str:
     return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
 
 
-def footer(tables: Mapping[str, Source], runs: Sequence["Run"], started: float) -> HTML:
+def footer(tables: Mapping[str, BookTable], runs: Sequence["Run"], started: float) -> HTML:
     """Where the page's numbers come from: code, libraries, machine, data, seeds and time.
 
     Args:
@@ -188,9 +159,6 @@ def note(text: str) -> HTML:
     return HTML(f"<p>{escape(text)}</p>")
 
 
-def element_counts(table: CrystalTable) -> pd.Series:
+def element_counts(table: TableSummary) -> pd.Series:
     """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
-    counts = np.zeros(len(SYMBOLS) + 1, dtype=np.int64)
-    for numbers in table.table["numbers"].to_pylist():
-        counts[sorted(set(numbers))] += 1
-    return pd.Series({SYMBOLS[z - 1]: int(n) for z, n in enumerate(counts) if n})
+    return pd.Series(table.elements)

@@ -14,8 +14,9 @@ from IPython.display import HTML, display
 
 from cgatlib import CgatError
 from cgatlib.baselines import Baseline, read_baselines
-from cgatlib.book.pages import ORIGINS, code_text, note, provenance_box
+from cgatlib.book.pages import code_text, note, provenance_box
 from cgatlib.book.studies import results, sources_of
+from cgatlib.book.tables import ORIGINS
 from cgatlib.evaluation import (
     Comparison,
     Estimate,
@@ -205,7 +206,7 @@ class StoredResults:
         for name in names:
             e = self.runs(name)[0].experiment
             title = f"{QUANTITIES[e.label].text} {FUNCTIONAL_NAMES[e.functional]}, {MODES[e.transfer.mode].name}"
-            found = self.leaks(name, seen_source)
+            found = {"all": self.comparison(f"{name}-seen", name), **self.leaks(name, seen_source)}
             rows[title] = {f"{what}": f"{interval_text(c.ratio, 2)} ({c.crystals:,})" for what, c in found.items()}
         return pd.DataFrame.from_dict(rows, orient="index")
 

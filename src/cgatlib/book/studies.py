@@ -3,13 +3,14 @@
 Notebooks declare what they need with a `Study`; because equal experiments have equal keys, pages share runs.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
@@ -17,7 +18,14 @@ from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig, TransferMode
 
 if TYPE_CHECKING:
-    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.book.summaries import TableSummary
+
+
+PROCEDURES = ("none", "head", "full")
+"""What is compared on a target set."""
+
+Rates = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Learning rate by functional, label and procedure."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,14 @@ class Study:
 
     Args:
         model: name of a model configuration; the graph configuration of the same name goes with it.
-        steps: optimiser steps on the target set, from scratch or after transfer.
-        pretraining_steps: optimiser steps on the pre-training set.
-        batch_size, learning_rate, cycles, evaluations: as in `TrainingConfig`.
+        steps, learning_rate, cycles: as in `TrainingConfig`, on the target set, from scratch or after transfer.
+        pretraining_steps, pretraining_rate, pretraining_cycles: the same on the pre-training set.
+        batch_size, lowest, evaluations: as in `TrainingConfig`, everywhere.
         seeds: of the runs on the target set.
         pretraining_seeds: of the pre-trained networks; the run with the i-th seed starts from the network with
             the i-th of these, counted round.
+        rates: learning rates that take the place of `learning_rate`, by functional, label and procedure (``none``,
+            ``head``, ``full``) of the run on the target set.
     """
 
     model: str
@@ -39,10 +49,14 @@ class Study:
     pretraining_steps: int
     batch_size: int
     learning_rate: float
+    pretraining_rate: float
+    lowest: float
     cycles: int
+    pretraining_cycles: int
     evaluations: int
     seeds: tuple[int, ...]
     pretraining_seeds: tuple[int, ...]
+    rates: Rates = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:
@@ -51,33 +65,41 @@ class Study:
             object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
             if not getattr(self, name):
                 raise CgatError(f"a study needs at least one of its {name}")
+        _check_rates(self.rates)
 
-    def pretrained(self, table: "CrystalTable", label: str, seed: int, size: int | None = None) -> Experiment:
+    def rate(self, table: "TableSummary", label: str, mode: str) -> float:
+        """Highest learning rate of a run on the target table."""
+        return self.rates.get(table.functional, {}).get(label, {}).get(mode, self.learning_rate)
+
+    def pretrained(self, table: "TableSummary", label: str, seed: int, size: int | None = None) -> Experiment:
         """Training on the pre-training table, for the `seed` of a run on the target table."""
         place = self.seeds.index(seed) % len(self.pretraining_seeds)
-        return self._run(table, label, self.pretraining_seeds[place], size, self.pretraining_steps)
+        length = {"steps": self.pretraining_steps, "cycles": self.pretraining_cycles}
+        return self._run(table, label, self.pretraining_seeds[place], size, self.pretraining_rate, **length)
 
-    def trained(self, table: "CrystalTable", label: str, seed: int, size: int | None = None) -> Experiment:
+    def trained(self, table: "TableSummary", label: str, seed: int, size: int | None = None) -> Experiment:
         """Training on the target table from random weights."""
-        return self._run(table, label, seed, size, self.steps)
+        rate = self.rate(table, label, "none")
+        return self._run(table, label, seed, size, rate, steps=self.steps, cycles=self.cycles)
 
     def transferred(
         self,
-        table: "CrystalTable",
+        table: "TableSummary",
         label: str,
         seed: int,
         source: Experiment,
         mode: TransferMode = "full",
         size: int | None = None,
-        rate: float = 1.0,
+        factor: float = 1.0,
     ) -> Experiment:
-        """Training on the target table from `source`; `rate` multiplies the learning rate."""
+        """Training on the target table from `source`; `factor` multiplies the learning rate."""
         run = self.trained(table, label, seed, size)
-        training = replace(run.training, learning_rate=self.learning_rate * rate)
+        rate = float(f"{self.rate(table, label, mode) * factor:.6g}")  # as it is written: 0.1 of 0.006 is 0.0006
+        training = replace(run.training, learning_rate=rate)
         return replace(run, source=source, transfer=TransferConfig(mode), training=training)
 
     def modes(
-        self, source: "CrystalTable", target: "CrystalTable", label: str, source_label: str | None = None
+        self, source: "TableSummary", target: "TableSummary", label: str, source_label: str | None = None
     ) -> list[Experiment]:
         """Pre-trained networks and the three procedures on the whole target set (Table 1, Fig. 1)."""
         found: list[Experiment] = []
@@ -89,8 +111,8 @@ class Study:
 
     def sizes(
         self,
-        source: "CrystalTable",
-        target: "CrystalTable",
+        source: "TableSummary",
+        target: "TableSummary",
         label: str,
         sizes: Sequence[int],
         pretraining_sizes: Sequence[int] = (),
@@ -111,7 +133,9 @@ class Study:
                 found += [self.transferred(target, label, seed, parent, "full", n) for parent in parents]
         return list(dict.fromkeys(found))
 
-    def _run(self, table: "CrystalTable", label: str, seed: int, size: int | None, steps: int) -> Experiment:
+    def _run(
+        self, table: "TableSummary", label: str, seed: int, size: int | None, rate: float, *, steps: int, cycles: int
+    ) -> Experiment:
         return Experiment(
             data=table.fingerprint,
             functional=table.functional,
@@ -123,8 +147,9 @@ class Study:
             training=TrainingConfig(
                 steps=steps,
                 batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                cycles=self.cycles,
+                learning_rate=rate,
+                cycles=cycles,
+                lowest=self.lowest,
                 evaluations=self.evaluations,
             ),
         )
@@ -135,6 +160,19 @@ def _whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
     if isinstance(values, str) or not all(isinstance(value, int) for value in values):
         raise CgatError(f"{name} must be a list of whole numbers, not {values!r}; papermill takes lists with -y")
     return tuple(values)
+
+
+def _check_rates(rates: Rates) -> None:
+    for functional, labels in rates.items():
+        for label, modes in labels.items():
+            for mode, rate in modes.items():
+                place = f"rates of {functional} {label}"
+                if label not in PROPERTIES:
+                    raise CgatError(f"{place}: unknown property; known: {', '.join(PROPERTIES)}")
+                if mode not in PROCEDURES:
+                    raise CgatError(f"{place}: unknown procedure {mode!r}; known: {', '.join(PROCEDURES)}")
+                if not isinstance(rate, float):  # YAML takes 2e-3 for text
+                    raise CgatError(f"{place}: the rate of {mode} is no number such as 2.0e-3: {rate!r}")
 
 
 def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:
@@ -182,10 +220,10 @@ def sources_of(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 
 def learning_curves(runs: Iterable[Run]) -> pd.DataFrame:
-    """The runs' ``curve`` one below the other, with ``functional``, ``label``, ``mode``, ``seed``, ``peak_rate``."""
+    """The runs' ``curve`` one below the other, with ``key``, ``functional``, ``label``, ``mode`` and ``seed``."""
     frames = []
     for run in runs:
         e = run.experiment
-        known = {"functional": e.functional, "label": e.label, "mode": e.transfer.mode, "seed": e.seed}
-        frames.append(run.curve.assign(**known, peak_rate=e.training.learning_rate))
+        known = {"key": e.key, "functional": e.functional, "label": e.label, "mode": e.transfer.mode, "seed": e.seed}
+        frames.append(run.curve.assign(**known))
     return pd.concat(frames, ignore_index=True)

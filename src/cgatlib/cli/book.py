@@ -1,4 +1,4 @@
-"""``cgatlib book``: build the book, print it, list its parameters."""
+"""``cgatlib book``: build the book, print it, list its parameters, summarise its tables."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,9 @@ OVERRIDES = click.option(
     help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
 )
 DATA = click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder with the tables of a profile that needs one."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the tables of a profile that does not use the embedded ones.",
 )
 
 
@@ -119,3 +121,22 @@ def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
         for parameter in notebook.parameters.values():
             value = values[name][parameter.name]
             click.echo(f"  {parameter.name}: {parameter.kind} = {value!r}\n      {parameter.meaning}")
+
+
+@book.command()
+@ROOT
+@click.option("--profile", default="mp", show_default=True, help="Profile of book/parameters.yml.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with the tables of the profile.")
+def summarise(root: Path | None, profile: str, data: Path) -> None:
+    """Write what pages show of a profile's tables to small files, with which they are built where the tables are not.
+
+    A file holds counts, moments and histograms, and no label of a single crystal.
+
+    \b
+    Example:
+      cgatlib book summarise --profile mp --data path/to/tables
+    """
+    from cgatlib.book.tables import summarise_tables
+
+    for path in summarise_tables(root or find_root(Path.cwd()), profile, data):
+        click.echo(path)

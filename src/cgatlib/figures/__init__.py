@@ -5,7 +5,7 @@ through `save_figure`.
 """
 
 from cgatlib.figures.budget import compute_budget
-from cgatlib.figures.data import element_counts, label_histograms
+from cgatlib.figures.data import element_counts, histogram_edges, label_histograms
 from cgatlib.figures.growth import growth, read_growth
 from cgatlib.figures.runs import learning_curves, parity
 from cgatlib.figures.series import curve_points
@@ -17,6 +17,7 @@ __all__ = [
     "curve_points",
     "element_counts",
     "growth",
+    "histogram_edges",
     "label_histograms",
     "learning_curves",
     "parity",

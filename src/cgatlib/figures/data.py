@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
 from cgatlib.figures.style import (
@@ -46,24 +48,35 @@ PERIODIC_TABLE = (
 )
 
 
-def label_histograms(
-    labels: pd.DataFrame, *, bins: int = 60, coverage: float = 0.995, announce_missing: bool = False
-) -> Figure:
+def histogram_edges(values: ArrayLike, *, bins: int = 60, coverage: float = 0.995) -> list[float]:
+    """Edges (bins + 1,) of equal bins that span the central share `coverage` of the values, ends rounded outwards.
+
+    Rounded, they are nobody's value.
+    """
+    known = np.asarray(values, dtype=float)
+    low, high = np.quantile(known, [(1 - coverage) / 2, (1 + coverage) / 2])
+    low = known.min() if low - known.min() < 0.02 * (high - low) else low  # a bound such as zero is shown
+    if not high > low:
+        low, high = low - 0.5, low + 0.5
+    step = 10.0 ** np.floor(np.log10((high - low) / 100))
+    ends = np.floor(low / step) * step, np.ceil(high / step) * step
+    return np.linspace(*ends, bins + 1).round(10).tolist()
+
+
+def label_histograms(bins: pd.DataFrame, numbers: pd.DataFrame, *, announce_missing: bool = False) -> Figure:
     """Densities of the labels by functional in the arrangement of Fig. 2, medians solid and means dotted.
 
     Args:
-        labels: Long table [label, functional, value] in the units of the labels; nulls are not drawn.
-        bins: Number of bins, common to the functionals of a panel.
-        coverage: Central share of the values that the axis spans; a panel says how many lie outside.
+        bins: Long table [label, functional, low, high, crystals], a row per bin; the functionals of a label share their
+            bins. What lies outside all bins is only counted: a panel says how much.
+        numbers: Table [label, functional, count, median, mean] of all values, in the units of the labels.
         announce_missing: Keep the place of a label without data, saying so, instead of leaving it out.
     """
-    require_columns(labels, ("label", "functional", "value"), "label_histograms")
-    known = labels.dropna(subset="value")
-    for label in known["label"].unique():
+    require_columns(bins, ("label", "functional", "low", "high", "crystals"), "label_histograms")
+    require_columns(numbers, ("label", "functional", "count", "median", "mean"), "label_histograms")
+    for label in numbers["label"].unique():
         quantity(label)
-    shown = [q for q in QUANTITIES if announce_missing or (known["label"] == q).any()]
-    if not shown:
-        raise CgatError("label_histograms has no values to draw")
+    shown = [q for q in QUANTITIES if announce_missing or (numbers["label"] == q).any()]
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with style():
@@ -71,10 +84,10 @@ def label_histograms(
         axes = fig.subplots(lines, columns, squeeze=False).ravel()
         panel_titles(axes, [QUANTITIES[label].name for label in shown])
         for ax, label in zip(axes, shown, strict=False):
-            _histogram_panel(ax, known[known["label"] == label], label, bins, coverage)
+            _histogram_panel(ax, bins[bins["label"] == label], _in_order(numbers[numbers["label"] == label]), label)
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
-        used = [name for name in FUNCTIONAL_NAMES if name in set(known["functional"])]
+        used = [name for name in FUNCTIONAL_NAMES if name in set(numbers["functional"])]
         handles: list[Artist] = [
             Rectangle((0, 0), 1, 1, facecolor=functional_colour(f), alpha=0.6, label=FUNCTIONAL_NAMES[f]) for f in used
         ]
@@ -84,59 +97,60 @@ def label_histograms(
     return fig
 
 
-def _histogram_panel(ax: Axes, rows: pd.DataFrame, label: str, bins: int, coverage: float) -> None:
+def _in_order(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Rows by functional in the fixed order, which refuses functionals without a colour."""
+    for name in numbers["functional"].unique():
+        functional_colour(name)
+    return numbers.sort_values("functional", key=lambda names: names.map(list(FUNCTIONAL_NAMES).index))
+
+
+def _histogram_panel(ax: Axes, bins: pd.DataFrame, numbers: pd.DataFrame, label: str) -> None:
     ax.set_yticks([])
     ax.grid(visible=False)
-    if rows.empty:
+    if numbers.empty:
         ax.text(0.5, 0.5, "no data in this profile", transform=ax.transAxes, ha="center", color=MUTED)
         ax.spines[:].set_visible(False)
         ax.set_xticks([])
         return
-    low, high = np.quantile(rows["value"], [(1 - coverage) / 2, (1 + coverage) / 2])
-    least = rows["value"].min()
-    low = least if low - least < 0.02 * (high - low) else low  # a bound such as zero is shown
-    edges = np.linspace(low, high, bins + 1) if high > low else np.linspace(low - 0.5, low + 0.5, bins + 1)
+    edges, densities = np.empty(0), []
+    for row in numbers.itertuples():
+        own = bins[bins["functional"] == row.functional]
+        drawn = np.append(own["low"], own["high"].iloc[-1:])
+        if edges.size and not np.array_equal(edges, drawn):
+            raise CgatError(f"the histograms of {label} have different bins, and cannot be drawn in one panel")
+        edges = drawn
+        density = own["crystals"].to_numpy() / row.count / np.diff(edges)  # of all: a cut tail does not lift the rest
+        _draw_density(ax, density, edges, row)
+        densities.append(density)
+    seen = np.concatenate(densities)
     log = label == "band_gap"  # most crystals are metals: on a linear axis only their bin would be seen
-    densities = [_density(ax, values, str(name), edges) for name, values in _by_functional(rows)]
     if log:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(NullLocator())
         ax.yaxis.set_minor_locator(NullLocator())
-    seen = np.concatenate(densities)
     ax.set_ylim(0.5 * seen[seen > 0].min() if log else 0, seen.max() * (3 if log else 1.3))  # room for the summary
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylabel("Density, log scale" if log else "Density")
-    outside = float(((rows["value"] < edges[0]) | (rows["value"] > edges[-1])).mean())
+    outside = 1 - bins["crystals"].sum() / numbers["count"].sum()
     note = f"  ({100 * outside:.1f} % outside)" if outside > 0 else ""
     ax.set_xlabel(f"{QUANTITIES[label].symbol} ({QUANTITIES[label].unit}){note}")
-    _summary(ax, rows)
+    _summary(ax, numbers)
 
 
-def _by_functional(rows: pd.DataFrame) -> list[tuple[str, pd.Series]]:
-    """Values of each functional in the fixed order, which refuses functionals without a colour."""
-    for name in rows["functional"].unique():
-        functional_colour(name)
-    present = [name for name in FUNCTIONAL_NAMES if (rows["functional"] == name).any()]
-    return [(name, rows.loc[rows["functional"] == name, "value"]) for name in present]
-
-
-def _density(ax: Axes, values: pd.Series, functional: str, edges: np.ndarray) -> np.ndarray:
-    """Draw and return the density (bins,) as a share of all values, so that a cut tail does not lift the rest."""
-    colour = functional_colour(functional)
-    density = np.histogram(values, edges)[0] / len(values) / np.diff(edges)
+def _draw_density(ax: Axes, density: np.ndarray, edges: np.ndarray, numbers: Any) -> None:
+    colour = functional_colour(numbers.functional)
     ax.stairs(density, edges, color=colour, fill=True, alpha=0.28)
     ax.stairs(density, edges, color=colour, linewidth=1.2)
-    ax.axvline(values.median(), color=colour, linewidth=1.2, gid=f"median {functional}")
-    ax.axvline(values.mean(), color=colour, linewidth=1.4, linestyle=":", gid=f"mean {functional}")
-    return density
+    ax.axvline(numbers.median, color=colour, linewidth=1.2, gid=f"median {numbers.functional}")
+    ax.axvline(numbers.mean, color=colour, linewidth=1.4, linestyle=":", gid=f"mean {numbers.functional}")
 
 
-def _summary(ax: Axes, rows: pd.DataFrame) -> None:
+def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
     """Number, median and mean of each functional in the panel's upper right corner, in its colour."""
     lines = [("crystals, median, mean", MUTED, "normal")]
-    for functional, values in _by_functional(rows):
-        text = f"{short_count(len(values))},  {number(values.median(), '#.3g')},  {number(values.mean(), '#.3g')}"
-        lines.append((text, functional_colour(functional), "semibold"))
+    for row in numbers.to_dict("records"):
+        text = f"{short_count(row['count'])},  {number(row['median'], '#.3g')},  {number(row['mean'], '#.3g')}"
+        lines.append((text, functional_colour(row["functional"]), "semibold"))
     for row, (text, colour, weight) in enumerate(lines):
         ax.annotate(
             text, (1, 1), (-4, -4 - 13 * row), xycoords="axes fraction", textcoords="offset points", ha="right",

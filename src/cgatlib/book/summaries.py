@@ -1,0 +1,170 @@
+"""What a page needs to know of a crystal table; kept as a small file, it stands in for a table that is not here.
+
+A summary holds counts, moments and histograms, and no label of a single crystal.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cgatlib import CgatError
+from cgatlib.crystals import SYMBOLS, CrystalTable
+from cgatlib.experiments.sources import Source
+from cgatlib.figures.data import histogram_edges
+
+FOLDER = "tables"
+"""Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """Distribution of one label of a table, in the label's unit.
+
+    Args:
+        count: crystals that carry it. median, mean, deviation: of their values (standard deviation with n - 1).
+        edges: ends of the bins, common to all tables that were summarised together.
+        crystals: number in each bin; the tails outside are in no bin.
+        difference: mean difference to the value of the same crystal in the table `reference`.
+        pairs: number of those crystals; without any, `difference` is None.
+    """
+
+    count: int
+    median: float
+    mean: float
+    deviation: float
+    edges: tuple[float, ...]
+    crystals: tuple[int, ...]
+    difference: float | None = None
+    pairs: int = 0
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """A crystal table in numbers.
+
+    Args:
+        fingerprint, functional: of the table. origin: of its labels, a key of `cgatlib.book.pages.ORIGINS`.
+        kept: number of crystals. formulas: number of different reduced formulas.
+        refused: number of crystals refused at the import, by reason.
+        labels: by name, in the order of the table. elements: crystals that contain each element, by symbol.
+        reference: fingerprint of the table that `LabelSummary.difference` refers to.
+    """
+
+    fingerprint: str
+    functional: str
+    origin: str
+    kept: int
+    formulas: int
+    refused: Mapping[str, int]
+    labels: Mapping[str, LabelSummary]
+    elements: Mapping[str, int]
+    reference: str
+
+    def __len__(self) -> int:
+        return self.kept
+
+    def without(self, labels: Collection[str]) -> "TableSummary":
+        """The same without some of its labels."""
+        return replace(self, labels={name: part for name, part in self.labels.items() if name not in labels})
+
+    def write(self, stored: Path) -> Path:
+        """Write the summary among the stored results in the folder `stored`, and return its file."""
+        path = _path(stored, self.fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        return path
+
+    @classmethod
+    def read(cls, stored: Path, fingerprint: str) -> "TableSummary":
+        """The summary of a table among the stored results.
+
+        Raises:
+            CgatError: there is none, or its file is damaged.
+        """
+        path = _path(stored, fingerprint)
+        try:
+            values: dict[str, Any] = json.loads(path.read_text())
+            labels = {name: LabelSummary(**part) for name, part in values["labels"].items()}
+            tuples = {name: (tuple(part.edges), tuple(part.crystals)) for name, part in labels.items()}
+            labels = {name: replace(labels[name], edges=e, crystals=c) for name, (e, c) in tuples.items()}
+            return cls(**{**values, "labels": labels})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CgatError(f"the summary of table {fingerprint} cannot be read: {error}") from error
+
+
+def _path(stored: Path, fingerprint: str) -> Path:
+    return Path(stored) / FOLDER / f"{fingerprint}.json"
+
+
+def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableSummary]:
+    """Summaries of tables, by name.
+
+    Args:
+        sources: imported tables by name; they share the bins of a label. reference: name of the one that the others'
+            labels are compared with.
+    """
+    tables = [source.table for source in sources.values()]
+    edges = {}
+    for label in dict.fromkeys(label for table in tables for label in table.labels):
+        values = [table.label(label) for table in tables if label in table.labels]
+        known = np.concatenate(values)
+        edges[label] = histogram_edges(known[~np.isnan(known)])
+    return {name: _summary(source, edges, sources[reference].table) for name, source in sources.items()}
+
+
+def _summary(source: Source, edges: Mapping[str, list[float]], reference: CrystalTable) -> TableSummary:
+    table = source.table
+    reasons = source.rejects["reason"].str.replace(r":.*", "", regex=True)  # what stands behind is the row's own value
+    return TableSummary(
+        fingerprint=table.fingerprint,
+        functional=table.functional,
+        origin=source.origin,
+        kept=len(table),
+        formulas=len(set(table.formulas)),
+        refused=dict(sorted(Counter(reasons).items())),
+        labels={label: _label(table, label, edges[label], reference) for label in table.labels},
+        elements=_element_counts(table),
+        reference=reference.fingerprint,
+    )
+
+
+def _label(table: CrystalTable, label: str, edges: list[float], reference: CrystalTable) -> LabelSummary:
+    values = pd.Series(table.label(label), index=table.ids).dropna()
+    pairs = pd.Series(dtype=float)
+    if table is not reference and label in reference.labels:
+        other = pd.Series(reference.label(label), index=reference.ids)
+        pairs = (values - other.reindex(values.index)).dropna()
+    return LabelSummary(
+        count=len(values),
+        median=float(values.median()),
+        mean=float(values.mean()),
+        deviation=float(values.std()),
+        edges=tuple(edges),
+        crystals=tuple(np.histogram(values, edges)[0].tolist()),
+        difference=float(pairs.mean()) if len(pairs) else None,
+        pairs=len(pairs),
+    )
+
+
+def _element_counts(table: CrystalTable) -> dict[str, int]:
+    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
+    counts = Counter(z for numbers in table.table["numbers"].to_pylist() for z in set(numbers))
+    return {SYMBOLS[z - 1]: counts[z] for z in sorted(counts)}
+
+
+def distributions(tables: Iterable[TableSummary]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Histograms and numbers of all labels, as `cgatlib.figures.label_histograms` draws them."""
+    bins, numbers = [], []
+    for table in tables:
+        for name, label in table.labels.items():
+            place = {"label": name, "functional": table.functional}
+            rows = {"low": label.edges[:-1], "high": label.edges[1:], "crystals": label.crystals}
+            bins.append(pd.DataFrame({**place, **rows}))
+            numbers.append({**place, "count": label.count, "median": label.median, "mean": label.mean})
+    return pd.concat(bins, ignore_index=True), pd.DataFrame(numbers)
