@@ -1,5 +1,6 @@
 """Crystals and files that several tests make use of."""
 
+import ast
 import os
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -173,6 +174,35 @@ def model_folder(seed_runs: list[Run], table: CrystalTable, tmp_path_factory: py
     out = tmp_path_factory.mktemp("models") / "binaries"
     release(seed_runs, table, out, seed_runs[0].path.parent / ".graphs", {"name": "binaries", "licence": "none"})
     return out
+
+
+@pytest.fixture
+def run_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Return a function that runs the code cells of a page of the book in this process and returns what they show.
+
+    Of a figure the list has name and data, as no figure is rendered; it has what is glued into the prose, too.
+    """
+    from cgatlib.book import pages
+    from cgatlib.book.notebooks import Values, read_notebooks
+
+    def run(name: str, values: Values, root: Path) -> list[Any]:
+        shown: list[Any] = []
+        monkeypatch.chdir(root)
+        monkeypatch.setattr("IPython.display.display", shown.append)
+        monkeypatch.setattr(pages, "say", lambda **numbers: shown.append(numbers))
+        monkeypatch.setattr(pages, "show_figure", lambda figure, name, caption, alt, data: (name, data))
+        notebook = read_notebooks(REPOSITORY)[name]
+        names = notebook.values(values)
+        for cell in notebook.node.cells:
+            if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+                *body, last = ast.parse(cell.source).body
+                final = [] if isinstance(last, ast.Expr) else [last]
+                exec(compile(ast.Module([*body, *final], []), name, "exec"), names)
+                if isinstance(last, ast.Expr):
+                    shown.append(eval(compile(ast.Expression(last.value), name, "eval"), names))
+        return shown
+
+    return run
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def get_runs(
     lacking = [absent[e.data] for e in missing if e.data in absent]
     if lacking:
         raise CgatError(
-            f"{len(lacking)} runs are needed that are not stored, and their tables are not here to train them: "
+            f"runs are needed that are not stored ({len(lacking)}), and their tables are not here to train them: "
             f"{', '.join(dict.fromkeys(lacking))}; name their folder with --data, or ask for what is stored"
         )
     return store.get_all(asked, workers)
