@@ -67,9 +67,17 @@ class TestNotebook:
         assert said <= glued | {None}
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_study_ends_with_provenance(name: str) -> None:
+@pytest.mark.parametrize("name", [*STUDIES, "methods", "howto"])
+def test_page_ends_with_provenance(name: str) -> None:
     assert re.search(r"\.footer\(", NOTEBOOKS[name].node.cells[-1].source)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_files_that_a_page_reads_are_named_by_parameters(name: str) -> None:
+    """What a parameter names, a change of which executes the page again; published numbers always count."""
+    cells = [c for c in NOTEBOOKS[name].node.cells if c.cell_type == "code"]
+    code = "\n".join(c.source for c in cells if "parameters" not in c.metadata.get("tags", []))
+    assert not re.findall(r"[\"'](?:data|benchmarks|book)/(?!published)[\w/.]+", code)
 
 
 def _is_say(node: ast.AST) -> bool:

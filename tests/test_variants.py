@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from cgatlib.book.variants import cost, error_change, variant_table
 from cgatlib.graphs.neighbours import GraphConfig
@@ -37,6 +38,14 @@ def test_wider_edges_and_edge_attention_cost_more(cells):
     for dearer in (wide, attention):
         assert dearer["parameters"] > plain["parameters"]
         assert dearer["gflop"] > plain["gflop"]
+
+
+def test_threads_are_given_back(cells, monkeypatch):
+    used = []
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    cost(SMALL, GRAPH, cells)
+    assert used == [1, 7]
 
 
 def test_changes_are_paired_by_seed():

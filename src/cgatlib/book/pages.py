@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cgatlib.experiments.experiment import Run
+    from cgatlib.experiments.sources import Source
 
 NOT_HERE = (
     "<strong>Stored results:</strong> the tables are not here; what this page shows comes from runs that are kept with "
@@ -117,7 +118,7 @@ def _cell(cell: Any, bold: bool) -> str:
     return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
 
 
-def footer(tables: Mapping[str, BookTable], runs: Sequence["Run"], started: float) -> HTML:
+def footer(tables: "Mapping[str, BookTable | Source]", runs: Sequence["Run"], started: float) -> HTML:
     """Where the page's numbers come from: code, libraries, machine, data, seeds and time.
 
     Args:
