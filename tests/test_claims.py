@@ -118,6 +118,7 @@ def made_runs(scale, *, sizes=(1000,), seeds=3, label="volume_per_atom", table="
                 seed=seed,
                 split=Made(seed=0),
                 source=source,
+                model=Made(atom_width=16),
                 transfer=Made(mode="full" if pretrained else "none"),
                 training=Made(steps=100, learning_rate=1e-3),
             )
@@ -215,6 +216,13 @@ def test_two_claims_of_one_name_are_refused(tmp_path):
     path = tmp_path / "claims.yml"
     path.write_text(yaml.safe_dump([GOOD, GOOD]))
     with pytest.raises(CgatError, match="two claims are called a"):
+        read_claims(path)
+
+
+def test_what_is_no_yaml_is_refused(tmp_path):
+    path = tmp_path / "claims.yml"
+    path.write_text("- claim: this: and that")
+    with pytest.raises(CgatError, match="is not YAML: mapping values are not allowed here"):
         read_claims(path)
 
 
@@ -411,6 +419,11 @@ class TestErrors:
         assert reduction(self.made(constant(1.0), constant(0.7)), *self.pair, "worse").outcome is Outcome.HOLDS
         pairs = zip(self.pair, (made_runs(constant(1.0), pretrained=n) for n in (1, 0)), strict=True)
         assert reduction(evidence(dict(pairs)), *self.pair).outcome is Outcome.OPEN  # seeds alone differ
+
+    def test_larger_networks_are_named(self):
+        made = self.made(constant(0.7), constant(1.0))
+        made.real.made[self.pair[0]][0].experiment.model.atom_width = 32
+        assert reduction(made, *self.pair).data.endswith("3 seeds; network 2 times as wide")
 
     def test_in_all_sizes(self):
         names = ("volume-r2scan-sizes-full", "volume-r2scan-sizes-none")

@@ -153,11 +153,15 @@ def read_claims(path: Path) -> list[Claim]:
     """The claims of a file, in its order.
 
     Raises:
-        CgatError: an id given twice; a group, test, label or functional that does not exist; a missing field; arguments
-            that do not fit the test.
+        CgatError: not YAML; an id given twice; a group, test, label or functional that does not exist; a missing field;
+            arguments that do not fit the test.
     """
+    try:
+        rows = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise CgatError(f"{path} is not YAML: {error}") from error
     found: dict[str, Claim] = {}
-    for row in yaml.safe_load(Path(path).read_text()):
+    for row in rows:
         name = row.get("id", "without id")
         known = {"id", "group", "place", "claim", "about", "checks"}
         if wrong := (set(row) - known) | (known - {"about"} - set(row)):

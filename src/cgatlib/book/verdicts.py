@@ -11,6 +11,7 @@ from cgatlib.book.printed import Printed, PublishedNumbers
 from cgatlib.book.stored import MissingRunsError, StoredResults
 from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import FUNCTIONAL_NAMES, QUANTITIES
+from cgatlib.model.cgat import MODELS
 from cgatlib.scaling import Estimate
 
 
@@ -124,11 +125,13 @@ def subject_text(subject: tuple[str, str]) -> str:
 
 
 def data_text(results: StoredResults, runs: Sequence[Run]) -> str:
-    """Origin of the labels, crystals, and seeds or splits of an entry's runs."""
+    """Origin of the labels, crystals, seeds or splits of an entry's runs, and the network where it is not the smallest."""
     table = next(t for t in results.plan.tables.values() if t["fingerprint"] == runs[0].experiment.data)
     origin = {"dft": "DFT labels", "surrogate": "surrogate labels"}[table.get("origin", "dft")]
     ranges = {part: sorted({int(run.metrics[f"n_{part}"]) for run in runs}) for part in ("train", "test")}
     train, test = (" to ".join(f"{n:,}" for n in dict.fromkeys((ns[0], ns[-1]))) for ns in ranges.values())
     several = {run.experiment.split.seed for run in runs}
     repeats = f"{len(several)} splits" if len(several) > 1 else f"{len({run.experiment.seed for run in runs})} seeds"
-    return f"{origin}; {train} training, {test} test crystals, {repeats}"
+    times = runs[0].experiment.model.atom_width / MODELS["tiny"].atom_width
+    network = f"; network {times:g} times as wide" if times > 1 else ""
+    return f"{origin}; {train} training, {test} test crystals, {repeats}{network}"
