@@ -125,7 +125,7 @@ def subject_text(subject: tuple[str, str]) -> str:
 
 
 def data_text(results: StoredResults, runs: Sequence[Run]) -> str:
-    """Origin of the labels, crystals, seeds or splits of an entry's runs, and the network where it is not the smallest."""
+    """Origin of the labels, crystals, seeds or splits of an entry's runs; the network where it is not the smallest."""
     table = next(t for t in results.plan.tables.values() if t["fingerprint"] == runs[0].experiment.data)
     origin = {"dft": "DFT labels", "surrogate": "surrogate labels"}[table.get("origin", "dft")]
     ranges = {part: sorted({int(run.metrics[f"n_{part}"]) for run in runs}) for part in ("train", "test")}
