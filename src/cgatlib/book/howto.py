@@ -16,6 +16,7 @@ from IPython.display import Markdown
 
 from cgatlib import CgatError, ensemble
 from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.experiments.executors import one_thread
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
@@ -33,7 +34,8 @@ def shell(command: str, lines: int | None = None) -> Markdown:
     from cgatlib.cli import main
 
     words = [found for word in shlex.split(command) for found in (sorted(glob(word)) if "*" in word else [word])]
-    result = CliRunner().invoke(main, words[1:])
+    with one_thread():  # the example's networks are small
+        result = CliRunner().invoke(main, words[1:])
     if result.exit_code:
         raise CgatError(f"{command} failed: {result.stderr.strip() or result.exception}")
     printed = result.stdout.rstrip().splitlines()

@@ -1,15 +1,14 @@
 """The released code against the printed equations: what each difference costs, and what it does to the error."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgatlib.book.comparisons import interval, number
+from cgatlib.experiments.executors import one_thread
 from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.graphs.neighbours import GraphConfig
@@ -30,7 +29,7 @@ def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[
     graphs, _ = pack(cells, graph)
     listed, _ = pack(cells, replace(graph, quotient=False))
     network, batch = CGAT(model), graphs.batch(np.arange(len(graphs)))
-    with _one_thread(), FlopCounterMode(display=False) as counter:
+    with one_thread(), FlopCounterMode(display=False) as counter:
         network(batch)[:, 0].sum().backward()
     atoms = sum(len(numbers) for _, numbers, _ in cells)
     return {
@@ -38,17 +37,6 @@ def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[
         "edges": int(listed.edge_ptr[-1]) / atoms,
         "gflop": counter.get_total_flops() / atoms / 1e9,
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """For thousands of short operations, whose threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def error_change(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, float]:

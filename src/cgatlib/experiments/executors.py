@@ -3,9 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -101,6 +101,17 @@ class _Here(Executor):
         except Exception as error:  # noqa: BLE001  # handed to whoever asks the future, as a pool does
             future.set_exception(error)
         return future
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For thousands of short operations, whose threads would wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:
