@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from cgatlib import CgatError, figures
+from cgatlib.figures.series import panel_series
 from cgatlib.figures.sizes import with_interval
 from cgatlib.figures.style import (
     FUNCTIONAL_COLOURS,
@@ -18,8 +19,7 @@ from cgatlib.figures.style import (
     short_count,
     style,
 )
-from cgatlib.scaling.extrapolation import ComputeBudget, laws_from_counts
-from cgatlib.scaling.powerlaws import PowerLaw, bootstrap
+from cgatlib.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
 
 SIZES = [11e3, 22e3, 45e3, 89e3, 178e3]
 
@@ -164,7 +164,7 @@ def test_histograms_mark_medians_and_means_where_they_are(labels):
             line = by_gid(figure.axes[1], f"{statistic} {functional}")
             assert line.get_xdata()[0] == pytest.approx(getattr(values, statistic)())
             assert same_color(line.get_color(), FUNCTIONAL_COLOURS[functional])
-    assert any(text.startswith("400,") for text in texts(figure))
+    assert any(text.startswith("PBEsol: 400,") for text in texts(figure))
 
 
 def test_histograms_say_how_much_lies_outside_and_which_data_are_missing(labels):
@@ -277,7 +277,10 @@ def test_curve_points_are_ordered_and_take_errors_along():
 
 
 def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
-    training, pretraining = PowerLaw.through(11e3, 31, 0.12), PowerLaw.through(178e3, 31, 0.096)
+    training, pretraining = (
+        bootstrap(Points(np.array(SIZES), law.predict(SIZES)), noise=0.02)
+        for law in (PowerLaw.through(11e3, 31, 0.12), PowerLaw.through(178e3, 31, 0.096))
+    )
     scenarios = {
         "few": ComputeBudget(training, pretraining, 11e3, 178e3),
         "even": ComputeBudget(training, pretraining, 178e3, 178e3),
@@ -294,7 +297,41 @@ def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
     assert list(crosses.get_xdata()) == [5 * (n - 11e3) for n in SIZES]
     assert list(dots.get_xdata()) == [pre - 178e3 for pre in (178e3, 356e3, 712e3, 1.8e6)]
     assert "at the start SCAN gains 4.0× more per cost" in texts(figure)
+    low, high = training.band(11e3 + 1e6 / 5)
+    edge = by_gid(ax, "band SCAN").get_paths()[0].vertices
+    ends = edge[edge[:, 0] == 1e6, 1]
+    assert (ends.min(), ends.max()) == pytest.approx((low[0], high[0]))
     assert "costs 5" in figure.get_supxlabel()
+
+
+def test_compute_budget_without_measured_points_draws_curves_alone():
+    line = bootstrap(Points(np.array(SIZES), PowerLaw(6.0, 0.1).predict(SIZES)), noise=0.02)
+    figure = figures.compute_budget({"even": ComputeBudget(line, line, 1e4, 5e4)}, None, "meV/atom")
+    ax = figure.axes[0]
+    assert len(by_gid(ax, "measured SCAN").get_xdata()) == 0
+    assert by_gid(ax, "spend SCAN").get_xdata()[-1] == pytest.approx(10 * 5 * 1e4)
+    assert "at the start both gain the same per cost" in texts(figure)
+    assert {handle.get_marker() for handle in figure.legends[0].get_lines()} == {""}
+
+
+def test_lines_that_were_not_measured_have_bands_but_no_points(pairs):
+    figure = figures.transfer_scaling(pairs, "meV/atom", noise=0.02)
+    ax = figure.axes[0]
+    marks = [line for line in ax.lines if line.get_marker() not in ("", "None")]
+    assert {mark.get_gid() for mark in marks} == {"crossing"}
+    assert len(ax.collections) == 4  # a band for each line
+
+
+def test_bands_of_one_functional_leave_out_the_common_shift_of_its_test_set(pairs):
+    """With two functionals, each line follows its own test crystals."""
+    rng = np.random.default_rng(3)
+    difficulty = {"SCAN": rng.exponential(1.0, 50), "PBEsol": rng.exponential(1.0, 60)}
+    parts = [difficulty[f] / difficulty[f].mean() for f in pairs["functional"]]
+    scored = pairs.assign(errors=[mae * part for mae, part in zip(pairs["mae"], parts, strict=True)])
+    for one in panel_series(scored, noise=1e-6):
+        low, high = one.band(np.array([45e3]))
+        assert high[0] / low[0] < 1.01
+        assert np.ptp(one.fit.shifts) > 0.1
 
 
 def test_compute_budget_needs_a_scenario(grid):

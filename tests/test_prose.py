@@ -31,8 +31,6 @@ ALLOWED = {
         "schedule, 0.05, and the momentum of 0.9": "printed settings that the code ignores",
     },
 }
-# Pages that still say a published number by themselves. A page that passes must be taken off this list.
-OPEN = ("01_data", "03_size_scaling", "04_compute_budget")
 
 NO_PROSE = re.compile(
     r"\A---\n.*?\n---\n"  # front matter
@@ -55,13 +53,7 @@ def offenders(text: str, allowed: dict[str, str]) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, found.start()) + 1, found.group().strip()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="typed by hand so far")) if name in OPEN else name
-        for name in PAGES
-    ],
-)
+@pytest.mark.parametrize("name", PAGES)
 def test_no_number_is_typed_by_hand(name: str) -> None:
     """Let code say it (`pages.say` and glue, a table from ``data/published``), or allow it above with a reason."""
     page = PAGES[name]

@@ -1,33 +1,32 @@
 """Power laws, their uncertainty, and what follows from them."""
 
 import math
+import time
 
 import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.scaling.extrapolation import (
+from cgatlib.scaling import (
     ComputeBudget,
-    balance,
-    balance_ratio,
-    crossing,
-    crossing_size,
-    equivalent_size,
-    hold_out_largest,
-    laws_from_counts,
-    optimal_share,
-    optimal_split,
-    size_at,
-)
-from cgatlib.scaling.powerlaws import (
     Estimate,
     FloorLaw,
     Points,
     PowerLaw,
+    balance,
+    balance_ratio,
     bootstrap,
+    crossing,
+    crossing_size,
+    equivalent_size,
     fit_power_law,
     fit_with_floor,
+    hold_out_largest,
+    laws_from_counts,
+    optimal_share,
+    optimal_split,
     r_squared,
+    size_at,
 )
 
 SIZES = 178e3 / 2.0 ** np.arange(4, -1, -1)  # 11 k ... 178 k
@@ -141,6 +140,66 @@ def test_test_crystals_add_their_own_spread_which_pairs_share(hull_scan):
     assert shared.high / shared.low < 1.01
 
 
+def scored_runs(law, rng, crystals, seeds, between, own=0.6):
+    """Runs whose MAE on all crystals scatters by `between`, scored on some; a share of an error is the run's `own`."""
+    n = np.repeat(SIZES, seeds)
+    level = law.predict(n) * np.exp(rng.normal(0, between, len(n)))
+    shared = rng.normal(size=crystals)
+    drawn = math.sqrt(1 - own) * shared + math.sqrt(own) * rng.normal(size=(len(n), crystals))
+    errors = level[:, None] * np.exp(drawn - 0.5)
+    return Points(n, errors.mean(axis=1), errors)
+
+
+def test_intervals_from_runs_and_crystals_cover_the_true_slope_and_level():
+    law, rng, trials = PowerLaw(6.8, 0.277), np.random.default_rng(7), 100
+    covered = np.zeros(2)
+    for _ in range(trials):
+        found = bootstrap(scored_runs(law, rng, 300, 3, between=0.02), resamples=400)
+        level = [float(edge[0]) for edge in found.band(44.5e3)]
+        covered += [found.slope.low <= law.slope <= found.slope.high, level[0] <= law.predict(44.5e3) <= level[1]]
+    assert (covered >= 0.86 * trials).all()
+
+
+def test_bands_of_lines_on_one_test_set_leave_out_what_moves_them_together(hull_scan):
+    difficulty = np.random.default_rng(11).exponential(1.0, 300)
+    runs = [law.predict(SIZES)[:, None] * difficulty for law in hull_scan]
+    fits = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in runs]
+    common = np.mean([found.shifts for found in fits], axis=0)
+    edges = [fits[0].band(44.5e3, common=c) for c in (0.0, common)]
+    wide, narrow = (float(high[0] / low[0]) for low, high in edges)
+    assert wide > 1.1
+    assert narrow == pytest.approx(1, abs=1e-3)
+    assert (fit(hull_scan[0]).shifts == 0).all()
+
+
+def test_what_the_test_set_adds_to_the_scatter_of_runs_is_counted_once():
+    """Runs that differ on their test crystals only: the crystals alone make the interval, whatever their number."""
+    points = scored_runs(PowerLaw(6.8, 0.277), np.random.default_rng(8), 300, 3, between=0.0)
+    x = np.log(points.sizes) - np.log(points.sizes).mean()
+    interval = bootstrap(points).slope
+    per_crystal = (points.errors / points.maes[:, None]).T @ x / (x @ x)  # what a crystal's weight adds to the slope
+    expected = per_crystal.std() / math.sqrt(300)
+    assert (interval.high - interval.low) / (2 * 1.96) == pytest.approx(expected, rel=0.25)
+
+
+def test_crystals_are_redrawn_in_pairs_only_if_there_are_as_many(hull_scan):
+    rng = np.random.default_rng(9)
+    difficulty = rng.exponential(1.0, 300)
+    none, full = ([law.predict(SIZES)[:, None] * d for d in (difficulty, difficulty[:200])] for law in hull_scan)
+    paired = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in (none[0], full[0])]
+    apart = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in (none[0], full[1])]
+    widths = [size.high / size.low for size in (crossing_size(*paired), crossing_size(*apart))]
+    assert widths[0] < 1.01 < widths[1]
+
+
+def test_many_crystals_runs_and_resamples_take_little_time_and_memory():
+    rng = np.random.default_rng(10)
+    points = scored_runs(PowerLaw(6.8, 0.277), rng, 2000, 5, between=0.02)
+    started = time.process_time()
+    bootstrap(points, resamples=2000)
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(
     ("sizes", "maes", "message"),
     [
@@ -219,22 +278,39 @@ def test_laws_from_counts_refuse_counts_that_contradict_them():
         laws_from_counts(20, 22, 178e3, 613e3, 1.6e6)
 
 
+def fit(law, noise=0.02, resamples=2000):
+    return bootstrap(Points(SIZES, law.predict(SIZES)), noise=noise, resamples=resamples)
+
+
 def test_compute_budget_identities():
-    budget = ComputeBudget(PowerLaw.through(11e3, 31, 0.12), PowerLaw.through(178e3, 31, 0.096), 11e3, 178e3)
-    assert budget.spend_on_training(0) == pytest.approx(31)
-    assert budget.spend_on_pretraining(0) == pytest.approx(31)
-    assert budget.spend_on_training(55e3) == pytest.approx(31 * 2**-0.12)
-    assert budget.spend_on_pretraining(178e3) == pytest.approx(31 * 2**-0.096)
+    training, pretraining = fit(PowerLaw.through(11e3, 31, 0.12)), fit(PowerLaw.through(178e3, 31, 0.096))
+    budget = ComputeBudget(training, pretraining, 11e3, 178e3)
+    assert budget.training_size([0, 55e3]) == pytest.approx([11e3, 22e3])
+    assert budget.pretraining_size([0, 178e3]) == pytest.approx([178e3, 356e3])
     step = 1e-3
-    gains = [31 - float(spend(step)) for spend in (budget.spend_on_training, budget.spend_on_pretraining)]
-    assert gains[0] / gains[1] == pytest.approx(budget.training_advantage, rel=1e-3)
+    bought = ((training, budget.training_size(step)), (pretraining, budget.pretraining_size(step)))
+    gains = [31 - float(line.law.predict(size)) for line, size in bought]
+    advantage = budget.training_advantage
+    assert gains[0] / gains[1] == pytest.approx(advantage.value, rel=1e-3)
+    assert advantage.low < advantage.value < advantage.high
+    even = balance(training, pretraining, 5.0)
+    assert advantage.high == pytest.approx(178 / 11 / even.low)
+
+
+def test_advantage_where_an_error_hardly_falls():
+    flat = fit(PowerLaw(3.0, 0.002))
+    budget = ComputeBudget(fit(PowerLaw(6.0, 0.2)), flat, 11e3, 178e3)
+    assert budget.falls
+    assert budget.training_advantage.high == math.inf
+    assert ComputeBudget(flat, fit(PowerLaw(6.0, 0.2)), 11e3, 178e3).training_advantage.low == 0
+    assert not ComputeBudget(flat, fit(PowerLaw(3.0, -0.1)), 11e3, 178e3).falls
 
 
 def test_returns_balance_where_the_sizes_stand_as_c_alpha_over_beta():
     ratio = balance_ratio(training_slope=0.12, pretraining_slope=0.096, cost_ratio=5)
     assert ratio == pytest.approx(4)
-    even = ComputeBudget(PowerLaw(5, 0.12), PowerLaw(5, 0.096), 10e3, ratio * 10e3)
-    assert even.training_advantage == pytest.approx(1)
+    even = ComputeBudget(fit(PowerLaw(5, 0.12)), fit(PowerLaw(5, 0.096)), 10e3, ratio * 10e3)
+    assert even.training_advantage.value == pytest.approx(1)
 
 
 def test_optimal_share_minimises_the_error_of_a_fresh_budget():
@@ -253,8 +329,11 @@ def test_balance_and_split_carry_their_uncertainty():
 
 
 def test_compute_budget_refuses_nonsense():
+    line = fit(PowerLaw(5, 0.1))
     with pytest.raises(CgatError, match="positive"):
-        ComputeBudget(PowerLaw(5, 0.1), PowerLaw(5, 0.1), 0, 10)
+        ComputeBudget(line, line, 0, 10)
+    with pytest.raises(CgatError, match="resamples"):
+        ComputeBudget(line, fit(PowerLaw(5, 0.1), resamples=10), 10, 10)
     for function in (optimal_share, lambda b, a: balance_ratio(b, a, 5)):
         with pytest.raises(CgatError, match="falls with both"):
             function(0.1, -0.1)

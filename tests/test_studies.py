@@ -13,14 +13,20 @@ from cgatlib.book.comparisons import (
     gains,
     in_units,
     interval,
-    nearest_start,
-    scaling_row,
-    size_text,
     table1,
     verdicts,
 )
+from cgatlib.book.scaling_cells import (
+    NO_FALL,
+    balance_cells,
+    held_out_cells,
+    nearest_start,
+    ratio_text,
+    scaling_row,
+    size_text,
+)
 from cgatlib.book.studies import Study, results, sources_of
-from cgatlib.scaling.powerlaws import Estimate
+from cgatlib.scaling import Estimate, Points, bootstrap
 
 LOW = SimpleNamespace(fingerprint="low", functional="PBE")
 HIGH = SimpleNamespace(fingerprint="high", functional="SCAN")
@@ -111,14 +117,17 @@ class TestStudy:
     def test_results(self) -> None:
         metrics = {"test_mae": 0.1, "validation_mae": 0.2, "best_step": 3, "seconds": 1.0}
         experiments = study(seeds=[0]).sizes(LOW, HIGH, "e_form", [5], [7])
+        tested = pd.DataFrame({"material_id": ["b", "a"], "target": [1.0, 2.0], "prediction": [1.1, 1.7]})
         runs = [
-            SimpleNamespace(experiment=e, metrics={**metrics, "n_train": e.train_size or 100})
+            SimpleNamespace(experiment=e, metrics={**metrics, "n_train": e.train_size or 100}, predictions=tested)
             for e in [*experiments, *sources_of(experiments)]
         ]
         frame = results(runs[: len(experiments)], runs[len(experiments) :])
         assert set(frame.loc[frame["mode"] == "none", "pretrain_size"]) == {0}
         assert set(frame.loc[frame["mode"] == "full", "pretrain_size"]) == {7, 100}
         assert set(frame["train_size"]) == {5, 100}
+        assert frame["errors"].iloc[0].to_dict() == pytest.approx({"a": 0.3, "b": 0.1})
+        assert list(frame["errors"].iloc[0].index) == ["a", "b"]
 
 
 def made_up(none: float = 0.030, head: float = 0.027, full: float = 0.020, noise: float = 0.0005) -> pd.DataFrame:
@@ -192,6 +201,22 @@ class TestComparisons:
     def test_units(self) -> None:
         assert in_units(made_up(), "e_form")["mae"].iloc[0] == pytest.approx(1000 * made_up()["test_mae"].iloc[0])
 
+    def test_errors_by_crystal_have_the_unit_of_the_mae_that_they_explain(self) -> None:
+        frame = made_up().assign(key="k", validation_mae=0.1)
+        frame["errors"] = [pd.Series([0.01, 0.03], ["a", "b"]) for _ in frame.index]
+        assert in_units(frame, "e_form")["errors"].iloc[0].tolist() == pytest.approx([10, 30])
+        assert "errors" not in in_units(frame, "e_form", "validation_mae")
+
+    def test_other_test_crystals_are_refused(self) -> None:
+        frame = made_up().assign(key=lambda rows: [f"run-{i}" for i in rows.index])
+        frame["errors"] = [pd.Series([0.01, 0.03], ["a", "b"]) for _ in frame.index]
+        elsewhere = frame["functional"] == "PBE"
+        frame.loc[elsewhere, "errors"] = frame.loc[elsewhere, "errors"].map(lambda e: e.set_axis(["c", "d"]))
+        in_units(frame, "e_form")  # another functional may have other test crystals
+        frame.at[1, "errors"] = pd.Series([0.01, 0.03], ["a", "c"])
+        with pytest.raises(CgatError, match="run run-1 was tested on other SCAN crystals than run run-0"):
+            in_units(frame, "e_form")
+
     def test_scaling_row(self) -> None:
         sizes = np.repeat([100, 200, 400, 800], 2)
         wiggle = 1 + 0.01 * np.tile([-1, 1], 4)
@@ -204,6 +229,26 @@ class TestComparisons:
         assert cells["N_cross"].startswith("1.2 k")  # (500 / 60)^(1 / 0.3)
         assert "n at 43 meV/atom, full" in cells
         assert "n at 43 meV/atom, full" not in scaling_row(points, energy=False)
+
+    def test_held_out_cells(self) -> None:
+        sizes = np.array([100.0, 200, 400, 800])
+        cells = held_out_cells(Points(sizes, 500 * sizes**-0.4), "e_form")
+        assert cells["largest size"] == "800"
+        assert cells["measured"] == "34.5 meV/atom"
+        assert cells["line"] in ("+0.0%", "-0.0%")
+        assert cells["R² of the line"] == "1.000"
+
+    def test_balance_cells(self) -> None:
+        sizes = np.array([100.0, 200, 400, 800])
+        fits = {s: bootstrap(Points(sizes, 500 * sizes**-s), noise=0.01) for s in (0.4, 0.2, -0.1)}
+        cells = balance_cells(fits[0.4], fits[0.2], [1, 5, 50])
+        assert [cells[f"c = {c}"].split()[0] for c in (1, 5, 50)] == ["0.50", "2.5", "25"]
+        assert cells["best share for cheap ones"].startswith("33% [")
+        assert set(balance_cells(fits[-0.1], fits[0.2], [5]).values()) >= {NO_FALL}
+
+    def test_ratio_text(self) -> None:
+        assert ratio_text(Estimate(4.04, 0.0, np.inf)) == "4.0 [0 to ∞]"
+        assert ratio_text(Estimate(0.346, 0.0999, 128.0)) == "0.35 [0.10 to 130]"
 
     def test_size_text(self) -> None:
         text = size_text(Estimate(1234.0, 0.5, np.inf, never=0.25))

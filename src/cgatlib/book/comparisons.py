@@ -5,10 +5,8 @@ import math
 import pandas as pd
 from scipy import stats
 
-from cgatlib.figures.sizes import curve_points, with_interval
-from cgatlib.figures.style import MODES, QUANTITIES, short_count
-from cgatlib.scaling.extrapolation import CHEMICAL_ACCURACY, crossing_size, equivalent_size, size_at
-from cgatlib.scaling.powerlaws import Estimate, bootstrap
+from cgatlib import CgatError
+from cgatlib.figures.style import MODES, QUANTITIES
 
 LEVEL = 0.95
 
@@ -140,45 +138,24 @@ def verdicts(found: pd.DataFrame, expected: str = "better") -> pd.DataFrame:
 
 
 def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.DataFrame:
-    """Results of one label with the error as ``mae`` in the unit errors are shown in (meV/atom, Å³/atom)."""
-    rows = results[results["label"] == label]
-    return rows.assign(mae=rows[column] * QUANTITIES[label].error_factor)
-
-
-def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
-    """Slopes, crossing and equivalent size of one functional and label, as texts with their 95 % intervals.
+    """Results of one label in the unit that errors are shown in (meV/atom, Å³/atom).
 
     Args:
-        points: rows of `in_units` without transfer and with full transfer from one pre-training set.
-        energy: whether chemical accuracy means anything for the label.
+        results: `studies.results`. label: property. column: the error, ``"test_mae"`` or ``"validation_mae"``.
+
+    Returns:
+        The rows with the error as ``mae``, and with ``errors`` (T,) on the test crystals if it is the test error.
+
+    Raises:
+        CgatError: two runs of a functional were tested on different crystals.
     """
-    fits = {mode: bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full")}
-    cells = {
-        "slope, none": with_interval(fits["none"].law.slope, fits["none"].slope, 3),
-        "slope, full": with_interval(fits["full"].law.slope, fits["full"].slope, 3),
-        "N_equiv": size_text(equivalent_size(fits["none"], fits["full"])),
-        "N_cross": size_text(crossing_size(fits["none"], fits["full"])),
-    }
-    if energy:
-        accuracy = CHEMICAL_ACCURACY * 1000
-        cells["n at 43 meV/atom, none"] = size_text(size_at(fits["none"], accuracy))
-        cells["n at 43 meV/atom, full"] = size_text(size_at(fits["full"], accuracy))
-    return cells
-
-
-def size_text(estimate: Estimate) -> str:
-    """A number of crystals with its interval and the share of resamples without any."""
-    texts = []
-    for value in (estimate.value, estimate.low, estimate.high):
-        rounded = math.inf if math.isinf(value) else float(f"{value:.2g}")
-        texts.append("never" if math.isinf(value) else "<1" if value < 1 else short_count(rounded))
-    never = f"; {estimate.never:.0%} of resamples never" if estimate.never > 0 else ""
-    return f"{texts[0]} [{texts[1]} to {texts[2]}{never}]"
-
-
-def nearest_start(points: pd.DataFrame, ratio: float) -> tuple[int, int]:
-    """Sizes (pre-training, training) among full-transfer runs whose ratio is nearest to `ratio`, smallest first."""
-    pairs = points.loc[points["mode"] == "full", ["pretrain_size", "train_size"]].drop_duplicates()
-    distance = (pairs["pretrain_size"] / pairs["train_size"] / ratio).map(lambda r: abs(math.log(r)))
-    best = pairs.assign(distance=distance.round(6)).sort_values(["distance", "train_size"]).iloc[0]
-    return int(best["pretrain_size"]), int(best["train_size"])
+    rows, factor = results[results["label"] == label], QUANTITIES[label].error_factor
+    found = rows.drop(columns="errors", errors="ignore").assign(mae=rows[column] * factor)
+    if "errors" not in rows or column != "test_mae":
+        return found
+    for functional, group in rows.groupby("functional"):
+        first = group.iloc[0]
+        for key, errors in zip(group["key"], group["errors"], strict=True):
+            if not errors.index.equals(first["errors"].index):
+                raise CgatError(f"run {key} was tested on other {functional} crystals than run {first['key']}")
+    return found.assign(errors=[errors.to_numpy() * factor for errors in rows["errors"]])

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from scipy import constants
 
 from cgatlib import CgatError
-from cgatlib.book.printed import Printed, PublishedNumbers
+from cgatlib.book.printed import Printed
+from cgatlib.book.reconstruction import published_lines
 from cgatlib.book.verdicts import Evidence, Outcome, Verdict
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, short_count
-from cgatlib.scaling import PowerLaw, laws_from_counts
 
 PRINTED = "printed numbers"
 LINES = "lines through the printed numbers"
@@ -97,13 +97,6 @@ def _row_text(label: str, functional: str) -> str:
     return f"{QUANTITIES[label].text} {FUNCTIONAL_NAMES[functional]}"
 
 
-def _lines(published: PublishedNumbers, label: str, functional: str) -> tuple[PowerLaw, PowerLaw]:
-    """The lines of Fig. 4 without and with transfer."""
-    errors = [published[f"table1/{label}/{functional}/{mode}"].value for mode in ("none", "full")]
-    counts = [published[f"numbers/{what}_{label}_{functional}"].value for what in ("equivalent", "crossing")]
-    return laws_from_counts(errors[0], errors[1], published["numbers/training_sizes/1"].value, *counts)
-
-
 def accuracy_at(evidence: Evidence, size: str, accuracy: str) -> Verdict:
     """Whether the lines with transfer are below an error at a training size, and those without transfer above it."""
     published = evidence.published
@@ -111,7 +104,7 @@ def accuracy_at(evidence: Evidence, size: str, accuracy: str) -> Verdict:
     parts, fits = [], []
     for label in _LABELS:
         for functional in _FUNCTIONALS:
-            none, full = _lines(published, label, functional)
+            none, full = published_lines(published, label, functional)
             reached, needed = float(full.predict(n.value)), none.invert(bound.value)
             fits.append(reached < bound.value and needed > n.value)
             parts.append(

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cgatlib.book.comparisons import in_units, size_text
+from cgatlib.book.comparisons import in_units
+from cgatlib.book.scaling_cells import size_text
 from cgatlib.book.stored import StoredResults
 from cgatlib.book.verdicts import (
     Evidence,

@@ -185,7 +185,8 @@ def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:
     Returns:
         Columns ``key``, ``functional``, ``label``, ``mode``, ``train_size``, ``source_functional``,
         ``source_label``, ``pretrain_size`` (0 without transfer), ``learning_rate``, ``seed``, ``test_mae``,
-        ``validation_mae`` (unit of the label), ``best_step`` and ``seconds``.
+        ``validation_mae`` (unit of the label), ``best_step``, ``seconds`` and ``errors``, a series of the absolute
+        errors by test crystal, in the order of the ids (unit of the label).
     """
     runs = list(runs)
     sizes = {run.experiment.key: int(run.metrics["n_train"]) for run in [*runs, *sources]}
@@ -209,9 +210,15 @@ def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:
                 "validation_mae": float(m["validation_mae"]),
                 "best_step": int(m["best_step"]),
                 "seconds": float(m["seconds"]),
+                "errors": _absolute_errors(run),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _absolute_errors(run: Run) -> pd.Series:
+    predictions = run.predictions.set_index("material_id").sort_index()
+    return (predictions["prediction"] - predictions["target"]).abs()
 
 
 def sources_of(experiments: Iterable[Experiment]) -> list[Experiment]:

@@ -28,7 +28,7 @@ from cgatlib.scaling.extrapolation import ComputeBudget
 
 def compute_budget(
     scenarios: Mapping[str, ComputeBudget],
-    points: pd.DataFrame,
+    points: pd.DataFrame | None,
     unit: str,
     *,
     low: str = "PBE",
@@ -38,18 +38,20 @@ def compute_budget(
     """MAE against additional compute, spent on either kind of calculation, a panel per start (Fig. 5).
 
     Args:
-        scenarios: Starts by title, with the laws along either size.
+        scenarios: Starts by title, with the fits along either size, whose 95 % bands are drawn.
         points: Measured runs [pretrain_size, train_size, seed, mae in `unit`]; those on a start's lines are drawn,
-            crosses where high-fidelity, dots where low-fidelity crystals were added.
+            crosses where high-fidelity, dots where low-fidelity crystals were added. None where nothing was measured.
         unit: Unit of the MAE.
         low: Functional of the pre-training set, whose calculation is the unit of cost.
         high: Functional of the training set.
         max_budget: End of the axis; by default what the measured points reach, or ten times the start.
     """
-    require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "compute_budget")
+    if points is not None:
+        require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "compute_budget")
     if not scenarios:
         raise CgatError("compute_budget needs at least one scenario")
-    measured = points.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
+    known = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"], dtype=float) if points is None else points
+    measured = known.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
     ends = [_reach(budget, measured) for budget in scenarios.values()]
     with style():
         fig = NotebookFigure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
@@ -59,15 +61,16 @@ def compute_budget(
         panel_titles(axes, list(scenarios))
         axes[0].set_ylabel(f"Test MAE ({unit})")
         error_axis(axes[0])
-        _legend(fig, low, high, next(iter(scenarios.values())).cost_ratio)
+        _legend(fig, low, high, next(iter(scenarios.values())).cost_ratio, measured=points is not None)
     return fig
 
 
-def _legend(fig: Figure, low: str, high: str, cost: float) -> None:
+def _legend(fig: Figure, low: str, high: str, cost: float, measured: bool) -> None:
     dear, cheap = FUNCTIONAL_NAMES[high], FUNCTIONAL_NAMES[low]
+    cross, dot = ("x", "o") if measured else ("", "")
     handles = [
-        Line2D([], [], color=functional_colour(high), linestyle="-", marker="x", label=f"spent on {dear}"),
-        Line2D([], [], color=functional_colour(low), linestyle="--", marker="o", label=f"spent on {cheap}"),
+        Line2D([], [], color=functional_colour(high), linestyle="-", marker=cross, label=f"spent on {dear}"),
+        Line2D([], [], color=functional_colour(low), linestyle="--", marker=dot, label=f"spent on {cheap}"),
     ]
     fig.legend(handles=handles, loc="outside upper center", ncols=2)
     fig.supxlabel(f"Additional compute ({cheap} calculations; one {dear} costs {cost:g})", fontsize=10.5)
@@ -91,8 +94,15 @@ def _reach(budget: ComputeBudget, measured: pd.DataFrame) -> float:
 def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: float, names: tuple[str, str]) -> None:
     low, high = names
     spent = np.linspace(0, end, 300)
-    ax.plot(spent, budget.spend_on_training(spent), color=functional_colour(high), gid=f"spend {high}")
-    ax.plot(spent, budget.spend_on_pretraining(spent), "--", color=functional_colour(low), gid=f"spend {low}")
+    common = (budget.training.shifts + budget.pretraining.shifts) / 2  # one test set moves both curves together
+    for name, fit, sizes, line in (
+        (high, budget.training, budget.training_size(spent), "-"),
+        (low, budget.pretraining, budget.pretraining_size(spent), "--"),
+    ):
+        colour = functional_colour(name)
+        low_high = fit.band(sizes, common=common)
+        ax.fill_between(spent, *low_high, color=colour, alpha=0.15, linewidth=0, gid=f"band {name}")
+        ax.plot(spent, fit.law.predict(sizes), line, color=colour, gid=f"spend {name}")
     on_high, on_low = _on_lines(budget, measured)
     ax.plot(on_low["cost"], on_low["mae"], "o", color=functional_colour(low), gid=f"measured {low}")
     ax.plot(
@@ -102,7 +112,9 @@ def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: 
     ax.set_xlim(-0.03 * end, end)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: short_count(n)))
-    gain = budget.training_advantage
+    gain = budget.training_advantage.value
     better, factor = (high, gain) if gain >= 1 else (low, 1 / gain)
     text = f"at the start {FUNCTIONAL_NAMES[better]} gains {factor:.1f}× more per cost"
+    if f"{factor:.1f}" == "1.0":
+        text = "at the start both gain the same per cost"
     ax.text(0.97, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=MUTED)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -128,7 +128,8 @@ def _histogram_panel(ax: Axes, bins: pd.DataFrame, numbers: pd.DataFrame, label:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(NullLocator())
         ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_ylim(0.5 * seen[seen > 0].min() if log else 0, seen.max() * (3 if log else 1.3))  # room for the summary
+    room = 3 if log else 1.2 + 0.12 * len(numbers)  # for the summary
+    ax.set_ylim(0.5 * seen[seen > 0].min() if log else 0, seen.max() * room)
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylabel("Density, log scale" if log else "Density")
     outside = 1 - bins["crystals"].sum() / numbers["count"].sum()
@@ -149,7 +150,8 @@ def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
     """Number, median and mean of each functional in the panel's upper right corner, in its colour."""
     lines = [("crystals, median, mean", MUTED, "normal")]
     for row in numbers.to_dict("records"):
-        text = f"{short_count(row['count'])},  {number(row['median'], '#.3g')},  {number(row['mean'], '#.3g')}"
+        name = FUNCTIONAL_NAMES[row["functional"]]
+        text = f"{name}: {short_count(row['count'])},  {number(row['median'], '#.3g')},  {number(row['mean'], '#.3g')}"
         lines.append((text, functional_colour(row["functional"]), "semibold"))
     for row, (text, colour, weight) in enumerate(lines):
         ax.annotate(
@@ -158,8 +160,12 @@ def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def element_counts(counts: Mapping[str, int], title: str, *, log: bool = False) -> Figure:
-    """A periodic table coloured by the number of crystals that contain each element (Fig. 9)."""
+def element_counts(counts: Mapping[str, int], title: str) -> Figure:
+    """A periodic table coloured by the number of crystals that contain each element (Fig. 9).
+
+    pymatgen's `periodic_table_heatmap` changes pyplot's global state, groups no digits, and takes the room of its
+    colour bar from the cells.
+    """
     places = {
         symbol: (row, column)
         for row, line in enumerate(PERIODIC_TABLE)
@@ -172,7 +178,7 @@ def element_counts(counts: Mapping[str, int], title: str, *, log: bool = False) 
     positive = [n for n in counts.values() if n > 0]
     if not positive:
         raise CgatError("element_counts has no element to colour")
-    norm = LogNorm(min(positive), max(positive)) if log else Normalize(0, max(positive))
+    norm = Normalize(0, max(positive))
     with style():
         fig = NotebookFigure(figsize=(8.6, 4.9), layout="constrained")
         ax = fig.subplots()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from cgatlib import CgatError
 from cgatlib.figures.style import (
     FUNCTIONAL_NAMES,
     MODES,
@@ -20,7 +21,8 @@ from cgatlib.figures.style import (
     short_count,
 )
 from cgatlib.scaling.extrapolation import crossing
-from cgatlib.scaling.powerlaws import Points, PowerLaw, ScalingFit, bootstrap, fit_power_law
+from cgatlib.scaling.powerlaws import Points, PowerLaw, fit_power_law
+from cgatlib.scaling.resampling import ScalingFit, bootstrap
 
 SHADE_MARKERS = "oDv^P*X<>h"
 FARTHEST = 30.0  # a crossing beyond this multiple of the largest size is not drawn
@@ -37,8 +39,21 @@ class Series:
     fit: ScalingFit | None
     colour: str
     line: LineStyle
-    marker: str
+    marker: str  # empty: the points were not measured, and are not drawn
     filled: bool = True
+    common: np.ndarray | float = 0.0  # shift of all lines by the test crystals, which bands leave out
+
+    def band(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """95 % band of the fit at n."""
+        if self.fit is None:
+            raise CgatError(f"{self.label} has no band, because its points allow no fit")
+        return self.fit.band(n, common=self.common)
+
+
+def aligned(series: Sequence[Series]) -> list[Series]:
+    """Lines on one test set, whose bands leave out what an easier or harder one would do to all of them alike."""
+    shifts = [one.fit.shifts for one in series if one.fit is not None]
+    return [replace(one, common=np.mean(shifts, axis=0)) for one in series] if shifts else list(series)
 
 
 def curve_points(rows: pd.DataFrame, size: str = "train_size") -> Points:
@@ -64,13 +79,14 @@ def shaded(rows: pd.DataFrame, by: str, against: str) -> list[Series]:
     return series
 
 
-def panel_series(rows: pd.DataFrame) -> list[Series]:
-    """Series of one panel in the order of functionals and modes."""
+def panel_series(rows: pd.DataFrame, noise: float | None = None) -> list[Series]:
+    """Series of one panel in the order of functionals and modes; `noise` as in `transfer_scaling`."""
     functionals = list(dict.fromkeys(rows["functional"]))
     for mode in rows["mode"].unique():
         mode_style(mode)  # refuses what has no fixed look
-    series = []
+    series: list[Series] = []
     for functional in functionals:
+        own = []
         for mode in MODES:
             runs = rows[(rows["functional"] == functional) & (rows["mode"] == mode)]
             if runs.empty:
@@ -79,14 +95,16 @@ def panel_series(rows: pd.DataFrame) -> list[Series]:
             name = MODES[mode].name
             label = f"{FUNCTIONAL_NAMES.get(functional, functional)}, {name}" if several else name
             colour = functional_colour(functional) if several else MODES[mode].colour
-            series.append(mode_series(runs, mode, label, colour))
+            own.append(mode_series(runs, mode, label, colour, noise))
+        series += aligned(own)
     return series
 
 
-def mode_series(rows: pd.DataFrame, mode: str, label: str, colour: str) -> Series:
+def mode_series(rows: pd.DataFrame, mode: str, label: str, colour: str, noise: float | None = None) -> Series:
     """One line of a training mode against training size; no transfer has open markers."""
     look = MODES[mode]
-    return _series(rows, "train_size", label, colour, look.line, look.marker, filled=mode != "none")
+    marker = look.marker if noise is None else ""
+    return _series(rows, "train_size", label, colour, look.line, marker, filled=mode != "none", noise=noise)
 
 
 def _series(
@@ -97,12 +115,13 @@ def _series(
     line: LineStyle,
     marker: str,
     filled: bool = True,
+    noise: float | None = None,
 ) -> Series:
     law, fit = None, None
     if rows[against].min() < rows[against].max():
         points = curve_points(rows, against)
         law = fit_power_law(points)
-        fit = bootstrap(points) if points.has_spread else None
+        fit = bootstrap(points, noise=noise) if points.has_spread or noise is not None else None
     sizes, maes = rows[against].to_numpy(float), rows["mae"].to_numpy(float)
     return Series(label, sizes, maes, law, fit, colour, line, marker, filled)
 

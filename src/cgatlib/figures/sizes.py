@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cgatlib import CgatError
-from cgatlib.figures.series import Series, crossings, curve_points, mode_series, panel_series, shaded
+from cgatlib.figures.series import Series, aligned, crossings, curve_points, mode_series, panel_series, shaded
 from cgatlib.figures.style import (
     ACCURACY,
     INK,
@@ -52,7 +52,7 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
         fig, axes, tables = _canvas([len(left), len(right)])
         headings = ("Pre-training crystals", "Training crystals")
         panel_titles(axes, [f"By {heading.lower()}" for heading in headings])
-        for index, (ax, series) in enumerate(zip(axes, (left, right), strict=True)):
+        for index, (ax, series) in enumerate(zip(axes, (aligned(left), aligned(right)), strict=True)):
             _draw(ax, series, chemical_accuracy)
             ax.set_xlabel(headings[1 - index])
             _legend_table(tables[index], series, headings[index])
@@ -61,7 +61,12 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
 
 
 def transfer_scaling(
-    points: pd.DataFrame, unit: str, *, chemical_accuracy: float | None = None, split: str = "test"
+    points: pd.DataFrame,
+    unit: str,
+    *,
+    chemical_accuracy: float | None = None,
+    split: str = "test",
+    noise: float | None = None,
 ) -> Figure:
     """MAE against training size with and without transfer, extended to where the lines cross (Figs. 4, 8).
 
@@ -71,10 +76,12 @@ def transfer_scaling(
         unit: Unit of the MAE.
         chemical_accuracy: Height of the chemical-accuracy line in `unit`, or None.
         split: Part of the data the MAE is of, for the axis ("test" or "validation").
+        noise: Relative standard deviation of an error, if the points are not measured but taken from known lines:
+            they are not drawn, and the bands come from this noise.
     """
     require_columns(points, ("panel", "functional", "mode", "train_size", "seed", "mae"), "transfer_scaling")
     panels = list(dict.fromkeys(points["panel"]))
-    series = [panel_series(points[points["panel"] == panel]) for panel in panels]
+    series = [panel_series(points[points["panel"] == panel], noise) for panel in panels]
     with style():
         fig, axes, tables = _canvas([len(lines) for lines in series])
         panel_titles(axes, panels)
@@ -119,10 +126,11 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
     low, high = every.min() / 1.25, max(every.max(), reach or 0.0) * (1.6 if reach else 1.25)
     for one in series:
         face = one.colour if one.filled else "white"
-        ax.plot(one.sizes, one.maes, ".", color=one.colour, markersize=3, alpha=0.5, zorder=3)
-        sizes = np.unique(one.sizes)
-        means = [one.maes[one.sizes == size].mean() for size in sizes]
-        ax.plot(sizes, means, one.marker, color=one.colour, markerfacecolor=face, zorder=4)
+        if one.marker:
+            ax.plot(one.sizes, one.maes, ".", color=one.colour, markersize=3, alpha=0.5, zorder=3)
+            sizes = np.unique(one.sizes)
+            means = [one.maes[one.sizes == size].mean() for size in sizes]
+            ax.plot(sizes, means, one.marker, color=one.colour, markerfacecolor=face, zorder=4)
         if one.law is None:
             continue
         inside = np.geomspace(one.sizes.min(), one.sizes.max(), 40)
@@ -132,7 +140,7 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
             ax.plot(beyond, one.law.predict(beyond), color=one.colour, linestyle=one.line, linewidth=0.8)
         if one.fit is not None:
             n = np.geomspace(one.sizes.min(), high if reach else one.sizes.max(), 60)
-            ax.fill_between(n, *one.fit.band(n), color=one.colour, alpha=0.13, linewidth=0)
+            ax.fill_between(n, *one.band(n), color=one.colour, alpha=0.13, linewidth=0)
     if chemical_accuracy is not None:
         ax.axhline(chemical_accuracy, color=ACCURACY, linewidth=1.1, gid="chemical accuracy")
         ax.annotate(

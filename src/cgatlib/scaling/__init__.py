@@ -20,13 +20,12 @@ from cgatlib.scaling.powerlaws import (
     FloorLaw,
     Points,
     PowerLaw,
-    ScalingFit,
-    bootstrap,
     fit_power_law,
     fit_with_floor,
     r_squared,
     size_reaching,
 )
+from cgatlib.scaling.resampling import ScalingFit, bootstrap
 
 __all__ = [
     "CHEMICAL_ACCURACY",

@@ -18,11 +18,11 @@ from cgatlib.scaling.powerlaws import (
     Estimate,
     Points,
     PowerLaw,
-    ScalingFit,
     fit_power_law,
     fit_with_floor,
     size_reaching,
 )
+from cgatlib.scaling.resampling import ScalingFit
 
 CHEMICAL_ACCURACY = 0.043  # eV/atom, 1 kcal/mol
 
@@ -108,14 +108,14 @@ def laws_from_counts(
 
 @dataclass(frozen=True)
 class ComputeBudget:
-    """A start (n_pretrain low- and n_train high-fidelity crystals) and the laws along either size (Fig. 5).
+    """A start (n_pretrain low- and n_train high-fidelity crystals) and the fits along either size (Fig. 5).
 
     Budgets are in units of one low-fidelity (PBE) calculation; a high-fidelity one costs `cost_ratio` of
-    them.
+    them. CgatError when a size or the cost is not positive, or the fits have different numbers of resamples.
     """
 
-    training: PowerLaw  # MAE against n_train at this n_pretrain; slope beta
-    pretraining: PowerLaw  # MAE against n_pretrain at this n_train; slope alpha
+    training: ScalingFit  # MAE against n_train at this n_pretrain; slope beta
+    pretraining: ScalingFit  # MAE against n_pretrain at this n_train; slope alpha
     n_train: float
     n_pretrain: float
     cost_ratio: float = 5.0
@@ -123,21 +123,30 @@ class ComputeBudget:
     def __post_init__(self) -> None:
         if min(self.n_train, self.n_pretrain, self.cost_ratio) <= 0:
             raise CgatError("sizes and cost ratio of a compute budget must be positive")
+        _paired(self.training, self.pretraining)
 
-    def spend_on_training(self, budget: ArrayLike) -> Array:
-        """MAE after the budget bought high-fidelity calculations, exp(a) (n_train + B / c)^-beta."""
-        return self.training.predict(self.n_train + np.asarray(budget, dtype=float) / self.cost_ratio)
+    def training_size(self, budget: ArrayLike) -> Array:
+        """High-fidelity crystals after the budget bought only those, n_train + B / c."""
+        return self.n_train + np.asarray(budget, dtype=float) / self.cost_ratio
 
-    def spend_on_pretraining(self, budget: ArrayLike) -> Array:
-        """MAE after the budget bought low-fidelity calculations, exp(b) (n_pretrain + B)^-alpha."""
-        return self.pretraining.predict(self.n_pretrain + np.asarray(budget, dtype=float))
+    def pretraining_size(self, budget: ArrayLike) -> Array:
+        """Low-fidelity crystals after the budget bought only those, n_pretrain + B."""
+        return self.n_pretrain + np.asarray(budget, dtype=float)
 
     @property
-    def training_advantage(self) -> float:
-        """Marginal relative gain per cost of high over low fidelity, beta n_pretrain / (c alpha n_train)."""
-        return (
-            self.n_pretrain / self.n_train / balance_ratio(self.training.slope, self.pretraining.slope, self.cost_ratio)
-        )
+    def falls(self) -> bool:
+        """Whether the error falls with both sizes, without which there is no advantage."""
+        return self.training.law.slope > 0 and self.pretraining.law.slope > 0
+
+    @property
+    def training_advantage(self) -> Estimate:
+        """Marginal relative gain per cost of high over low fidelity, beta n_pretrain / (c alpha n_train).
+
+        Infinite where the error does not fall with the pre-training size, 0 where not with the training size.
+        """
+        even, ratio = balance(self.training, self.pretraining, self.cost_ratio), self.n_pretrain / self.n_train
+        value, low, high = (ratio / size if size > 0 else math.inf for size in (even.value, even.high, even.low))
+        return Estimate(value, low, high)
 
 
 def balance_ratio(training_slope: float, pretraining_slope: float, cost_ratio: float) -> float:

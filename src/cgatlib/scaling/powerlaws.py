@@ -1,10 +1,8 @@
-"""Power laws of the error against the number of crystals, fitted as straight lines, with their uncertainty.
+"""Power laws of the error against the number of crystals, fitted as straight lines.
 
 The paper reads its Figs. 3, 4, 5 and 8 as straight lines in ln MAE against ln n, that is MAE =
-exp(intercept) n^-slope. Arrays in, frozen dataclasses out. Uncertainty comes from resampling runs (seeds)
-and, where the absolute errors are at hand, test crystals. The draws depend on the training size and the
-number of runs only, so two series that share sizes, seeds and test crystals are resampled in pairs and the
-noise they share cancels in their crossing. `scaling` draws the conclusions.
+exp(intercept) n^-slope. Arrays in, frozen dataclasses out. `resampling` adds the uncertainty, `extrapolation` draws the
+conclusions.
 """
 
 from __future__ import annotations
@@ -108,42 +106,9 @@ class Estimate:
         return cls(float(value), float(low), float(high), float(np.isinf(samples).mean()), level)
 
 
-@dataclass(frozen=True)
-class ScalingFit:
-    """A fitted law and its resamples: intercepts, slopes, bests (R,).
-
-    `best` is the lowest error over the sizes (geometric mean over its runs), `bests` its resamples.
-    """
-
-    points: Points
-    law: PowerLaw
-    r_squared: float
-    best: float
-    intercepts: Array
-    slopes: Array
-    bests: Array
-
-    @property
-    def slope(self) -> Estimate:
-        """Slope with its 95 % interval."""
-        return Estimate.of(self.law.slope, self.slopes)
-
-    @property
-    def intercept(self) -> Estimate:
-        """Intercept with its 95 % interval."""
-        return Estimate.of(self.law.intercept, self.intercepts)
-
-    def band(self, n: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Lower and upper MAE at n (N,), each (N,): pointwise percentiles of the resampled lines."""
-        log_n = np.log(np.atleast_1d(np.asarray(n, dtype=float)))
-        curves = np.exp(self.intercepts[:, None] - self.slopes[:, None] * log_n)  # (R, N)
-        low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return low, high
-
-
 def fit_power_law(points: Points) -> PowerLaw:
     """Least-squares straight line in ln MAE against ln n, every run one point."""
-    intercepts, slopes = _lines(np.log(points.sizes), np.log(points.maes)[None])
+    intercepts, slopes = straight_lines(np.log(points.sizes), np.log(points.maes)[None])
     return PowerLaw(float(intercepts[0]), float(slopes[0]))
 
 
@@ -153,33 +118,6 @@ def r_squared(points: Points, law: PowerLaw | FloorLaw) -> float:
     unexplained = float(((y - np.log(law.predict(points.sizes))) ** 2).sum())
     total = float(((y - y.mean()) ** 2).sum())
     return 1.0 - unexplained / total if total > 0 else 1.0
-
-
-def bootstrap(points: Points, *, resamples: int = 2000, noise: float | None = None, rng_seed: int = 0) -> ScalingFit:
-    """Fit a power law and resample it over runs, and over test crystals when `points.errors` is given.
-
-    Runs are redrawn within each size, their deviations (in ln MAE) from the size's mean widened by sqrt(S /
-    (S - 1)) because S runs understate their own spread. A size with a single run borrows the pooled
-    deviations of the other sizes; when every size has a single run the deviations are the residuals of the
-    line. `noise` (relative standard deviation between seeds, e.g. 0.02) replaces both by normal draws.
-    CgatError when none of them is available. With five sizes the 95 % interval of
-    the slope covers the true one in about 86, 89 and 93 % of simulations for one, three and five runs per size.
-    """
-    law = fit_power_law(points)
-    drawn = _redraw(points, law, resamples, noise, rng_seed)  # (R, P) ln MAE
-    intercepts, slopes = _lines(np.log(points.sizes), drawn)
-    groups = _groups(points.sizes)
-    log_means = [float(np.log(points.maes[group]).mean()) for group in groups]
-    lowest = int(np.argmin(log_means))
-    return ScalingFit(
-        points=points,
-        law=law,
-        r_squared=r_squared(points, law),
-        best=math.exp(log_means[lowest]),
-        intercepts=intercepts,
-        slopes=slopes,
-        bests=np.exp(drawn[:, groups[lowest]].mean(axis=1)),
-    )
 
 
 def fit_with_floor(points: Points) -> FloorLaw:
@@ -203,64 +141,11 @@ def fit_with_floor(points: Points) -> FloorLaw:
     return law(min(fits, key=lambda fit: fit.cost).x)
 
 
-def _groups(sizes: Array) -> list[NDArray[np.intp]]:
-    """Indices of the runs of each size, smallest size first."""
-    return [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
-
-
-def _lines(x: Array, y: Array) -> tuple[Array, Array]:
+def straight_lines(x: Array, y: Array) -> tuple[Array, Array]:
     """Intercepts and (falling) slopes (R,) of least-squares lines through x (P,), y (R, P)."""
     centred = x - x.mean()
     slopes = -(y @ centred) / (centred @ centred)
     return y.mean(axis=1) + slopes * x.mean(), slopes
-
-
-def _redraw(points: Points, law: PowerLaw, resamples: int, noise: float | None, rng_seed: int) -> Array:
-    """Resampled ln MAE (R, P) of every run."""
-    if points.errors is None:
-        base = np.broadcast_to(np.log(points.maes), (resamples, len(points.maes)))
-    else:
-        base = _redraw_crystals(points.errors, resamples, rng_seed)
-    groups = _groups(points.sizes)
-    if noise is None and any(len(group) == 1 for group in groups):
-        pool = _pooled_deviations(points, law, groups)
-    own = np.random.default_rng([rng_seed, *points.maes.view(np.uint32)])  # unrelated between series
-    drawn = np.empty_like(base)
-    for group in groups:
-        runs = len(group)
-        paired = np.random.default_rng([rng_seed, round(points.sizes[group[0]]), runs])
-        if runs > 1:
-            centre = base[:, group].mean(axis=1, keepdims=True)
-            picks = paired.integers(runs, size=(resamples, runs))
-            spread = np.take_along_axis(base[:, group] - centre, picks, axis=1)
-            drawn[:, group] = centre + math.sqrt(runs / (runs - 1)) * spread
-        elif noise is not None:
-            drawn[:, group] = base[:, group] + own.normal(0.0, noise, size=(resamples, 1))
-        else:
-            drawn[:, group] = base[:, group] + own.choice(pool, size=(resamples, 1))
-    return drawn
-
-
-def _redraw_crystals(errors: Array, resamples: int, rng_seed: int) -> Array:
-    """Resampled ln MAE (R, P) over test crystals drawn with replacement, the same crystals for every run."""
-    crystals = errors.shape[1]
-    rng = np.random.default_rng([rng_seed, crystals])
-    maes = np.empty((resamples, len(errors)))
-    for row in maes:  # one resample at a time keeps memory at one vector of counts
-        counts = np.bincount(rng.integers(crystals, size=crystals), minlength=crystals)
-        row[:] = errors @ counts / crystals
-    return np.asarray(np.log(maes))
-
-
-def _pooled_deviations(points: Points, law: PowerLaw, groups: list[NDArray[np.intp]]) -> Array:
-    """Deviations in ln MAE for sizes with one run: those of the other sizes, or else the line's residuals."""
-    y = np.log(points.maes)
-    repeated = [y[g] - y[g].mean() for g in groups if len(g) > 1]
-    if repeated:
-        return np.concatenate([d * math.sqrt(len(d) / (len(d) - 1)) for d in repeated])
-    if not points.has_spread:
-        raise CgatError("two sizes with one run each leave no uncertainty to estimate: add seeds, sizes or `noise`")
-    return np.asarray((y - np.log(law.predict(points.sizes))) * math.sqrt(len(y) / (len(y) - 2)))
 
 
 def size_reaching(intercept: ArrayLike, slope: ArrayLike, log_mae: ArrayLike) -> Array:

@@ -1,0 +1,169 @@
+"""The paper's own lines, which its text does not print, rebuilt from Table 1 and the sizes that it quotes.
+
+Four numbers fix the two lines of a property and functional in Fig. 4 (`cgatlib.scaling.laws_from_counts`): the errors
+without and with transfer on the whole training set, N_equiv and N_cross. The lines then go through the functions that
+our own runs go through. Their points are not known: intervals assume `NOISE` in the error of every one.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cgatlib.book.printed import Printed, PublishedNumbers
+from cgatlib.book.scaling_cells import pair_cells
+from cgatlib.figures.style import QUANTITIES, short_count
+from cgatlib.scaling import (
+    ComputeBudget,
+    FloorLaw,
+    Points,
+    PowerLaw,
+    ScalingFit,
+    bootstrap,
+    crossing_size,
+    fit_power_law,
+    laws_from_counts,
+    r_squared,
+)
+
+NOISE = 0.02
+"""Relative standard deviation of the error between seeds that is assumed for the paper's runs, which had one."""
+
+PLACES = (("e_above_hull", "SCAN"), ("e_above_hull", "PBEsol"), ("e_form", "SCAN"), ("e_form", "PBEsol"))
+"""Labels and functionals of Fig. 4."""
+
+PRETRAINING_SETS = 4  # in Figs. 3 and 5; the text gives the smallest and the largest
+
+Sizes = NDArray[np.float64]
+
+
+def _stated(published: PublishedNumbers, label: str, functional: str) -> list[Printed]:
+    """The arguments of `laws_from_counts`."""
+    names = [f"table1/{label}/{functional}/none", f"table1/{label}/{functional}/full", "numbers/training_sizes/1"]
+    names += [f"numbers/{what}_{label}_{functional}" for what in ("equivalent", "crossing")]
+    return [published[name] for name in names]
+
+
+def published_lines(published: PublishedNumbers, label: str, functional: str) -> tuple[PowerLaw, PowerLaw]:
+    """The lines of Fig. 4 without and with full transfer, in meV/atom."""
+    return laws_from_counts(*(number.value for number in _stated(published, label, functional)))
+
+
+def training_sizes(published: PublishedNumbers) -> Sizes:
+    """The training sizes of Figs. 3 to 5, each twice the one before; the text gives the smallest and the largest."""
+    smallest, largest = (published[f"numbers/training_sizes/{i}"].value for i in (0, 1))
+    halvings = round(math.log2(largest / smallest))
+    return np.asarray(largest / 2.0 ** np.arange(halvings, -1, -1))
+
+
+def _noisy(law: PowerLaw, sizes: Sizes) -> ScalingFit:
+    return bootstrap(Points(sizes, law.predict(sizes)), noise=NOISE)
+
+
+def published_fits(published: PublishedNumbers, label: str, functional: str) -> tuple[ScalingFit, ScalingFit]:
+    """`published_lines` with the uncertainty of a fit to the paper's training sizes under `NOISE`."""
+    none, full = (_noisy(law, training_sizes(published)) for law in published_lines(published, label, functional))
+    return none, full
+
+
+def rounded_lines(published: PublishedNumbers, label: str, functional: str) -> Iterator[tuple[PowerLaw, PowerLaw]]:
+    """The lines for all extremes of what rounds to the printed numbers."""
+    stated = _stated(published, label, functional)
+    for values in product(*((number.low, number.high) for number in stated)):
+        yield laws_from_counts(*values)
+
+
+def published_points(published: PublishedNumbers) -> pd.DataFrame:
+    """The lines at the paper's sizes, [panel, functional, mode, train_size, seed, mae / meV/atom] for Fig. 4."""
+    sizes = training_sizes(published)
+    frames = []
+    for label, functional in PLACES:
+        for mode, law in zip(("none", "full"), published_lines(published, label, functional), strict=True):
+            place = {"panel": QUANTITIES[label].symbol, "functional": functional, "mode": mode, "seed": 0}
+            frames.append(pd.DataFrame({**place, "train_size": sizes, "mae": law.predict(sizes)}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def published_table(published: PublishedNumbers) -> pd.DataFrame:
+    """What the paper quotes and what follows from it, as texts.
+
+    Returns:
+        Three rows per label and functional: the quoted sizes; what our functions make of the lines, with 95 %
+        intervals under `NOISE`; and the range that rounding of the printed numbers leaves.
+    """
+    accuracy = published["numbers/chemical_accuracy"].value
+    rows = {}
+    for label, functional in PLACES:
+        name = f"{QUANTITIES[label].text} {functional}"
+        counts = {what: published[f"numbers/{what}_{label}_{functional}"].text for what in ("equivalent", "crossing")}
+        rows[f"{name}: quoted"] = {
+            "N_equiv": counts["equivalent"],
+            "N_cross": counts["crossing"],
+            "n at 43 meV/atom, full": f"< {published['numbers/chemical_accuracy_size'].text}",
+        }
+        fits = published_fits(published, label, functional)
+        rows[f"{name}: recomputed"] = {
+            **pair_cells(*fits, energy=True),
+            "lines never meet": f"{crossing_size(*fits).never:.0%} of resamples",
+        }
+        rows[f"{name}: rounding alone"] = _rounded_cells(list(rounded_lines(published, label, functional)), accuracy)
+    return pd.DataFrame.from_dict(rows, orient="index")[list(rows[f"{name}: recomputed"])]
+
+
+def _rounded_cells(lines: Sequence[tuple[PowerLaw, PowerLaw]], accuracy: float) -> dict[str, str]:
+    """Smallest and largest slope and size at chemical accuracy over lines without and with transfer."""
+    cells = {}
+    for mode, laws in zip(("none", "full"), zip(*lines, strict=True), strict=True):
+        slopes, sizes = [law.slope for law in laws], [float(f"{law.invert(accuracy):.2g}") for law in laws]
+        cells[f"slope, {mode}"] = f"{min(slopes):.3f} to {max(slopes):.3f}"
+        cells[f"n at 43 meV/atom, {mode}"] = f"{short_count(min(sizes))} to {short_count(max(sizes))}"
+    return cells
+
+
+@dataclass(frozen=True)
+class HiddenFloor:
+    """A line fitted to errors that fall towards a floor: its R², and its relative error at a far size."""
+
+    r_squared: float
+    error: float
+
+
+def hidden_floor(published: PublishedNumbers, floor: float) -> HiddenFloor:
+    """What a floor (meV/atom) would do to the line of E_hull (SCAN) without transfer.
+
+    The errors at the smallest and the largest size stay; between them they fall towards the floor. The line through
+    them is followed to the size that the paper quotes as N_cross.
+    """
+    none, _ = published_lines(published, "e_above_hull", "SCAN")
+    sizes, far = training_sizes(published), published["numbers/crossing_e_above_hull_SCAN"].value
+    above = none.predict(sizes[[0, -1]]) - floor
+    slope = math.log(above[0] / above[1]) / math.log(sizes[-1] / sizes[0])
+    truth = FloorLaw(PowerLaw.through(sizes[-1], float(above[1]), slope).intercept, slope, floor)
+    points = Points(sizes, truth.predict(sizes))
+    line = fit_power_law(points)
+    return HiddenFloor(r_squared(points, line), float(line.predict(far) / truth.predict(far)) - 1)
+
+
+def published_budget(published: PublishedNumbers, n_pretrain: float, n_train: float) -> ComputeBudget:
+    """The paper's Fig. 5 from a start.
+
+    The slope against training size is that of E_hull (SCAN) with full transfer in Fig. 4; the slope against
+    pre-training size follows from the ratio of sizes at which the paper finds both calculations equally good,
+    c alpha / beta.
+    """
+    _, full = published_lines(published, "e_above_hull", "SCAN")
+    cost, even = (published[f"numbers/{name}"].value for name in ("cost_ratio_SCAN", "balanced_ratio"))
+    low, high = (published[f"numbers/pretraining_sizes/{i}"].value for i in (0, 1))
+    pretraining = PowerLaw.through(high, float(full.predict(n_train)), full.slope * even / cost)
+    training = PowerLaw.through(n_train, float(pretraining.predict(n_pretrain)), full.slope)
+    return ComputeBudget(
+        training=_noisy(training, training_sizes(published)),
+        pretraining=_noisy(pretraining, np.geomspace(low, high, PRETRAINING_SETS)),
+        n_train=n_train,
+        n_pretrain=n_pretrain,
+        cost_ratio=cost,
+    )
