@@ -19,15 +19,18 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book bench test test-slow lint format hooks lock clean distclean
+.PHONY: help env book pdf bench test test-slow lint format hooks lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## Create .venv with the pinned packages
 
-book: $(STAMP) ## Compute and build the book [PROFILE=demo|ci|mp] [DATA=folder of tables]
+book: $(STAMP) ## Compute and build the book [PROFILE=demo|ci|mp|paper] [DATA=folder of tables]
 	@$(BIN)/cgatlib book build --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
+
+pdf: $(STAMP) ## The same as _build/book.pdf, printed by Chromium or Chrome [PROFILE=] [DATA=]
+	@$(BIN)/cgatlib book pdf --profile "$(PROFILE)" $(if $(DATA),--data "$(DATA)")
 
 bench: $(STAMP) ## Measure speed against the released form [DATA=folder of tables]
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)")
