@@ -186,6 +186,22 @@ class TestCommand:
         result = CliRunner().invoke(command, ["parameters", "--root", str(root), "--profile", "ci", "--json"])
         assert json.loads(result.output)["02_second"]["sizes"] == [7]
 
+    def test_parameters_of_the_book(self) -> None:
+        output = CliRunner().invoke(command, ["parameters", "--root", str(PROJECT), "--profile", "mp"]).output
+        for name, notebook in read_notebooks(PROJECT).items():
+            assert f"{name}\n" in output
+            for parameter in notebook.parameters.values():
+                assert f"  {parameter.name}: {parameter.kind} = " in output
+                assert f"      {parameter.meaning}\n" in output
+
+    def test_only_of_an_unknown_notebook(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["book", "build", "--root", str(root), "--only", "03"])
+        assert (result.exit_code, result.output) == (2, "Error: unknown notebook '03'; known: 01_first, 02_second\n")
+
+    def test_parameters_of_an_unknown_profile(self, root: Path) -> None:
+        result = CliRunner().invoke(main, ["book", "parameters", "--root", str(root), "--profile", "huge"])
+        assert (result.exit_code, result.output) == (2, "Error: unknown profile 'huge'; known: demo, ci, mp, paper\n")
+
     def test_root_is_found_upwards(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root / "data" / "demo")
         assert CliRunner().invoke(command, ["parameters"]).exit_code == 0
@@ -198,6 +214,7 @@ class TestCommand:
             (["--profile", "huge"], "unknown profile 'huge'; known: demo, ci, mp, paper"),
             (["-p", "03.sizes=[1]"], "unknown notebook '03'; known: 01_first, 02_second"),
             (["-p", "01.size=[1]"], "notebook 01_first has no parameter 'size'; it has: sizes, rate, label, data"),
+            (["--profile", "paper"], "profile paper reads tables from a folder; name it with --data DIR"),
             (["-p", "01.rate=fast"], "parameter rate of notebook 01_first takes a float such as 0.5, not 'fast'"),
         ],
     )
@@ -362,6 +379,30 @@ class TestInterrupted:
             shutil.rmtree(root / "_build" / "executed")
             build(root, "ci", ["common.rate=0.1"])
 
+    def test_a_rerun_after_a_failing_page_executes_that_page_alone(
+        self, root: Path, executions: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        html = root / "_build" / "html" / "index.html"
+        build(root, "demo")
+        previous = html.read_text()
+        execute = executing._execute
+
+        def fail(root: Path, notebook, values):
+            if notebook.name == "02_second":
+                raise CgatError("notebook 02_second failed in code cell 3")
+            return execute(root, notebook, values)
+
+        executions.clear()
+        monkeypatch.setattr(executing, "_execute", fail)
+        with pytest.raises(CgatError, match="notebook 02_second failed"):
+            build(root, "ci")
+        assert html.read_text() == previous
+        assert executions == ["01_first"]
+        monkeypatch.setattr(executing, "_execute", execute)
+        executions.clear()
+        build(root, "ci")
+        assert executions == ["02_second"]
+
     def test_unknown_notebook_alone(self, root: Path) -> None:
         with pytest.raises(CgatError, match="unknown notebook '03'; known: 01_first, 02_second"):
             build(root, "ci", only=["03"])
@@ -484,7 +525,7 @@ class TestRealBuild:
         write_notebook(root, "02_second", "raise ZeroDivisionError('too small')")
         with pytest.raises(CgatError) as caught:
             build(root, "ci")
-        assert "notebook 02_second failed in code cell" in str(caught.value)
+        assert 'notebook 02_second failed in code cell 3 (\'print("sum of sizes"' in str(caught.value)
         assert "ZeroDivisionError: too small" in str(caught.value)
         assert (html / "index.html").read_text() == "previous"
         assert (root / "_build" / "executed" / "ci" / "01_first.ipynb").is_file()  # a rerun resumes here

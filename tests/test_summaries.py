@@ -17,10 +17,11 @@ from click.testing import CliRunner
 from cgatlib import CgatError
 from cgatlib.book.studies import Study
 from cgatlib.book.summaries import TableSummary, distributions, summarise
-from cgatlib.book.tables import get_runs, load_tables
+from cgatlib.book.tables import BookTable, get_runs, load_tables
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
 from cgatlib.experiments.archive import RunArchive
+from cgatlib.experiments.runner import RunStore
 from cgatlib.experiments.sources import Source
 from cgatlib.figures import histogram_edges, label_histograms
 
@@ -178,9 +179,16 @@ def study(**changes: Any) -> Study:
 
 class TestStoredRuns:
     @pytest.fixture
-    def archived(self, root: Path) -> Path:
-        """The book after its runs were made and archived, and its tables taken away."""
+    def made(self, root: Path) -> dict[str, BookTable]:
+        """The tables of the book, whose runs are in its store."""
         tables = load_tables(sources_of(root), "tables")
+        get_runs(tables, study().modes(tables["pbe"].table, tables["pbesol"].table, "e_form"), 1)
+        return tables
+
+    @pytest.fixture
+    def archived(self, root: Path, made: dict[str, BookTable]) -> Path:
+        """The book after its runs were archived, and its tables taken away."""
+        tables = made
         experiments = study().modes(tables["pbe"].table, tables["pbesol"].table, "e_form")
         runs = get_runs(tables, experiments, 1)
         assert [run.experiment for run in runs] == experiments
@@ -225,6 +233,29 @@ class TestStoredRuns:
         scratch = next(e for e in stored if e.functional == "PBEsol" and e.source is None)
         with pytest.raises(CgatError, match=r"stored \(1\), .*: pbesol; name their folder with --data"):
             get_runs(tables, [replace(scratch, seed=7)], 1, STORED)
+
+    @pytest.mark.parametrize(
+        ("change", "retrained"),
+        [
+            ({}, 0),
+            ({"rates": {"PBEsol": {"e_form": {"head": 2e-3}}}}, 1),
+            ({"steps": 3}, 3),  # none, head, full
+            ({"pretraining_steps": 3}, 3),  # the pre-trained network, and the two that start from it
+            ({"seeds": (0, 1)}, 3),  # both seeds start from one network
+            ({"batch_size": 4}, 4),
+        ],
+    )
+    def test_a_change_trains_what_it_touches(
+        self, made: dict[str, BookTable], change: dict[str, Any], retrained: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trained: list[str] = []
+        monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: trained.extend(missing) or {})
+        low, high = made["pbe"].table, made["pbesol"].table
+        get_runs(made, study(**change).modes(low, high, "e_form"), 1)
+        assert len(trained) == retrained
+        trained.clear()
+        get_runs(made, study().modes(low, high, "e_form"), 1)  # and back
+        assert trained == []
 
     def test_no_such_folder_of_stored_results(self, archived: Path) -> None:
         with pytest.raises(CgatError, match="elsewhere is not a folder of runs"):
