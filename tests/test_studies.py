@@ -13,6 +13,7 @@ from cgatlib.book.comparisons import (
     gains,
     in_units,
     interval,
+    published_directions,
     table1,
     verdicts,
 )
@@ -176,9 +177,17 @@ class TestComparisons:
         assert agreement("better", direction(low, high)).startswith(expected)
 
     def test_verdicts(self) -> None:
-        frame = verdicts(gains(made_up()))
+        frame = verdicts(gains(made_up()), published_directions(PUBLISHED))
         assert list(frame.index) == ["E_form SCAN: only regression head", "E_form SCAN: full transfer"]
         assert frame["verdict"].iloc[1] == "agrees"
+
+    def test_what_the_paper_found_is_read_from_its_table(self) -> None:
+        stated = published_directions(pd.concat([PUBLISHED, PUBLISHED.assign(label="band_gap", gain_percent=-19.0)]))
+        assert stated["e_form", "head"] == "better"
+        assert stated["band_gap", "head"] == "worse"
+        frame = verdicts(gains(made_up()), {("e_form", "head"): "worse", ("e_form", "full"): "better"})
+        assert list(frame["paper"]) == ["worse", "better"]
+        assert list(frame["verdict"]) == ["does not agree", "agrees"]
 
     def test_table1(self) -> None:
         frame, best = table1(made_up(noise=0.0), PUBLISHED, "this build")
