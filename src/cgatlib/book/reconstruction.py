@@ -92,26 +92,33 @@ def published_table(published: PublishedNumbers) -> pd.DataFrame:
     """What the paper quotes and what follows from it, as texts.
 
     Returns:
-        Three rows per label and functional: the quoted sizes; what our functions make of the lines, with 95 %
-        intervals under `NOISE`; and the range that rounding of the printed numbers leaves.
+        One column per label and functional; for each quantity a row with the quoted size, one with what our functions
+        make of the lines, with 95 % intervals under `NOISE`, and one with the range that rounding leaves.
     """
     accuracy = published["numbers/chemical_accuracy"].value
-    rows = {}
+    columns = {}
     for label, functional in PLACES:
-        name = f"{QUANTITIES[label].text} {functional}"
         counts = {what: published[f"numbers/{what}_{label}_{functional}"].text for what in ("equivalent", "crossing")}
-        rows[f"{name}: quoted"] = {
-            "N_equiv": counts["equivalent"],
-            "N_cross": counts["crossing"],
-            "n at 43 meV/atom, full": f"< {published['numbers/chemical_accuracy_size'].text}",
-        }
         fits = published_fits(published, label, functional)
-        rows[f"{name}: recomputed"] = {
-            **pair_cells(*fits, energy=True),
-            "lines never meet": f"{crossing_size(*fits).never:.0%} of resamples",
+        kinds = {
+            "quoted": {
+                "N_equiv": counts["equivalent"],
+                "N_cross": counts["crossing"],
+                "n at 43 meV/atom, full": f"< {published['numbers/chemical_accuracy_size'].text}",
+            },
+            "recomputed": {
+                **pair_cells(*fits, energy=True),
+                "resamples whose lines never meet": f"{crossing_size(*fits).never:.0%}",
+            },
+            "rounding alone": _rounded_cells(list(rounded_lines(published, label, functional)), accuracy),
         }
-        rows[f"{name}: rounding alone"] = _rounded_cells(list(rounded_lines(published, label, functional)), accuracy)
-    return pd.DataFrame.from_dict(rows, orient="index")[list(rows[f"{name}: recomputed"])]
+        columns[f"{QUANTITIES[label].text} {functional}"] = {
+            f"{quantity}: {kind}": cells[quantity]
+            for quantity in kinds["recomputed"]
+            for kind, cells in kinds.items()
+            if quantity in cells
+        }
+    return pd.DataFrame(columns)
 
 
 def _rounded_cells(lines: Sequence[tuple[PowerLaw, PowerLaw]], accuracy: float) -> dict[str, str]:

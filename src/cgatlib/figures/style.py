@@ -27,7 +27,7 @@ ACCURACY = "#6A1B8A"  # the chemical-accuracy line, purple as in the paper
 
 # Told apart under deuteranopia and protanopia and by lightness in a grey print.
 FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(
-    {"PBE": "#6F7C8A", "PBEsol": "#BF8A10", "SCAN": "#A8324A", "r2SCAN": "#A8324A", "HSE": "#222222"}
+    {"PBE": "#6F7C8A", "PBEsol": "#BF8A10", "SCAN": "#0B6E7A", "r2SCAN": "#A8324A", "HSE": "#222222"}
 )
 FUNCTIONAL_NAMES: Mapping[str, str] = MappingProxyType(
     {"PBE": "PBE", "PBEsol": "PBEsol", "SCAN": "SCAN", "r2SCAN": "r²SCAN", "HSE": "HSE"}
