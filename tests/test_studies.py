@@ -107,6 +107,8 @@ class TestStudy:
             ({"model": "huge"}, "unknown model 'huge'; known: "),
             ({"seeds": []}, "at least one of its seeds"),
             ({"rates": {"SCAN": {"energy": {"full": 1e-3}}}}, "rates of SCAN energy: unknown property; known: e_form"),
+            ({"rates": {"SCAN": 1e-3}}, "rates of SCAN must go by property, then by procedure: 0.001"),
+            ({"rates": {"SCAN": {"e_form": 1e-3}}}, "rates of SCAN must go by property, then by procedure"),
             ({"rates": {"SCAN": {"e_form": {"all": 1e-3}}}}, "unknown procedure 'all'; known: none, head, full"),
             ({"rates": {"SCAN": {"e_form": {"full": "2e-3"}}}}, "the rate of full is no number such as 2.0e-3: '2e-3'"),
         ],

@@ -164,9 +164,11 @@ def _whole_numbers(name: str, values: Sequence[int]) -> tuple[int, ...]:
 
 def _check_rates(rates: Rates) -> None:
     for functional, labels in rates.items():
+        if not isinstance(labels, dict) or not all(isinstance(modes, dict) for modes in labels.values()):
+            raise CgatError(f"rates of {functional} must go by property, then by procedure: {labels!r}")
         for label, modes in labels.items():
+            place = f"rates of {functional} {label}"
             for mode, rate in modes.items():
-                place = f"rates of {functional} {label}"
                 if label not in PROPERTIES:
                     raise CgatError(f"{place}: unknown property; known: {', '.join(PROPERTIES)}")
                 if mode not in PROCEDURES:
