@@ -222,7 +222,11 @@ def _rows(claim: Claim, found: Sequence[Verdict], published: PublishedNumbers) -
     text = f"{escape(published.fill(claim.text))} {place}"
     first = f'<th scope="row" id="{claim.id}" rowspan="{len(found)}" style="vertical-align: top">{text}</th>'
     for number, verdict in enumerate(found):
-        cells = (f"<strong>{verdict.outcome}</strong>", escape(verdict.measured), escape(_data(claim, verdict)))
+        cells = (
+            f'<strong class="outcome {verdict.outcome.name.lower()}">{verdict.outcome}</strong>',
+            escape(verdict.measured),
+            escape(_data(claim, verdict)),
+        )
         inner = "".join(f'<td class="words" style="vertical-align: top">{cell}</td>' for cell in cells)
         yield f"<tr>{first if number == 0 else ''}{inner}</tr>"
 
