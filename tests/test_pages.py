@@ -79,6 +79,12 @@ class TestLoadTables:
             load_tables({"pbe": entry}, "data")
 
 
+def test_printed_numbers_keep_their_digits() -> None:
+    printed = pages.published("table1.csv").set_index(["label", "functional", "mode"])["printed"]
+    assert printed["band_gap", "PBE", "none"] == "0.020"
+    assert printed["e_form", "PBE", "none"] == "18"
+
+
 class TestHtml:
     def test_labels_never_hide_what_they_are(self, root: Path) -> None:
         tables = load_tables({"pbe": ENTRY}, "data")

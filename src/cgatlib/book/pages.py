@@ -56,7 +56,7 @@ def banner(profile: str, tables: Mapping[str, BookTable]) -> HTML:
 def published(name: str) -> Any:
     """The paper's numbers: a csv file of ``data/published`` as data frame, a yml file as it is."""
     path = find_root(Path.cwd()) / "data" / "published" / name
-    return pd.read_csv(path) if path.suffix == ".csv" else yaml.safe_load(path.read_text())
+    return pd.read_csv(path, dtype={"printed": str}) if path.suffix == ".csv" else yaml.safe_load(path.read_text())
 
 
 def say(**numbers: float | int | str) -> None:
