@@ -238,8 +238,8 @@ def test_what_cannot_be_tested_must_be_absent():
     with pytest.raises(CgatError, match="said to be absent, but the plan has it"):
         impossible(evidence(), "why", {"label": "e_above_hull", "functionals": ["PBE"]})
     assert has(evidence(), network="edge_width")
-    assert not has(evidence(), training="weight_decay")
-    with pytest.raises(CgatError, match="must be named by label, training or network"):
+    assert not has(evidence(), network="pooling")
+    with pytest.raises(CgatError, match="must be named by label or network"):
         has(evidence())
 
 

@@ -40,7 +40,7 @@ def impossible(evidence: Evidence, reason: str, absent: Mapping[str, Any]) -> Ve
 
     Args:
         reason: why, one sentence. absent: ``label`` and perhaps ``functionals`` and ``at_least`` training crystals;
-            or ``training``, a setting of the training that no entry changes; or ``network``, one of the network.
+            or ``network``, a setting of the network that no entry changes.
 
     Raises:
         CgatError: a plan has it.
@@ -56,16 +56,15 @@ def has(
     label: str | None = None,
     functionals: Sequence[str] = (),
     at_least: int = 1,
-    training: str | None = None,
     network: str | None = None,
 ) -> bool:
     """Whether an entry of the plans has a label (of some functionals, with so many crystals), or changes a setting."""
     plans = (evidence.real.plan, evidence.variants.plan)
     entries = [entry for plan in plans for entry in plan.entries.values()]
-    if training or network:
-        return any(training in entry.training or network in entry.network for entry in entries)
+    if network:
+        return any(network in entry.network for entry in entries)
     if label is None:
-        raise CgatError("what is absent must be named by label, training or network")
+        raise CgatError("what is absent must be named by label or network")
     real = evidence.real
     for entry in real.plan.entries.values():
         table = real.plan.tables[entry.table]
