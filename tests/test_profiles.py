@@ -52,6 +52,12 @@ class TestRealData:
     PLAN = Plan.read(ROOT / "data" / "plans" / "real_data.yaml")
     STORE = RunStore(ROOT / "nowhere", stored=RunArchive.open(ROOT / "data" / "runs" / "real_data"))
 
+    def test_slow_transfers_have_a_tenth_and_a_hundredth_of_the_chosen_rate(self) -> None:
+        for pair in ("e_form-volume", "volume-e_form"):
+            best = self.PLAN.rate(f"{pair}-full", self.STORE)
+            assert self.PLAN.entries[f"{pair}-slow"].rates == pytest.approx([best / 10])
+            assert self.PLAN.entries[f"{pair}-slower"].rates == pytest.approx([best / 100])
+
     def test_tables_are_those_of_the_plan(self) -> None:
         for values in values_of("mp").values():
             for name, source in values.get("sources", {}).items():
