@@ -51,6 +51,10 @@ class TestNotebook:
     def test_profile_is_a_parameter(self, name: str) -> None:
         assert NOTEBOOKS[name].parameters["profile"].default == "demo"
 
+    def test_the_profile_stands_at_the_top_of_the_page(self, name: str) -> None:
+        shown = [cell for cell in NOTEBOOKS[name].node.cells if cell.cell_type == "code"][1].source
+        assert "banner(profile" in shown or "banner_box(profile" in shown
+
     def test_every_code_cell_compiles(self, name: str) -> None:
         for cell in NOTEBOOKS[name].node.cells:
             if cell.cell_type == "code":

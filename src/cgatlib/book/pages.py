@@ -48,9 +48,12 @@ def banner(profile: str, tables: Mapping[str, BookTable]) -> HTML:
         for name, t in tables.items()
     )
     absent = "" if all(t.path for t in tables.values()) else f" {NOT_HERE}"
-    return HTML(
-        f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {sets}.{absent}</div>'
-    )
+    return banner_box(profile, f"{sets}.{absent}")
+
+
+def banner_box(profile: str, content: str) -> HTML:
+    """The box at the top of a page: the profile of the build, then `content` (HTML), what the numbers come from."""
+    return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {content}</div>')
 
 
 def published(name: str) -> Any:

@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 
 from cgatlib import CgatError
 from cgatlib.baselines import Baseline, read_baselines
-from cgatlib.book.pages import code_text, note, provenance_box
+from cgatlib.book.pages import banner_box, code_text, note, provenance_box
 from cgatlib.book.studies import results, sources_of
 from cgatlib.book.tables import ORIGINS
 from cgatlib.evaluation import (
@@ -210,11 +210,11 @@ class StoredResults:
             rows[title] = {f"{what}": f"{interval_text(c.ratio, 2)} ({c.crystals:,})" for what, c in found.items()}
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    def banner(self) -> HTML:
+    def banner(self, profile: str) -> HTML:
         """Where the numbers of the page come from."""
-        return HTML(
-            f'<div class="cgat-banner" role="note"><strong>Stored runs; {escape(self.origin)}.</strong> '
-            f"{escape(self.plan.about)}: {len(self.archive)} runs, whatever the profile of this build.</div>"
+        origin = f"<strong>Stored runs; {escape(self.origin)}.</strong>"
+        return banner_box(
+            profile, f"{origin} {escape(self.plan.about)}: {len(self.archive)} runs, the same in every profile."
         )
 
     def footer(self, started: float) -> HTML:
