@@ -23,8 +23,8 @@ from cgatlib.training import TrainingConfig
 REPOSITORY = Path(__file__).parents[1]
 
 # Networks of the tests are too small to share between threads, which only wait for each other on a busy machine.
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
-torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 MakeCrystal = Callable[..., Crystal]
 

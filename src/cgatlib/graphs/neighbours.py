@@ -15,6 +15,7 @@ from cgatlib import CgatError
 IntArray = NDArray[np.integer]
 Ties = Literal["whole_shells", "deterministic", "reference"]
 _SELF = 1e-8  # Å; a pair closer than this is an atom with itself
+_FACE = 1e-6  # an atom at most this fraction of a cell below a face lies on it, so that rounding does not move it
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ class GraphConfig:
         ties: what happens when the k-th neighbour lies in the middle of a shell. ``"whole_shells"`` lists the shell
             to its end, which makes the graph independent of the order of atoms, of the origin and of the choice of
             cell; ``"deterministic"`` cuts at k after sorting a shell by element, then atom index; ``"reference"``
-            cuts at k in the order in which the released code happens to enumerate neighbours within `max_radius`.
+            cuts at k, as the released code does. There rounding and the way the search enumerates atoms decide which
+            atoms of a shell are listed; here they are sorted by the lattice translation from the centre's cell to
+            theirs (first, second, third component ascending), then by atom index, and distances within a shell are
+            not looked at. No rounding of any processor can change that order.
         tolerance: width of a shell in Å: a neighbour belongs to the shell whose nearest member is at most this much
             nearer. The released code uses 1e-8.
         receiver: which end of a listed pair is updated by it. In the released code the *listed neighbour* receives;
@@ -72,24 +76,19 @@ def pairs_within(
         lattice: (3, 3) row vectors, Å. numbers: (n,). frac_coords: (n, 3).
 
     Returns:
-        (centre, neighbour, distance), each (pairs,), in the enumeration order of the search; or, when an atom has
-        fewer than k neighbours within ``config.max_radius``, the sentence that says which.
+        (centre, neighbour, distance), each (pairs,), in the order in which ``ties="reference"`` lists equal
+        distances; or, when an atom has fewer than k neighbours within ``config.max_radius``, the sentence that says
+        which.
     """
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
-    positions = np.ascontiguousarray(frac_coords @ lattice)
-    pbc = np.ones(3, dtype=np.int64)
     n, k = len(numbers), config.neighbours
-    # A sphere holding about 1.5 k + 8 atoms usually suffices; the released order needs the full radius.
+    # A sphere holding about 1.5 k + 8 atoms usually suffices.
     radius = (3 * (1.5 * k + 8) * abs(np.linalg.det(lattice)) / (4 * np.pi * n)) ** (1 / 3)
-    radius = config.max_radius if config.ties == "reference" else min(radius, config.max_radius)
+    radius = min(radius, config.max_radius)
     while True:
-        centre, neighbour, _, distance = find_points_in_spheres(positions, positions, radius, pbc, lattice, 1e-8)
-        other = distance > _SELF
-        centre, neighbour, distance = centre[other], neighbour[other], distance[other]
+        centre, neighbour, distance = _search(lattice, frac_coords, radius, config.ties == "reference")
         # Only what lies safely inside the sphere counts, so that the shell of the k-th neighbour is complete.
-        reach = radius if radius >= config.max_radius else radius - config.tolerance
+        reach = radius + _SELF if radius >= config.max_radius else radius - config.tolerance
         found = np.bincount(centre[distance <= reach], minlength=n)
         if found.min() >= k and (radius >= config.max_radius or _shells_end(centre, distance, radius, config, n)):
             return centre, neighbour, distance
@@ -97,6 +96,33 @@ def pairs_within(
             atom = int(found.argmin())
             return f"atom {atom} has {found[atom]} neighbours within {config.max_radius:g} Å, fewer than {k}"
         radius = min(1.3 * radius, config.max_radius)
+
+
+def _cartesian(frac: NDArray, lattice: NDArray) -> NDArray:
+    """Cartesian vectors (m, 3) of fractional ones: products are added in the order of the axes.
+
+    A matrix product would leave that order, and with it the last bit, to the processor's BLAS kernel.
+    """
+    a, b, c = frac.T[:, :, None] * lattice[:, None]
+    return a + b + c
+
+
+def _search(lattice: NDArray, frac_coords: NDArray, radius: float, ordered: bool) -> tuple[IntArray, IntArray, NDArray]:
+    """All pairs within a radius, Å, with their distances; `ordered` by translation from cell to cell, neighbour."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    positions = np.ascontiguousarray(_cartesian(frac_coords, lattice))
+    pbc = np.ones(3, dtype=np.int64)
+    centre, neighbour, image, _ = find_points_in_spheres(positions, positions, radius, pbc, lattice, 1e-8)
+    image = np.rint(image)
+    x, y, z = _cartesian(frac_coords.take(neighbour, 0) + image - frac_coords.take(centre, 0), lattice).T
+    distance = np.sqrt(x * x + y * y + z * z)
+    other = np.flatnonzero(distance > _SELF)
+    if ordered:
+        cell = np.floor(frac_coords + _FACE)
+        a, b, c = (image + cell[neighbour] - cell[centre])[other].T
+        other = other[np.lexsort((neighbour[other], c, b, a))]
+    return centre[other], neighbour[other], distance[other]
 
 
 def _shells_end(centre: IntArray, distance: NDArray, radius: float, config: GraphConfig, n: int) -> bool:
@@ -112,12 +138,13 @@ def shell_lists(
     """Each atom's list of neighbours with their shell ranks, for any number of crystals laid end to end.
 
     Args:
-        centre, neighbour: (pairs,) atom indices over all crystals. distance: (pairs,) Å. numbers: (atoms,).
+        centre, neighbour: (pairs,) atom indices over all crystals. distance: (pairs,) Å. numbers: (atoms,). Pairs come
+            in the order of `pairs_within`.
 
     Returns:
         (centre, neighbour, rank), each (edges,), ordered by centre, then as listed; ranks start at 1.
     """
-    order = np.lexsort((distance, centre))  # stable: equal distances keep the order of enumeration
+    order = np.lexsort((distance, centre))
     centre, neighbour, distance = centre[order], neighbour[order], distance[order]
     start = np.searchsorted(centre, np.arange(len(numbers)))
     column = np.arange(len(centre)) - start[centre]
@@ -125,9 +152,9 @@ def shell_lists(
     if config.ties == "whole_shells":
         kept = rank <= rank[start + config.neighbours - 1][centre]
         return centre[kept], neighbour[kept], rank[kept]
-    if config.ties == "deterministic":
-        order = np.lexsort((neighbour, numbers[neighbour], rank, centre))
-        neighbour, rank = neighbour[order], rank[order]
+    within = (neighbour, numbers[neighbour]) if config.ties == "deterministic" else (order,)
+    order = np.lexsort((*within, rank, centre))
+    neighbour, rank = neighbour[order], rank[order]
     kept = column < config.neighbours
     return centre[kept], neighbour[kept], rank[kept]
 
