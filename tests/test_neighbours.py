@@ -288,13 +288,13 @@ def test_continuous_ranks_and_weights_follow_from_ratios_of_distances(cell, neig
         expected = np.rint(64 * np.minimum(1, 1 - (x - 1) / 0.1))
         near = expected > 0
         assert weight[centre == atom].tolist() == expected[near].tolist()
-        assert rank[centre == atom].tolist() == np.rint(RESOLUTION * neighbours * (x[near] / 1.1) ** 2).tolist()
+        assert rank[centre == atom].tolist() == np.rint(RESOLUTION * neighbours * x[near] / 1.1).tolist()
         assert Counter(neighbour[centre == atom]) == Counter(others[near])
 
 
 @given(cell=CELLS, neighbours=LISTED, seed=st.integers(0, 100), size=st.floats(1e-6, 0.1))
 def test_continuous_lists_change_little_when_atoms_move_little(cell, neighbours, seed, size):
-    """Moves of at most e change no rank by more than 8 k e / d_k and no weight by more than 42 e / d_k."""
+    """Moves of at most e change no rank by more than 4 k e / d_k and no weight by more than 42 e / d_k."""
     lattice, numbers, coords = cell
     step = np.random.default_rng(seed).uniform(-1, 1, coords.shape)
     step *= size / np.linalg.norm(step, axis=1).max()  # Å
@@ -308,7 +308,7 @@ def test_continuous_lists_change_little_when_atoms_move_little(cell, neighbours,
         padded[:, centre, column] = np.stack([rank, weight])
         lists.append(padded)
     ranks, weights = np.abs(lists[1] - lists[0])
-    assert ranks.max() <= RESOLUTION * 8 * neighbours * size / kth + 1  # each is rounded to a whole step
+    assert ranks.max() <= RESOLUTION * 4 * neighbours * size / kth + 1  # each is rounded to a whole step
     assert weights.max() <= 64 * 42 * size / kth + 1
 
 

@@ -31,8 +31,8 @@ class GraphConfig:
         ties: how neighbours are ranked, and where a list ends.
 
             ``"continuous"``: d_k being the distance of an atom's k-th neighbour, one at distance d has the rank
-            k (d / 1.1 d_k)^2, which is no whole number, and the weight 1 up to d_k, from where it falls linearly
-            to 0 at 1.1 d_k. Ranks and weights depend on ratios of distances alone and change little when
+            k d / 1.1 d_k, which is no whole number, and the weight 1 up to d_k, from where it falls linearly to 0
+            at 1.1 d_k. Ranks and weights depend on ratios of distances alone and change little when
             atoms move little.
 
             The others count shells of `tolerance`, and differ in what happens when the k-th neighbour lies in the
@@ -187,7 +187,7 @@ def shell_lists(
 def _continuous(x: NDArray, k: int) -> tuple[IntArray, IntArray]:
     """Rank and weight, (pairs,), of neighbours `x` times as far away as the k-th; see `GraphConfig.ties`."""
     weight = 1 - np.clip((x - 1) / _FADE, 0, 1)
-    rank = k * np.minimum(x / (1 + _FADE), 1) ** 2
+    rank = k * np.minimum(x / (1 + _FADE), 1)
     return np.rint(RESOLUTION * rank).astype(np.int64), np.rint(_FULL * weight).astype(np.int64)
 
 
