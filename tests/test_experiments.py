@@ -106,7 +106,7 @@ def test_every_nested_field_changes_the_key(part, name):
 
 def test_continuous_graphs_and_networks_need_each_other():
     for part in ({"graph": GraphConfig(12, "continuous", tolerance=0)}, {"model": ModelConfig(ranks="continuous")}):
-        with pytest.raises(CgatError, match="ties do not go with a network for .* ranks"):
+        with pytest.raises(CgatError, match=r"ties do not go with a network for \w+ ranks"):
             replace(PLAIN, **part)
 
 

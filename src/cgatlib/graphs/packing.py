@@ -7,7 +7,7 @@ of atoms it stands for, and one edge per distinct (sender colour, rank), with it
 network function on fewer nodes and edges: the *quotient graph*.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -219,10 +219,14 @@ def _quotient(
 
 
 Cell = tuple[NDArray, IntArray, NDArray]  # lattice (3, 3), numbers (n,), fractional coordinates (n, 3)
+Lists = Callable[[IntArray, IntArray, NDArray, IntArray, GraphConfig], tuple[IntArray, IntArray, IntArray, IntArray]]
 
 
-def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict[int, str]]:
+def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists) -> tuple[PackedGraphs, dict[int, str]]:
     """Graphs of crystals, and why some have none.
+
+    Args:
+        lists: another rule than those of `config` for the lists of neighbours, with the signature of `shell_lists`.
 
     Returns:
         The packed graphs of the crystals that have one, in order, and {index in `cells`: reason} for the others.
@@ -241,7 +245,7 @@ def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict
     centre = np.concatenate([p[0] + start for p, start in zip(pairs, first, strict=True)])
     neighbour = np.concatenate([p[1] + start for p, start in zip(pairs, first, strict=True)])
     distance = np.concatenate([p[2] for p in pairs])
-    centre, neighbour, rank, count = shell_lists(centre, neighbour, distance, numbers, config)
+    centre, neighbour, rank, count = lists(centre, neighbour, distance, numbers, config)
     receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
     order = np.argsort(receiver, kind="stable")
     receiver, sender, rank, count = receiver[order], sender[order], rank[order], count[order]
