@@ -7,10 +7,12 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -33,12 +35,6 @@ _TRAINING_CODE = (
 MEANING = 1
 """Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
 so that no stored run is taken for a run of the new meaning."""
-
-_EARLIER: dict[str, dict[str, Any]] = {
-    "experiment": {"meaning": 1},
-    "training": {"schedule": "triangular", "averaging": 1.0, "clip": None, "patience": None, "trunk_rate": 1.0},
-}
-"""What held before a field was added, for the runs that were stored without it: it stays, whatever the default is."""
 
 FILES = (
     "experiment.json",
@@ -76,6 +72,8 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     meaning: int = MEANING
 
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1})
+
     def __post_init__(self) -> None:
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
@@ -103,24 +101,16 @@ class Experiment:
         Raises:
             CgatError: a value is unknown, missing or of another type, or values contradict each other.
         """
-        return from_plain(cls, _completed(values), "experiment")
+        try:
+            return from_plain(cls, values, "experiment")
+        except RecursionError as error:
+            raise CgatError("experiment: more sources, one starting from the other, than can be read") from error
 
     @cached_property
     def key(self) -> str:
         """16 hex digits over every value, defaults included: the name of the run's folder."""
         values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _completed(values: Any) -> Any:
-    """Values of an experiment with those that it was stored without; they are checked later."""
-    if not isinstance(values, dict):
-        return values
-    complete = {**_EARLIER["experiment"], **values}
-    for name, earlier in _EARLIER.items():
-        if isinstance(complete.get(name), dict):
-            complete[name] = {**earlier, **complete[name]}
-    return {**complete, "source": _completed(complete.get("source"))}
 
 
 @cache
@@ -138,13 +128,16 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
 
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
-        return Experiment.from_dict(self._json("experiment.json"))
+        try:
+            return Experiment.from_dict(self._json("experiment.json"))
+        except CgatError as error:
+            raise CgatError(f"{self.path}: {error}") from error
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
