@@ -116,20 +116,21 @@ def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], 
             digest.update(np.isnan(floats(part)).tobytes())
         for part in column(name):
             digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
-    for row, formula in enumerate(_other_formulas(column)):
-        if formula is not None:
-            digest.update(json.dumps([row, formula]).encode())
+    for other in _other_formulas(column):
+        digest.update(json.dumps(other).encode())
     return digest.hexdigest()[:16]
 
 
-def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Iterator[str | None]:
-    """Of each row, the formula, where it is not that of the row's atoms; else None."""
+def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Iterator[tuple[int, str]]:
+    """Rows whose formula is not that of their atoms, and what it is."""
+    first = 0
     for formulas, numbers in zip(column("formula"), column("numbers"), strict=True):
         ends, atoms = flatten(numbers)
         known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
-        for start, stop, formula in zip(ends, ends[1:], formulas.to_pylist(), strict=False):
-            follows = known and formula == reduced_formula(atoms[start:stop])
-            yield None if follows else formula or ""
+        for row, formula in enumerate(formulas.to_pylist()):
+            if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
+                yield first + row, formula or ""
+        first += len(formulas)
 
 
 def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
