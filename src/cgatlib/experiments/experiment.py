@@ -17,6 +17,7 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.experiments.tested import errors_of
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
@@ -165,8 +166,14 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`)."""
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`."""
+        return errors_of(self.predictions, self.experiment.label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -180,7 +187,7 @@ class Run:
             return found
         if self.experiment.key != self.path.name:
             found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
-        for name, value in score(self.predictions).items():
+        for name, value in score(self.errors["error"]).items():
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
         return found
@@ -191,7 +198,6 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def score(error: "pd.Series[float]") -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors."""
+    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error.astype(float) ** 2).mean()))}
