@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,7 @@ def show(key: str, root: Path) -> None:
 def verify(root: Path) -> None:
     """Check that no file was changed and that each run's key and metrics follow from what is stored.
 
-    Metrics follow from the predictions to nine digits in a run's folder and to six in an archive. Ends with exit code
+    Metrics follow from the predictions to nine digits in a run's folder, and from the errors to six in an archive. Ends with exit code
     1 when something is wrong.
 
     \b
@@ -133,10 +133,11 @@ def verify(root: Path) -> None:
 @click.option("--plan", "plan_file", type=_PATH, help="Archive the runs of this plan only.")
 @click.option("--data", type=_PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
 def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) -> None:
-    """Keep experiments, metrics, learning curves, predictions and provenance of many runs in six files.
+    """Keep experiments, metrics, learning curves, test errors and provenance of many runs in four files.
 
-    Weights stay behind. Prediction errors are kept in single precision, so metrics follow from them to six digits.
-    Runs of an archive that is already there stay; the same runs always give the same bytes.
+    Weights stay behind, and so do ids, formulas and labels of the tables: a test crystal is known by a digest. Errors
+    are kept in single precision, so metrics follow from them to six digits. Runs of an archive that is already there
+    stay; the same runs always give the same bytes.
 
     \b
     Example:
@@ -147,25 +148,9 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) ->
     found = _find(root)
     if plan_file is not None:
         found = _of_plan(plan_file, data, root, found)
-    written = RunArchive.write(out, found.values(), _crystals(root / ".graphs", found.values()))
+    written = RunArchive.write(out, found.values())
     size = sum(path.stat().st_size for path in out.iterdir())
     click.echo(f"{len(found)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
-
-
-def _crystals(cache: Path, runs: Iterable["Run"]) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
-    """Ids and formulas of the tables whose graphs are there; the others are told."""
-    from cgatlib.graphs.store import GraphStore, store_path
-
-    found: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
-    experiments = {run.experiment.data: run.experiment for run in sorted(runs, key=lambda run: run.experiment.key)}
-    for data, experiment in experiments.items():
-        path = store_path(cache, data, experiment.graph)
-        if path.exists():
-            graphs = GraphStore.open(path)
-            found[data] = (list(graphs.ids), list(graphs.formulas))
-        else:
-            click.echo(f"the formulas of table {data} are not archived, as its graphs are not in {cache}", err=True)
-    return found
 
 
 def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Run"]:

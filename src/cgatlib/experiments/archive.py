@@ -3,7 +3,6 @@
 Weights stay behind, and so does what is not a result: ids, formulas and labels of the tables.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from cgatlib.experiments.archive_files import (
     write_files,
 )
 from cgatlib.experiments.archived_run import ArchivedRun
-from cgatlib.experiments.experiment import Experiment, Run, file_digest
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.files import file_digest, replacing
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,12 @@ class RunArchive(Mapping[str, Run]):
             source = run.experiment.source
             if source is not None and source.key not in merged:
                 raise CgatError(f"run {key} cannot be archived without run {source.key}, which it starts from")
-        part = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        ordered = sorted(merged.values(), key=_place)
-        write_files(part, ordered)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (*FILES, "archive.json"):  # a kill in between leaves hashes that do not fit
-            os.replace(part / name, folder / name)
-        part.rmdir()
+        with replacing(folder, "an archive of runs", _may_be_replaced) as part:
+            part.mkdir()
+            for path in folder.iterdir() if folder.exists() else ():
+                if path.name not in (*FILES, "archive.json"):
+                    shutil.copy2(path, part)
+            write_files(part, sorted(merged.values(), key=_place))
         return cls(folder)
 
     @cached_property
@@ -156,6 +153,12 @@ class RunArchive(Mapping[str, Run]):
             elif file_digest(self.path / name) != digest:
                 found.append(f"{name} was changed after it was archived")
         return found or [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """An archive, baselines that go with one, or an empty folder."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return not there or bool(there & {"archive.json", "baselines.json"})
 
 
 def find_runs(folder: Path) -> dict[str, Run]:

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgatlib import CgatError
-from cgatlib.experiments.experiment import Run, file_digest
+from cgatlib.experiments.experiment import Run
 from cgatlib.experiments.tested import COLUMNS
+from cgatlib.files import file_digest
 
 FILES = ("runs.json", "curves.parquet", "errors.parquet")
 """Files of an archive besides ``archive.json``, which holds their hashes."""

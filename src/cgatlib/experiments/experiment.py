@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.experiments.tested import errors_of
 from cgatlib.model.cgat import ModelConfig
@@ -193,11 +195,7 @@ class Run:
         return found
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def score(error: "pd.Series[float]") -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of errors."""
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error.astype(float) ** 2).mean()))}
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}
