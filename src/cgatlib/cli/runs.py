@@ -99,15 +99,17 @@ def show(key: str, root: Path) -> None:
 @runs.command()
 @ANY_ROOT
 def verify(root: Path) -> None:
-    """Check that no file was changed and that each run's key and metrics follow from what is stored.
+    """Check that no file was changed and that each run's metrics follow from what is stored.
 
-    Metrics follow from the predictions to nine digits in a run's folder, and from the errors to six in an archive. Ends with exit code
-    1 when something is wrong.
+    Metrics follow from the predictions to nine digits in a run's folder, and from the errors to six in an archive.
+    Baselines beside an archive and summaries of tables are checked, too. Ends with exit code 1 when something is wrong.
 
     \b
     Example:
       cgatlib runs verify --runs data/runs
     """
+    from cgatlib.baselines import baseline_problems
+    from cgatlib.book.summaries import summary_problems
     from cgatlib.experiments.archive import RunArchive, find_archives, find_folders
 
     checked: dict[str, Run | RunArchive] = {**find_folders(root)}
@@ -116,12 +118,19 @@ def verify(root: Path) -> None:
     for name, what in checked.items():
         try:
             problems = what.problems()
-            count += len(what) if isinstance(what, RunArchive) else 1
+            if isinstance(what, RunArchive):
+                count += len(what)
+                problems += baseline_problems(what.path)
+            else:
+                count += 1
         except CgatError as error:
             problems = [str(error)]
         for problem in problems:
             click.echo(f"{name}: {problem}")
         bad += len(problems)
+    for path, problem in summary_problems(root):
+        click.echo(f"{path}: {problem}")
+        bad += 1
     click.echo(f"{count} runs checked, {bad} problems")
     if bad:
         raise SystemExit(1)

@@ -24,6 +24,9 @@ from cgatlib.files import file_digest
 FILES = ("runs.json", "curves.parquet", "errors.parquet")
 """Files of an archive besides ``archive.json``, which holds their hashes."""
 
+TOLERANCE = 1e-6
+"""How far a stored mean may lie from that of the stored errors, relative: ten times what single precision does."""
+
 _NO_LIMIT = 1 << 30  # bytes, rows: one page per column, because pages are compressed one by one
 
 
@@ -94,5 +97,6 @@ def write_table(path: Path, tables: Sequence[pa.Table]) -> None:
         use_dictionary=["key", "seen", "entry"],
         column_encoding={name: "BYTE_STREAM_SPLIT" for name in whole.column_names if name == "error"},
         data_page_size=_NO_LIMIT,
+        max_rows_per_page=_NO_LIMIT,
         row_group_size=_NO_LIMIT,
     )

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.experiments.archive_files import TOLERANCE
 from cgatlib.experiments.experiment import Experiment, Run, score
 
 if TYPE_CHECKING:
     from cgatlib.experiments.archive import RunArchive
-
-_TOLERANCE = 1e-6  # relative; ten times what single precision can do to an error
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class ArchivedRun(Run):
         return type(self), (self.path, self.archive, self.name)  # a process reads again what another has in memory
 
     @property
-    def experiment(self) -> Experiment:  # type: ignore[override]
+    def experiment(self) -> Experiment:
         """As `Run.experiment`."""
         return self.archive.experiments[self.name]
 
@@ -70,5 +69,5 @@ class ArchivedRun(Run):
         return [
             f"{name} is {self.metrics[name]}, but the errors give {value}"
             for name, value in found.items()
-            if not np.isclose(value, self.metrics[name], rtol=_TOLERANCE, atol=0)
+            if not np.isclose(value, self.metrics[name], rtol=TOLERANCE, atol=0)
         ]

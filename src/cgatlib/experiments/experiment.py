@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.experiments.tested import errors_of
 from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.experiments.tested import errors_of
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig

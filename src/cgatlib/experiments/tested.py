@@ -1,6 +1,6 @@
 """What is kept of a test crystal: what was computed for it, under a digest of its name, and no value of its table.
 
-A table of errors has a row for each test crystal of a run, in the order of the run:
+A table of errors has a row for each test crystal of a run, in the order of the ids:
 
 - ``crystal``: digest of id and formula; who has the table finds the crystal again by `digests`.
 - ``group``: place of its formula among the sorted formulas of the test set, which are redrawn together.
@@ -35,6 +35,7 @@ def digests(ids: Iterable[str], formulas: Iterable[str]) -> NDArray[np.uint64]:
 
 def errors_of(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
     """The errors of `Run.predictions`; from their targets follow errors, and of a band gap its kind, nothing else."""
+    predictions = predictions.sort_values("material_id")
     target, prediction = (predictions[name].to_numpy(np.float64) for name in ("target", "prediction"))
     formulas = predictions["formula"].to_numpy(dtype=str)
     columns = {
@@ -65,7 +66,9 @@ def levels(gaps: NDArray[np.float64], non_metal: NDArray[np.bool_]) -> NDArray[n
     return (numbers - np.max(numbers, where=~wide, initial=0))[place].astype(np.int32)
 
 
-def seen_in(ids: Iterable[str], formulas: Iterable[str], known: Collection[str], compositions: Collection[str]) -> list[str]:
+def seen_in(
+    ids: Iterable[str], formulas: Iterable[str], known: Collection[str], compositions: Collection[str]
+) -> list[str]:
     """How close a pre-training set of ids `known` and of `compositions` comes to each crystal, a value of `SEEN`."""
     return [
         SEEN[0] if name in known else SEEN[1] if formula in compositions else SEEN[2]
