@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
@@ -143,7 +142,7 @@ class _Measured:
     def _errors(self) -> Errors:
         target, outputs = self._tested
         error = outputs.mean(axis=0) - target
-        found = score(pd.DataFrame({"target": target, "prediction": outputs.mean(axis=0)}))
+        found = score(error)
         return Errors(
             n_test=len(target),
             mae=found["test_mae"],

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.experiments.tested import errors_of
 from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
@@ -159,8 +161,14 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`)."""
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`."""
+        return errors_of(self.predictions, self.experiment.label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -172,13 +180,13 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        for name, value in score(self.predictions).items():
+        for name, value in score(self.errors["error"]).items():
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
         return found
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}

@@ -23,6 +23,7 @@ from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
 from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, score, training_code
 from cgatlib.experiments.provenance import provenance
+from cgatlib.experiments.tested import seen_in
 from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
@@ -30,7 +31,7 @@ from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Split, split, training_subset
+from cgatlib.splits import Indices, Split, split, training_subset
 from cgatlib.training import Progress, fit, mean_absolute_error
 from cgatlib.transfer import embed_all, prepare, trained_part
 
@@ -250,12 +251,14 @@ class _Trainer:
         predictions = pd.DataFrame(
             {
                 "material_id": np.array(graphs.ids)[parts.test],
+                "formula": np.array(graphs.formulas)[parts.test],
                 "target": labels[parts.test],
                 "prediction": predict(module, data["test"], statistics).float(),  # in the precision that is kept
+                **self._seen(graphs, parts.test),
             }
         )
         metrics = {
-            **score(predictions),
+            **score(predictions["prediction"] - predictions["target"]),
             "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
             "validation_mae": progress.best_mae,
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
@@ -298,6 +301,16 @@ class _Trainer:
         source = Predictor.load(run.path)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
         return network, statistics, set(source.card.elements)
+
+    def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
+        """A column that says how close pre-training came to each test crystal, where it may have seen them."""
+        e = self.experiment
+        if e.source is None or e.transfer.test_crystals == "unseen":
+            return {}
+        before = self.store.graphs(e.source.data, e.graph)
+        known = parts_of(e.source, before).train
+        names = [np.array(texts)[rows] for texts, rows in ((graphs.ids, test), (graphs.formulas, test))]
+        return {"seen": seen_in(*names, *(set(np.array(texts)[known]) for texts in (before.ids, before.formulas)))}
 
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
