@@ -172,7 +172,7 @@ def begun(out: Path, about: dict[str, Any]) -> dict[str, Any]:
     if out.exists():
         stored = json.loads(out.read_text())
         same = all(stored[name] == value for name, value in about.items())
-        if not same or stored["provenance"]["code"] != content["provenance"]["code"]:
+        if not same or stored["provenance"]["code"]["sources"] != content["provenance"]["code"]["sources"]:
             raise SystemExit(f"{out} was measured with other settings or code; move it away to start again")
         content = stored
     return content
