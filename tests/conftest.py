@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS
@@ -27,6 +28,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 MakeCrystal = Callable[..., Crystal]
+
+
+def pytest_report_header() -> str:
+    """What numbers are computed with: rounding differs between kernels."""
+    blas = {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}
+    openblas = f"OpenBLAS {', '.join(sorted(blas))}" if blas else "no OpenBLAS"
+    return f"kernels: {openblas}; torch {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 @pytest.fixture(scope="session")
