@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pymatgen.optimization import neighbors
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
-from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, pairs_within, shell_lists
+from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig, pairs_within, shell_lists
 
 REFERENCE = GRAPHS["released"]
 
@@ -22,7 +24,7 @@ def listed(cell, config: GraphConfig):
     """(centre, neighbour, rank) of one crystal, given as (lattice, numbers, frac_coords)."""
     pairs = pairs_within(*cell, config)
     assert not isinstance(pairs, str), pairs
-    return shell_lists(*pairs, cell[1], config)
+    return shell_lists(*pairs, cell[1], config)[:3]
 
 
 def random_cell(seed: int, atoms: int = 4, stretch: float = 1.0):
@@ -267,6 +269,46 @@ def test_tolerance_acts():
     assert listed(cell, GraphConfig(6, tolerance=1e-3))[2].max() > 1
 
 
+CELLS = st.one_of(
+    st.sampled_from([rocksalt(), perovskite(), fluorite()]),
+    st.builds(random_cell, seed=st.integers(0, 10_000), atoms=st.integers(1, 6), stretch=st.floats(0.8, 2.0)),
+)
+LISTED = st.sampled_from([1, 7, 12, 24])
+
+
+@given(cell=CELLS, neighbours=LISTED)
+def test_continuous_ranks_and_weights_follow_from_ratios_of_distances(cell, neighbours):
+    config = GraphConfig(neighbours, "continuous", tolerance=0)
+    centre, neighbour, rank, weight = shell_lists(*pairs_within(*cell, config), cell[1], config)
+    for atom, (others, distance) in enumerate(neighbours_by_hand(cell, images=5)):
+        x = distance / distance[neighbours - 1]
+        expected = np.rint(64 * np.minimum(1, 1 - (x - 1) / 0.1))
+        near = expected > 0
+        assert weight[centre == atom].tolist() == expected[near].tolist()
+        assert rank[centre == atom].tolist() == np.rint(RESOLUTION * neighbours * x[near] / 1.1).tolist()
+        assert Counter(neighbour[centre == atom]) == Counter(others[near])
+
+
+@given(cell=CELLS, neighbours=LISTED, seed=st.integers(0, 100), size=st.floats(1e-6, 0.1))
+def test_continuous_lists_change_little_when_atoms_move_little(cell, neighbours, seed, size):
+    """Moves of at most e change no rank by more than 4 k e / d_k and no weight by more than 42 e / d_k."""
+    lattice, numbers, coords = cell
+    step = np.random.default_rng(seed).uniform(-1, 1, coords.shape)
+    step *= size / np.linalg.norm(step, axis=1).max()  # Å
+    config = GraphConfig(neighbours, "continuous", tolerance=0)
+    kth = min(distance[neighbours - 1] for _, distance in neighbours_by_hand(cell, images=5)) - 2 * size
+    lists = []
+    for frac in (coords, coords + step @ np.linalg.inv(lattice)):
+        centre, _, rank, weight = shell_lists(*pairs_within(lattice, numbers, frac, config), numbers, config)
+        padded = np.full((2, len(numbers), 400), [[[RESOLUTION * neighbours]], [[0]]])  # of what is not listed
+        column = np.arange(len(centre)) - np.searchsorted(centre, centre)
+        padded[:, centre, column] = np.stack([rank, weight])
+        lists.append(padded)
+    ranks, weights = np.abs(lists[1] - lists[0])
+    assert ranks.max() <= RESOLUTION * 4 * neighbours * size / kth + 1  # each is rounded to a whole step
+    assert weights.max() <= 64 * 42 * size / kth + 1
+
+
 def test_too_few_neighbours_names_the_atom_and_the_radius():
     lattice, numbers, coords = 16.0 * np.eye(3), np.array([1, 1, 1]), np.array([[0.5] * 3, [0.0] * 3, [0.05] * 3])
     reason = pairs_within(lattice, numbers, coords, GraphConfig(24))
@@ -281,9 +323,11 @@ def test_too_few_neighbours_names_the_atom_and_the_radius():
     [
         ({"neighbours": 0}, "neighbours must be between 1 and 255, not 0"),
         ({"neighbours": 256}, "neighbours must be between 1 and 255, not 256"),
-        ({"ties": "random"}, "unknown ties 'random'; known: whole_shells, deterministic, reference"),
+        ({"ties": "random"}, "unknown ties 'random'; known: continuous, whole_shells, deterministic, reference"),
         ({"receiver": "both"}, "unknown receiver 'both'; known: neighbour, centre"),
-        ({"tolerance": 0.0}, "tolerance and max_radius are lengths"),
+        ({"tolerance": 0.0}, "a tolerance of 0 Å does not go with whole_shells ties"),
+        ({"ties": "continuous"}, "a tolerance of 0.001 Å does not go with continuous ties"),
+        ({"tolerance": -1.0}, "tolerance and max_radius are lengths"),
         ({"max_radius": -1.0}, "tolerance and max_radius are lengths"),
     ],
 )

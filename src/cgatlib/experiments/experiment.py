@@ -7,20 +7,26 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.experiments.tested import errors_of
+from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
+from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
     *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
@@ -28,6 +34,9 @@ _TRAINING_CODE = (
     *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
+MEANING = 1
+"""Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
+so that no stored run is taken for a run of the new meaning."""
 
 FILES = (
     "experiment.json",
@@ -49,7 +58,7 @@ class Experiment:
         train_size: crystals of the training part to use; ``None`` takes them all.
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
-        graph, split, model, training: configurations.
+        graph, split, model, training: configurations. meaning: `MEANING` of the code that made the experiment.
     """
 
     data: str
@@ -63,6 +72,9 @@ class Experiment:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    meaning: int = MEANING
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1})
 
     def __post_init__(self) -> None:
         if self.graph.neighbours > self.model.neighbours:
@@ -70,8 +82,12 @@ class Experiment:
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
                 f"neighbours are {self.model.neighbours}"
             )
+        if (self.graph.ties == "continuous") != (self.model.ranks == "continuous"):
+            raise CgatError(f"graphs with {self.graph.ties} ties do not go with a network for {self.model.ranks} ranks")
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
+        if self.transfer.mode == "head" and self.training.trunk_rate != 1:
+            raise CgatError("transfer mode 'head' trains the output network alone: trunk_rate does not apply")
         if self.source is not None:
             if (self.source.model, self.source.graph) != (self.model, self.graph):
                 raise CgatError("a run and the run it starts from need the same model and graph configuration")
@@ -83,51 +99,28 @@ class Experiment:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
-        """Inverse of `to_dict`, also after a passage through json."""
-        parts = {
-            "transfer": TransferConfig,
-            "graph": GraphConfig,
-            "split": SplitConfig,
-            "model": ModelConfig,
-            "training": TrainingConfig,
-        }
-        source = values["source"]
-        nested: dict[str, Any] = {name: kind(**values[name]) for name, kind in parts.items()}
-        nested["source"] = None if source is None else cls.from_dict(source)
-        return cls(**{**values, **nested})
+    def from_dict(cls, values: Any) -> "Experiment":
+        """Inverse of `to_dict`, also after a passage through json; the one reader of every stored experiment.
+
+        Raises:
+            CgatError: a value is unknown, missing or of another type, or values contradict each other.
+        """
+        try:
+            return from_plain(cls, values, "experiment")
+        except RecursionError as error:
+            raise CgatError("experiment: more sources, one starting from the other, than can be read") from error
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits over everything above, the name of the run's folder.
-
-        Values equal to a configuration's default are left out, so that a field added later, whose default is what was
-        done before, leaves the keys of stored runs as they are.
-        """
-        return hashlib.sha256(json.dumps(_stated(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stated(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested dataclasses likewise."""
-    stated = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            if nested := _stated(value):
-                stated[item.name] = nested
-        elif value != item.default:
-            stated[item.name] = value
-    return stated
+        """16 hex digits over every value, defaults included: the name of the run's folder."""
+        values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def training_code() -> str:
     """Fingerprint of the modules that determine a run's numbers: a run made by other code is made again."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in _TRAINING_CODE:
-        digest.update((folder.joinpath(*name.split(".")).with_suffix(".py")).read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(*_TRAINING_CODE)
 
 
 @dataclass(frozen=True)
@@ -139,18 +132,23 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
 
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
-        return Experiment.from_dict(self._json("experiment.json"))
+        try:
+            return Experiment.from_dict(self._json("experiment.json"))
+        except CgatError as error:
+            raise CgatError(f"{self.path}: {error}") from error
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
-        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``seconds``, ``trained_parameters``."""
+        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
+        ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
+        was trained."""
         return self._json("metrics.json")
 
     @cached_property
@@ -165,8 +163,14 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`)."""
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`."""
+        return errors_of(self.predictions, self.experiment.label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -178,20 +182,13 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        if self.experiment.key != self.path.name:
-            found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
-        for name, value in score(self.predictions).items():
+        for name, value in score(self.errors["error"]).items():
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
         return found
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}
