@@ -72,6 +72,7 @@ def _each(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
 _TEXT = ("a word", _is(str))
 _WHOLE = ("a whole number", _is(int))
 _NUMBER = ("a number", _is((int, float)))
+_NUMBER_OR_NULL = ("a number or null", _is((int, float, type(None))))
 _WHOLES = ("a list of whole numbers", _each(int))
 _SETTINGS = ("settings by name", lambda value: isinstance(value, dict) and all(isinstance(n, str) for n in value))
 
@@ -90,6 +91,11 @@ _TRAINING = {
     "evaluations": _WHOLE,
     "validation_size": ("a whole number or null", _is((int, type(None)))),
     "precision": _TEXT,
+    "schedule": _TEXT,
+    "averaging": _NUMBER,
+    "clip": _NUMBER_OR_NULL,
+    "patience": _NUMBER_OR_NULL,
+    "trunk_rate": _NUMBER,
 }
 _RUN = {
     "table": _TEXT,

@@ -21,8 +21,9 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, score, training_code
+from cgatlib.experiments.experiment import FILES, Experiment, Run, score, training_code
 from cgatlib.experiments.provenance import provenance
+from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
@@ -223,7 +224,8 @@ class _Trainer:
             **score(predictions),
             "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
             "validation_mae": progress.best_mae,
-            "best_step": progress.best_step,
+            **{name: getattr(progress, name) for name in ("best_step", "stopped")},
+            "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
             "trained_parameters": 0 if e.transfer.mode == "untouched" else sum(p.numel() for p in module.parameters()),
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
