@@ -10,7 +10,7 @@ from pathlib import Path
 from cgatlib import CgatError
 from cgatlib.crystals.checks import Crystal, Reject
 from cgatlib.crystals.readers import alexandria, folder, parquet, tables
-from cgatlib.crystals.readers.json_stream import READ_ERRORS, open_members
+from cgatlib.crystals.readers.opening import READ_ERRORS, open_members
 from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, UnreadableFile
 
 
@@ -65,11 +65,14 @@ def _json_kind(path: Path) -> str:
     try:
         with open_members(path) as members:
             stream, _ = next(members)
-            head = stream.read1(HEAD).decode("utf-8", "replace").lstrip()
+            head = stream.read1(HEAD).decode("utf-8-sig", "replace")
     except READ_ERRORS as error:
         raise UnreadableFile(f"{path} is truncated or damaged at its start (byte 0): {error}") from error
     if not head:
         raise UnreadableFile(f"{path} is empty (byte 0)")
+    head = head.lstrip()
+    if not head:
+        raise UnreadableFile(f"{path} begins with more than {HEAD:,} spaces, or holds nothing else (byte 0)")
     if head[0] == "{" and re.search(r'"entries"\s*:\s*\[', head):
         return "alexandria"
     if '"lattice_mat"' in head:
