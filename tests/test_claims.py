@@ -448,7 +448,7 @@ class TestErrors:
     def test_non_metals_alone(self):
         """Better for metals, the odd ones, and worse for the others."""
         mixed = np.where(np.arange(len(IDS)) % 2, 0.1, 1.5)
-        made = self.made(constant(mixed), constant(np.ones(len(IDS))))
+        made = self.made(constant(mixed), constant(np.ones(len(IDS))), label="band_gap")
         assert reduction(made, *self.pair).outcome is Outcome.HOLDS
         found = reduction(made, *self.pair, non_metals=True)
         assert found.outcome is Outcome.FAILS
