@@ -269,7 +269,6 @@ class _Trainer:
         }
         card = self._card(statistics, elements | inherited)
         self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
-        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
 
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
@@ -320,6 +319,8 @@ class _Trainer:
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder
+        for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
+            left.unlink()
         predictor.save(folder)
         (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
