@@ -132,7 +132,7 @@ def test_absent_parameters_are_the_dead_ones(name, request):
 
 
 def test_excerpt_is_the_full_sets_network(request):
-    ours, arrays, norms, facts = golden_network("excerpt", request)
+    ours, arrays, norms, _ = golden_network("excerpt", request)
     full, full_arrays, full_norms, full_facts = golden_network("small", request)
     dead = tuple(dead_parameters(2, hypernetwork=False))
     assert set(ours) == {n for n in full if not n.startswith(dead)}
