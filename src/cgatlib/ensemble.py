@@ -17,7 +17,7 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
@@ -52,7 +52,8 @@ class Ensemble:
             ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
             two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
-            reason as its note; what lies outside the training data in another respect is predicted and noted.
+            reason as its note; what lies outside the training data in another respect is predicted and noted. A model
+            of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
             CgatError: something is no structure, or the number of ids differs.
@@ -71,7 +72,7 @@ class Ensemble:
         return found
 
     def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions of every member (members, G)."""
+        """Predictions of every member, (members, G), or (members, G, L) of several labels."""
         return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
@@ -89,12 +90,16 @@ class Ensemble:
             warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
             notes[fit[place]] = rejected.get(place, warning)
         judged = [row for place, row in enumerate(fit) if place not in rejected]
-        prediction, uncertainty = np.full((2, len(crystals)), np.nan)
-        outputs = self.outputs(graphs)
-        prediction[judged] = outputs.mean(axis=0)
-        if self.card and self.card.uncertainty:
-            uncertainty[judged] = self.card.uncertainty.factor * outputs.std(axis=0, ddof=1)
-        columns = {"prediction": prediction, "uncertainty": uncertainty, "unit": self.members[0].card.unit}
+        columns: dict[str, Any] = {}
+        labels = self.members[0].card.labels
+        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
+        for label, values in zip(labels, np.moveaxis(outputs, 2, 0), strict=True):
+            prediction, uncertainty = np.full((2, len(crystals)), np.nan)
+            prediction[judged] = values.mean(axis=0)
+            if self.card and self.card.uncertainty:
+                uncertainty[judged] = self.card.uncertainty.factor * values.std(axis=0, ddof=1)
+            found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
+            columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
 
     @cached_property

@@ -37,8 +37,9 @@ def load_network(config: ModelConfig, weights: Path) -> CGAT:
     """The network with the weights of a safetensors file, ready to predict."""
     if not weights.exists():
         raise FileNotFoundError(ENOENT, "", str(weights))  # safetensors does not say which file
-    network = CGAT(config)
-    network.load_state_dict(load_file(weights))
+    state = load_file(weights)
+    network = CGAT(config, labels=len(state["output.last.bias"]) // 2)
+    network.load_state_dict(state)
     return network.eval()
 
 
@@ -50,6 +51,7 @@ class ModelCard:
         label: property it predicts. unit: of the prediction. functional: that its training labels come from.
         statistics: scale of the output. model, graph: configurations.
         elements: atomic numbers that occur in its training sets, pre-training included.
+        more_labels: properties that it predicts after `label`, each in the unit of `PROPERTIES`.
     """
 
     label: str
@@ -59,6 +61,12 @@ class ModelCard:
     model: ModelConfig
     graph: GraphConfig
     elements: tuple[int, ...]
+    more_labels: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that it predicts."""
+        return (self.label, *self.more_labels)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
@@ -72,6 +80,7 @@ class ModelCard:
             model=ModelConfig(**card["model"]),
             graph=GraphConfig(**card["graph"]),
             elements=tuple(card["elements"]),
+            more_labels=tuple(card.get("more_labels", ())),
         )
 
 
@@ -101,10 +110,10 @@ class Predictor:
             return cls(load_network(card.model, folder / "weights.safetensors"), card)
 
     def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions (G,) in the card's unit, of the graphs `rows` if they are given."""
+        """Predictions (G,), or (G, L) of several labels, in the card's units; of the graphs `rows` if given."""
         rows = np.arange(len(graphs)) if rows is None else rows
         data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
-        return predict(self.network, data, self.card.statistics).numpy() if len(rows) else np.zeros(0)
+        return predict(self.network, data, self.card.statistics).numpy()
 
 
 def import_released(path: Path, label: str, functional: str) -> Predictor:

@@ -44,7 +44,7 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
         click.echo(result.to_json(orient="records") if as_json else table, nl=as_json)
         return
     out.write_text(table)
-    judged = int(result["prediction"].notna().sum())
+    judged = int(result.filter(like="prediction").notna().any(axis=1).sum())
     counts = {"crystals": len(result), "predicted": judged, "not_judged": len(result) - judged, "out": str(out)}
     click.echo(json.dumps(counts) if as_json else f"{judged} of {len(result)} crystals predicted: {out}")
 

@@ -51,6 +51,7 @@ class Experiment:
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
         graph, split, model, training: configurations.
+        more_labels: properties that the same network learns beside `label`; a crystal may lack some of all.
     """
 
     data: str
@@ -64,8 +65,17 @@ class Experiment:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    more_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list when read from json
+        if len(set(self.labels)) < len(self.labels):
+            raise CgatError(f"a label is named twice: {', '.join(self.labels)}")
+        if self.training.label_weights and len(self.training.label_weights) != len(self.labels):
+            raise CgatError(
+                f"training: there are {len(self.training.label_weights)} label_weights for the labels "
+                f"{', '.join(self.labels)}"
+            )
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
@@ -80,6 +90,15 @@ class Experiment:
                 raise CgatError("a run and the run it starts from need the same model and graph configuration")
             if self.source.split != self.split and self.transfer.test_crystals == "unseen":
                 raise CgatError("a run and the run it starts from need the same split, or test crystals leak")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that are learnt."""
+        return (self.label, *self.more_labels)
+
+    def suffix(self, label: str) -> str:
+        """What follows ``target`` and ``prediction`` in the names of a label's columns."""
+        return "" if label == self.label else f"_{label}"
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionary of plain values."""
@@ -153,7 +172,8 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
-        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
+        label's unit (of several labels, those of the first, but ``validation_mae`` as the curve has it, and in
+        ``labels`` those of each); ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
         ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
         was trained."""
         return self._json("metrics.json")
@@ -165,12 +185,20 @@ class Run:
 
     @cached_property
     def curve(self) -> pd.DataFrame:
-        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``."""
+        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``.
+
+        Of several labels, the last two are weighted means in units of the labels' scales, and
+        ``validation_mae_<label>`` is that of each in its unit.
+        """
         return pd.read_parquet(self.path / "curve.parquet")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit.
+
+        Of several labels these are the first's; the others have ``target_<label>`` and ``prediction_<label>``. A target
+        is NaN where a crystal lacks the label.
+        """
         return pd.read_parquet(self.path / "predictions.parquet")
 
     def problems(self) -> list[str]:
@@ -185,10 +213,20 @@ class Run:
             return found
         if self.experiment.key != self.path.name:
             found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
-        for name, value in score(self.predictions).items():
-            if not np.isclose(value, self.metrics[name], rtol=1e-9):
-                found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
+        for label in self.experiment.labels:
+            stated, whose = self.metrics, ""
+            if self.experiment.more_labels:
+                stated, whose = stated["labels"][label], f"{label}: "
+            for name, value in score(of_label(self.predictions, self.experiment, label)).items():
+                if not np.isclose(value, stated[name], rtol=1e-9):
+                    found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
         return found
+
+
+def of_label(predictions: pd.DataFrame, experiment: Experiment, label: str) -> pd.DataFrame:
+    """``material_id``, ``target``, ``prediction`` of one label of an experiment, where its target is known."""
+    names = {f"{name}{experiment.suffix(label)}": name for name in ("target", "prediction")}
+    return predictions[["material_id", *names]].rename(columns=names).dropna(subset="target")
 
 
 def score(predictions: pd.DataFrame) -> dict[str, float]:
