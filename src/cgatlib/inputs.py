@@ -63,15 +63,19 @@ class EmbeddingInputs:
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """The network predicts (label - mean) / std; of several labels mean and std are (L,)."""
+    """The network predicts (label - mean) / std; of several labels mean and std are (L,).
+
+    Raises:
+        CgatError: a mean is not finite, or a standard deviation not a positive number.
+    """
 
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            if isinstance(value := getattr(self, name), list):  # when read from json
-                object.__setattr__(self, name, tuple(value))
+        mean, std = self._tensors
+        if mean.shape != std.shape or not (mean.isfinite() & (std > 0) & std.isfinite()).all():
+            raise CgatError(f"a mean of {self.mean} and a standard deviation of {self.std} normalise nothing")
 
     @classmethod
     def of(cls, targets: Tensor) -> "TargetStatistics":

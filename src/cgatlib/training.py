@@ -7,10 +7,11 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -74,8 +75,19 @@ class TrainingConfig:
     trunk_rate: float = 1.0
     label_weights: tuple[float, ...] = ()
 
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "schedule": "triangular",
+            "averaging": 1.0,
+            "clip": None,
+            "patience": None,
+            "trunk_rate": 1.0,
+            "label_weights": (),
+        }
+    )
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "label_weights", tuple(self.label_weights))  # a list when read from json
+        object.__setattr__(self, "label_weights", tuple(self.label_weights))  # a list in a plan
         for names, limit, holds in _LIMITS:
             for name in names.split():
                 value = getattr(self, name)

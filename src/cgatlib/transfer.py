@@ -4,9 +4,10 @@ The three procedures of the paper (section II, Fig. 1): no transfer, only the re
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -44,6 +45,8 @@ class TransferConfig:
     reinitialise_head: bool = False
     test_crystals: Literal["unseen", "seen"] = "unseen"
     source_label: str | None = None
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"source_label": None})
 
     def __post_init__(self) -> None:
         scales = ("target", "source", "fitted")

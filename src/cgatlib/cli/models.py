@@ -163,8 +163,13 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
-    """The table, whose labels may be in columns of other names; an unknown label is refused before any work."""
+    """The table, whose labels may be in columns of other names; what cannot end well is refused before any work."""
     from cgatlib.crystals.table import CrystalTable
+    from cgatlib.files import refuse_other
+    from cgatlib.release import is_model
+
+    if options.get("out"):
+        refuse_other(options["out"], "a model", is_model)
 
     named = [text.partition("=") for text in options.pop("labels")]
     options["label"], *options["more_labels"] = (label for label, _, _ in named)

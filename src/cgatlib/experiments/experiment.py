@@ -7,21 +7,24 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
-from cgatlib.files import file_digest
+from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
+from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
     *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
@@ -29,6 +32,9 @@ _TRAINING_CODE = (
     *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
+MEANING = 1
+"""Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
+so that no stored run is taken for a run of the new meaning."""
 
 FILES = (
     "experiment.json",
@@ -50,7 +56,7 @@ class Experiment:
         train_size: crystals of the training part to use; ``None`` takes them all.
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
-        graph, split, model, training: configurations.
+        graph, split, model, training: configurations. meaning: `MEANING` of the code that made the experiment.
         more_labels: properties that the same network learns beside `label`; a crystal may lack some of all.
     """
 
@@ -65,10 +71,13 @@ class Experiment:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    meaning: int = MEANING
     more_labels: tuple[str, ...] = ()
 
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1, "more_labels": ()})
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list when read from json
+        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list in a plan
         if len(set(self.labels)) < len(self.labels):
             raise CgatError(f"a label is named twice: {', '.join(self.labels)}")
         if self.training.label_weights and len(self.training.label_weights) != len(self.labels):
@@ -105,51 +114,28 @@ class Experiment:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
-        """Inverse of `to_dict`, also after a passage through json."""
-        parts = {
-            "transfer": TransferConfig,
-            "graph": GraphConfig,
-            "split": SplitConfig,
-            "model": ModelConfig,
-            "training": TrainingConfig,
-        }
-        source = values["source"]
-        nested: dict[str, Any] = {name: kind(**values[name]) for name, kind in parts.items()}
-        nested["source"] = None if source is None else cls.from_dict(source)
-        return cls(**{**values, **nested})
+    def from_dict(cls, values: Any) -> "Experiment":
+        """Inverse of `to_dict`, also after a passage through json; the one reader of every stored experiment.
+
+        Raises:
+            CgatError: a value is unknown, missing or of another type, or values contradict each other.
+        """
+        try:
+            return from_plain(cls, values, "experiment")
+        except RecursionError as error:
+            raise CgatError("experiment: more sources, one starting from the other, than can be read") from error
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits over everything above, the name of the run's folder.
-
-        Values equal to a configuration's default are left out, so that a field added later, whose default is what was
-        done before, leaves the keys of stored runs as they are.
-        """
-        return hashlib.sha256(json.dumps(_stated(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stated(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested dataclasses likewise."""
-    stated = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            if nested := _stated(value):
-                stated[item.name] = nested
-        elif value != item.default:
-            stated[item.name] = value
-    return stated
+        """16 hex digits over every value, defaults included: the name of the run's folder."""
+        values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def training_code() -> str:
     """Fingerprint of the modules that determine a run's numbers: a run made by other code is made again."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in _TRAINING_CODE:
-        digest.update((folder.joinpath(*name.split(".")).with_suffix(".py")).read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(*_TRAINING_CODE)
 
 
 @dataclass(frozen=True)
@@ -161,13 +147,16 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
 
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
-        return Experiment.from_dict(self._json("experiment.json"))
+        try:
+            return Experiment.from_dict(self._json("experiment.json"))
+        except CgatError as error:
+            raise CgatError(f"{self.path}: {error}") from error
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -211,8 +200,6 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        if self.experiment.key != self.path.name:
-            found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
         for label in self.experiment.labels:
             stated, whose = self.metrics, ""
             if self.experiment.more_labels:

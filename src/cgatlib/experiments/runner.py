@@ -1,18 +1,18 @@
 """The run store: asks for the result of an experiment and trains it if nobody has."""
 
 import json
-import shutil
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
@@ -22,9 +22,9 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, Experiment, Run, of_label, score, training_code
+from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
 from cgatlib.experiments.provenance import provenance
-from cgatlib.files import file_digest
+from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
@@ -43,8 +43,11 @@ _CHECKPOINT = "checkpoint.pt"
 class RunStore:
     """Folders of finished runs, and the means to make those that are missing.
 
+    A run lies in the folder of its experiment's key. When other code trains it again, the run before stays as
+    ``KEY-CODE``, with the first digits of the code that made it, and that code finds it there.
+
     Args:
-        root: where runs are kept, one folder per experiment key.
+        root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
@@ -64,10 +67,9 @@ class RunStore:
 
     def made(self, experiment: Experiment) -> Run | None:
         """The run of an experiment in `root`, made by the present code, or None."""
-        run = Run(Path(self.root) / experiment.key)
-        if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
-            return run
-        return None
+        places = (Path(self.root) / name for name in (experiment.key, _aside(experiment.key, training_code())))
+        finished = (Run(place) for place in places if (place / "provenance.json").exists())
+        return next((run for run in finished if _code(run) == training_code() and run.experiment == experiment), None)
 
     def get(self, experiment: Experiment) -> Run:
         """The run of an experiment, trained now (its sources first) if it does not exist."""
@@ -90,7 +92,10 @@ class RunStore:
                 keys.setdefault(reason, []).append(key)
             reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
-        return [run for e in experiments if (run := self.find(e)) is not None]
+        found = [self.find(experiment) for experiment in experiments]
+        if None in found:
+            raise CgatError(f"run {experiments[found.index(None)].key} was trained, but {self.root} does not hold it")
+        return cast(list[Run], found)
 
     def train(
         self,
@@ -155,17 +160,46 @@ class RunStore:
 
 
 def _train(store: RunStore, experiment: Experiment) -> None:
-    """Train one experiment whose source exists."""
+    """Train one experiment whose source exists; of several processes one does, the others wait for it."""
+    if experiment.meaning != MEANING:
+        raise CgatError(f"the values of run {experiment.key} have meaning {experiment.meaning}, this code's {MEANING}")
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with locked(folder):
         if store.made(experiment) is not None:  # another process was faster
             return
+        folder.mkdir(exist_ok=True)
         fabric = fabric_of(store.accelerator, store.devices, experiment.training.precision)
         in_every_process(fabric, _Trainer(store, experiment, folder, silent=parent_process() is not None).run)
         final = Path(store.root) / experiment.key
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+        with locked(final):
+            _set_aside(final)
+            folder.rename(final)
+
+
+def _code(run: Run) -> str:
+    """Fingerprint of the code that made a run."""
+    return str(run.provenance.get("training_code", "unknown"))
+
+
+def _aside(key: str, code: str) -> str:
+    return f"{key}-{code[:8]}"
+
+
+def _set_aside(folder: Path) -> None:
+    """Make way for a run without losing the one that other code has made.
+
+    Raises:
+        CgatError: there is something else than a run.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "provenance.json").exists():
+        raise CgatError(f"{folder} exists and is not a run: it is not replaced")
+    place = folder.with_name(_aside(folder.name, _code(Run(folder))))
+    if place.exists():
+        raise CgatError(f"{folder} and {place} were both made by code that is not this one: remove one of them")
+    logging.getLogger("cgatlib").warning("%s was made by other code and is kept as %s", folder, place.name)
+    folder.rename(place)
 
 
 def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]:
@@ -239,7 +273,6 @@ class _Trainer:
         names = {f"validation_mae_{place}": f"validation_mae_{label}" for place, label in enumerate(e.labels)}
         curve = pd.DataFrame(progress.curve).rename(columns=names)
         self._write(Predictor(network.cpu(), card), metrics, curve, predictions)
-        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
 
     def _predictions(self, ids: NDArray[np.str_], targets: Array, outputs: Array) -> pd.DataFrame:
         """What `Run.predictions` holds, from targets and outputs (n,) or (n, L)."""
@@ -306,6 +339,8 @@ class _Trainer:
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder
+        for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
+            left.unlink()
         predictor.save(folder)
         (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
