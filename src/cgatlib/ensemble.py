@@ -100,8 +100,8 @@ class Ensemble:
         for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
             prediction, uncertainty = np.full((2, len(crystals)), np.nan)
             prediction[judged[finite]] = values.mean(axis=0)
-            if self.card and self.card.uncertainty:
-                uncertainty[judged[finite]] = self.card.uncertainty.factor * values.std(axis=0, ddof=1)
+            if self.card and (known := self.card.accuracy[label].uncertainty):
+                uncertainty[judged[finite]] = known.factor * values.std(axis=0, ddof=1)
             found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
             columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
@@ -165,11 +165,9 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256)
-    elements = card.domain.numbers
-    return Predictor(
-        network, ModelCard(card.label, card.unit, card.functional, member.statistics, model, graph, elements)
-    )
+    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
+    what = card.label, card.unit, card.functional, member.statistics
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
 
 
 def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:

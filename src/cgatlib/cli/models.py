@@ -250,6 +250,6 @@ def _maes(run: "Run") -> str:
     """Test error in words, of several labels of each."""
     from cgatlib.crystals.checks import PROPERTIES
 
-    each = run.metrics.get("labels", {run.experiment.label: run.metrics})
-    errors = {label: f"{scores['test_mae']:.4g} {PROPERTIES[label].unit}" for label, scores in each.items()}
+    labels = run.experiment.labels
+    errors = {label: f"{run.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in labels}
     return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"

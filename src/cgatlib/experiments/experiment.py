@@ -167,6 +167,10 @@ class Run:
         was trained."""
         return self._json("metrics.json")
 
+    def scores(self, label: str) -> dict[str, Any]:
+        """What the metrics say of one label."""
+        return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
+
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Code, libraries, machine, data and files of the run."""
@@ -201,9 +205,7 @@ class Run:
         if found:
             return found
         for label in self.experiment.labels:
-            stated, whose = self.metrics, ""
-            if self.experiment.more_labels:
-                stated, whose = stated["labels"][label], f"{label}: "
+            stated, whose = self.scores(label), f"{label}: " if self.experiment.more_labels else ""
             for name, value in score(of_label(self.predictions, self.experiment, label)).items():
                 if not np.isclose(value, stated[name], rtol=1e-9):
                     found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
