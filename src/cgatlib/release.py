@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
@@ -139,7 +138,7 @@ class _Measured:
     def _accuracy(self, label: str) -> Accuracy:
         rows, target, outputs = self._tested(label)
         error = outputs.mean(axis=0) - target
-        found = score(pd.DataFrame({"target": target, "prediction": outputs.mean(axis=0)}))
+        found = score(error)
         errors = Errors(
             n_test=len(target),
             mae=found["test_mae"],

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.experiments.tested import errors_of
 from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
@@ -187,12 +189,22 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit.
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`).
 
-        Of several labels these are the first's; the others have ``target_<label>`` and ``prediction_<label>``. A target
-        is NaN where a crystal lacks the label.
+        Of several labels, target and prediction are the first's; the others have ``target_<label>`` and
+        ``prediction_<label>``. A target is NaN where a crystal lacks the label.
         """
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`.
+
+        Of several labels, these are the errors of the first.
+        """
+        label = self.experiment.label
+        return errors_of(of_label(self.predictions, self.experiment, label), label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -205,20 +217,23 @@ class Run:
         if found:
             return found
         for label in self.experiment.labels:
+            tested = of_label(self.predictions, self.experiment, label)
             stated, whose = self.scores(label), f"{label}: " if self.experiment.more_labels else ""
-            for name, value in score(of_label(self.predictions, self.experiment, label)).items():
+            for name, value in score(tested["prediction"] - tested["target"]).items():
                 if not np.isclose(value, stated[name], rtol=1e-9):
                     found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
         return found
 
 
 def of_label(predictions: pd.DataFrame, experiment: Experiment, label: str) -> pd.DataFrame:
-    """``material_id``, ``target``, ``prediction`` of one label of an experiment, where its target is known."""
+    """`Run.predictions` for one label of the experiment, of the crystals that carry it."""
+    suffixes = [experiment.suffix(other) for other in experiment.labels if other != label]
+    table = predictions.drop(columns=[f"{name}{suffix}" for suffix in suffixes for name in ("target", "prediction")])
     names = {f"{name}{experiment.suffix(label)}": name for name in ("target", "prediction")}
-    return predictions[["material_id", *names]].rename(columns=names).dropna(subset="target")
+    return table.rename(columns=names).dropna(subset="target")
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}

@@ -24,6 +24,7 @@ from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
 from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
 from cgatlib.experiments.provenance import provenance
+from cgatlib.experiments.tested import seen_in
 from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
@@ -31,7 +32,7 @@ from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Split, split, training_subset
+from cgatlib.splits import Indices, Split, split, training_subset
 from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
 
@@ -257,7 +258,7 @@ class _Trainer:
         if not fabric.is_global_zero:
             return
         outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
-        predictions = self._predictions(np.array(graphs.ids)[parts.test], labels[parts.test], outputs.numpy())
+        predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
         each = self._scores(predictions, labels, parts, progress.best_maes)
         metrics = {
             **each[e.label],
@@ -274,10 +275,11 @@ class _Trainer:
         curve = pd.DataFrame(progress.curve).rename(columns=names)
         self._write(Predictor(network.cpu(), card), metrics, curve, predictions)
 
-    def _predictions(self, ids: NDArray[np.str_], targets: Array, outputs: Array) -> pd.DataFrame:
-        """What `Run.predictions` holds, from targets and outputs (n,) or (n, L)."""
-        table = pd.DataFrame({"material_id": ids})
-        columns = (x.reshape(len(ids), -1).T for x in (targets, outputs))
+    def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
+        """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
+        names = {"material_id": np.array(graphs.ids)[rows], "formula": np.array(graphs.formulas)[rows]}
+        table = pd.DataFrame({**names, **self._seen(graphs, rows)})
+        columns = (x.reshape(len(rows), -1).T for x in (targets, outputs))
         for label, target, prediction in zip(self.experiment.labels, *columns, strict=True):
             suffix = self.experiment.suffix(label)
             table[f"target{suffix}"], table[f"prediction{suffix}"] = target, prediction
@@ -291,8 +293,9 @@ class _Trainer:
         columns = labels.reshape(len(labels), -1).T
         for label, column, mae in zip(self.experiment.labels, columns, validation_maes, strict=True):
             known = {name: column[rows[~np.isnan(column[rows])]] for name, rows in vars(parts).items()}
+            tested = of_label(predictions, self.experiment, label)
             found[label] = {
-                **score(of_label(predictions, self.experiment, label)),
+                **score(tested["prediction"] - tested["target"]),
                 "test_mad": float(np.abs(known["test"] - known["train"].mean()).mean()),
                 "validation_mae": mae,
                 **{f"n_{name}": len(values) for name, values in known.items()},
@@ -331,6 +334,16 @@ class _Trainer:
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
+
+    def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
+        """A column that says how close pre-training came to each test crystal, where it may have seen them."""
+        e = self.experiment
+        if e.source is None or e.transfer.test_crystals == "unseen":
+            return {}
+        before = self.store.graphs(e.source.data, e.graph)
+        known = parts_of(e.source, before).train
+        names = [np.array(texts)[rows] for texts, rows in ((graphs.ids, test), (graphs.formulas, test))]
+        return {"seen": seen_in(*names, *(set(np.array(texts)[known]) for texts in (before.ids, before.formulas)))}
 
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
