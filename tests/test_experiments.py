@@ -34,6 +34,7 @@ CHANGES = {
     "split": SplitConfig(seed=1),
     "model": ModelConfig(heads=5),
     "training": TrainingConfig(steps=2000),
+    "more_labels": ("volume_per_atom",),
     "meaning": MEANING + 1,
 }
 NESTED = {
@@ -74,8 +75,15 @@ NESTED = {
         "clip": 5.0,
         "patience": 0.2,
         "trunk_rate": 0.1,
+        "label_weights": (2.0,),
     },
-    "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True, "test_crystals": "seen"},
+    "transfer": {
+        "mode": "head",
+        "target_statistics": "source",
+        "reinitialise_head": True,
+        "test_crystals": "seen",
+        "source_label": "e_form",
+    },
 }
 
 

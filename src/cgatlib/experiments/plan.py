@@ -171,6 +171,7 @@ class Plan:
                 split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
                 model=_changed(MODELS[entry.model], "network", entry.network),
                 training=TrainingConfig(learning_rate=rate, **entry.training),
+                more_labels=entry.more_labels,
             )
         except (CgatError, TypeError) as error:  # a value of the wrong kind in network or graph is a TypeError
             raise CgatError(f"run {entry.name}: {error}") from error

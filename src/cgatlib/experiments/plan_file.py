@@ -35,7 +35,7 @@ class Entry:
     """One entry of a plan, which stands for a run of every seed, size and split.
 
     Args:
-        name: in the plan. table: name of a table. label: property to learn.
+        name: in the plan. table: name of a table. label: property to learn. more_labels: learnt beside it.
         seeds: of the runs. sizes: of the training set; ``None`` takes all. splits: seeds of the split.
         groups: what a split keeps together, as in `SplitConfig`.
         model: name of a model and graph configuration; network, graph: changes to them.
@@ -59,6 +59,7 @@ class Entry:
     rates: tuple[float, ...] = ()
     rate_of: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    more_labels: tuple[str, ...] = ()
 
 
 def _is(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
@@ -74,6 +75,7 @@ _WHOLE = ("a whole number", _is(int))
 _NUMBER = ("a number", _is((int, float)))
 _NUMBER_OR_NULL = ("a number or null", _is((int, float, type(None))))
 _WHOLES = ("a list of whole numbers", _each(int))
+_WORDS = ("a list of words", _each(str))
 _SETTINGS = ("settings by name", lambda value: isinstance(value, dict) and all(isinstance(n, str) for n in value))
 
 _TRANSFER = {
@@ -81,6 +83,7 @@ _TRANSFER = {
     "target_statistics": _TEXT,
     "reinitialise_head": ("true or false", _is(bool)),
     "test_crystals": _TEXT,
+    "source_label": _TEXT,
 }
 _TRAINING = {
     "steps": _WHOLE,
@@ -96,6 +99,7 @@ _TRAINING = {
     "clip": _NUMBER_OR_NULL,
     "patience": _NUMBER_OR_NULL,
     "trunk_rate": _NUMBER,
+    "label_weights": ("a list of numbers", _each((int, float))),
 }
 _RUN = {
     "table": _TEXT,
@@ -104,6 +108,7 @@ _RUN = {
     "seeds": _WHOLES,
     "sizes": ("a list of whole numbers or null", _each((int, type(None)))),
     "splits": _WHOLES,
+    "more_labels": _WORDS,
     "groups": _TEXT,
     "network": _SETTINGS,
     "graph": _SETTINGS,
@@ -144,14 +149,14 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
     _check("defaults", defaults, _RUN)
     entries = {name: _entry(name, defaults, values) for name, values in content["runs"].items()}
     for entry in entries.values():
-        known: dict[str, tuple[str | None, Iterable[str]]] = {
-            "table": (entry.table, content["tables"]),
-            "label": (entry.label, PROPERTIES),
-            "model": (entry.model, MODELS.keys() & GRAPHS.keys()),
-            "from": (entry.start.run if entry.start else None, entries),
-            "learning_rate of": (entry.rate_of, entries),
-        }
-        for what, (value, names) in known.items():
+        known: list[tuple[str, str | None, Iterable[str]]] = [
+            ("table", entry.table, content["tables"]),
+            *(("label", label, PROPERTIES) for label in (entry.label, *entry.more_labels)),
+            ("model", entry.model, MODELS.keys() & GRAPHS.keys()),
+            ("from", entry.start.run if entry.start else None, entries),
+            ("learning_rate of", entry.rate_of, entries),
+        ]
+        for what, value, names in known:
             if value is not None and value not in names:
                 raise CgatError(f"run {entry.name}: unknown {what} {value!r}; known: {', '.join(sorted(names))}")
     return content["about"], content["tables"], entries
@@ -175,7 +180,7 @@ def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
         "training": {key: merged.pop(key) for key in _TRAINING if key in merged},
         "rate_of": rate["of"] if isinstance(rate, dict) else None,
         "rates": () if rate is None or isinstance(rate, dict) else tuple(rate if isinstance(rate, list) else [rate]),
-        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits") if key in merged},
+        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits", "more_labels") if key in merged},
     }
     return Entry(name=name, **merged, **fields)
 
