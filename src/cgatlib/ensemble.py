@@ -4,7 +4,6 @@ A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. 
 (``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pandas as pd
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
 from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.model.cgat import ModelConfig
@@ -157,7 +157,7 @@ def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     path = folder / member.file
     model, graph = ModelConfig(**member.experiment["model"]), GraphConfig(**member.experiment["graph"])
     network = load_network(model, path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != member.sha256:
+    if file_digest(path) != member.sha256:
         raise CgatError(f"{member.file} is not the file that the card describes")
     elements = card.domain.numbers
     return Predictor(

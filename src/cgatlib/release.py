@@ -16,8 +16,9 @@ from cgatlib.cards import Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model
-from cgatlib.experiments.experiment import Experiment, Run, file_digest, score
+from cgatlib.experiments.experiment import Experiment, Run, score
 from cgatlib.experiments.runner import parts_of
+from cgatlib.files import file_digest
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor
 from cgatlib.splits import Split

@@ -12,8 +12,9 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.baselines.models import BASELINES, Task
-from cgatlib.experiments.experiment import file_digest, score
+from cgatlib.experiments.experiment import score
 from cgatlib.experiments.provenance import provenance
+from cgatlib.files import file_digest
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
@@ -184,11 +185,6 @@ class Run:
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
         return found
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def score(predictions: pd.DataFrame) -> dict[str, float]:

@@ -21,8 +21,9 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, Experiment, Run, file_digest, score, training_code
+from cgatlib.experiments.experiment import FILES, Experiment, Run, score, training_code
 from cgatlib.experiments.provenance import provenance
+from cgatlib.files import file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path

@@ -1,0 +1,225 @@
+"""Files and folders that the program makes: whole or not at all, never over something else, one process at a time.
+
+Whoever writes an output does it in `replacing` (what a user names, ``--out``) or through `made_once` (what a cache
+keeps). Meanwhile it lies beside its place as ``.NAME.PID-HOST.cgatlib.partial``, and ``.NAME.cgatlib.lock`` makes other
+processes wait. Both are gone at the end; those of a process that was killed go when the next output is written there.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cgatlib import CgatError
+
+_log = logging.getLogger("cgatlib")  # without a handler, what it warns of goes to standard error as it is
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<host>.*)\.cgatlib\.(?P<kind>partial|old)")
+_LOCK = re.compile(r"\.(?P<name>.+)\.cgatlib\.lock")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits; it is read in pieces. Raises `OSError` where it cannot be read."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_same(out: Path, *inputs: Path) -> None:
+    """Raise `CgatError` if `out` is one of the inputs, under whatever name, or a folder that one of them lies in."""
+    target = Path(out).resolve()
+    for path in inputs:
+        source = Path(path).resolve()
+        if target == source or (target.exists() and source.exists() and target.samefile(source)):
+            raise CgatError(f"{out} is an input: it is not replaced by the output")
+        if target in source.parents:
+            raise CgatError(f"{out} holds the input {path}: it is not replaced by the output")
+
+
+@contextmanager
+def replacing(out: Path, what: str, recognised: Callable[[Path], bool]) -> Iterator[Path]:
+    """A temporary path that takes the place of `out` when the block ends, and is removed when it fails.
+
+    The block writes a file or makes a folder there. It should also hold whatever takes long, since a wrong `out` is
+    refused before it starts, and other processes with the same `out` wait until it ends. That something is replaced is
+    told on standard error.
+
+        with replacing(out, "a table of predictions", is_predictions) as part:
+            part.write_text(text)
+
+    Args:
+        out: file or folder; its parent folders are made.
+        what: it is, with its article, for messages.
+        recognised: whether something that exists was written by this program as that very thing; only that is replaced.
+
+    Raises:
+        CgatError: `out` is something else, a symbolic link or no name for a file; or it cannot be written (its folder
+            is read-only or a file, the disk is full): an `OSError` in the block becomes a sentence, too.
+    """
+    with locked(out), _replaced(Path(out), what, recognised) as part:
+        yield part
+
+
+def made_once(
+    out: Path,
+    what: str,
+    current: Callable[[Path], bool],
+    make: Callable[[Path], None],
+    recognised: Callable[[Path], bool] | None = None,
+) -> bool:
+    """Have `make` write `out` unless it is there already; of several processes one does, the others wait and use it.
+
+    Args:
+        out: file or folder. what: it is, with its article, for messages.
+        current: whether what exists is what would be made. make: writes a file or makes a folder at the path it gets.
+        recognised: what else may be replaced, as in `replacing`; nothing by default.
+
+    Returns:
+        Whether it was made now.
+
+    Raises:
+        CgatError: as `replacing`.
+    """
+    out = Path(out)
+    if out.exists() and current(out):  # without a lock, so that a read-only folder can be used
+        return False
+    with locked(out):
+        if out.exists() and current(out):  # another process was faster
+            return False
+        with _replaced(out, what, recognised or current) as part:
+            make(part)
+    return True
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes and threads that write `out` waiting, and clear away what killed ones have left beside it.
+
+    Raises:
+        CgatError: the folder that `out` lies in cannot be made or written to.
+    """
+    out = Path(out)
+    with _sentences(out):
+        if out.name in ("", ".."):
+            raise CgatError(f"{out} is a folder, not a name for something new")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out.with_name(f".{out.name}.cgatlib.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.warning("%s is being written by another process: waiting for it", out)
+            lock.acquire()
+    try:
+        with _sentences(out):
+            _clear(out)
+        yield
+    finally:
+        _unlock(lock)
+
+
+def _unlock(lock: FileLock) -> None:
+    with suppress(OSError):
+        os.unlink(lock.lock_file)  # while it is held: a process that waits for this very file notices and starts over
+    lock.release()
+
+
+def _clear(out: Path) -> None:
+    """Remove what killed processes left in the folder of `out`, whose lock is held."""
+    for path in [Path(entry) for entry in os.scandir(out.parent) if entry.name.startswith(".")]:
+        if left := _LEFT.fullmatch(path.name):
+            own = left["name"] == out.name
+            if not own and (left["host"] != socket.gethostname() or _runs(int(left["pid"]))):
+                continue
+            if left["kind"] == "old" and not path.with_name(left["name"]).exists():
+                os.rename(path, path.with_name(left["name"]))  # it was killed before the new one had its place
+            else:
+                _remove(path)
+        elif (lock := _LOCK.fullmatch(path.name)) and lock["name"] != out.name:
+            with suppress(Timeout):
+                other = FileLock(path)
+                other.acquire(timeout=0)
+                _unlock(other)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+@contextmanager
+def _replaced(out: Path, what: str, recognised: Callable[[Path], bool]) -> Iterator[Path]:
+    part = out.with_name(f".{out.name}.{os.getpid()}-{socket.gethostname()}.cgatlib.partial")
+    _refuse_other(out, what, recognised)
+    try:
+        with _sentences(out):
+            yield part
+            _flush(part)
+            _refuse_other(out, what, recognised)  # it may have come meanwhile
+            if out.exists():
+                _log.warning("%s (%s) exists and is replaced", out, what)
+            _put(part, out)
+    finally:
+        _remove(part)
+
+
+def _refuse_other(out: Path, what: str, recognised: Callable[[Path], bool]) -> None:
+    if out.is_symlink():
+        raise CgatError(f"{out} is a symbolic link: neither it nor what it leads to is replaced")
+    if out.exists() and not recognised(out):
+        raise CgatError(f"{out} exists and is not {what}: it is not replaced")
+
+
+def _put(part: Path, out: Path) -> None:
+    """Rename; as a folder cannot take the place of another, the old one goes aside for a moment."""
+    old = part.with_suffix(".old")
+    if out.is_dir():
+        os.rename(out, old)
+    try:
+        os.replace(part, out)
+    except BaseException:
+        if old.exists():
+            os.rename(old, out)
+        raise
+    _remove(old)
+    _sync(out.parent)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold a file, or a folder with all that is in it."""
+    for below in path.rglob("*") if path.is_dir() else ():
+        _sync(below)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _sentences(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename and out.name not in str(error.filename) else ""
+        raise CgatError(f"{out} cannot be written: {error.strerror or error}{where}") from error
