@@ -177,7 +177,7 @@ def test_train_in_other_processes(table_paths, tmp_path):
         (["--label", "e_form", "--functional", "PBEsol"], "holds PBE data, but PBEsol was asked for"),
         (["--label", "e_form", "--train-size", "9999"], "a training subset of 9999 crystals was asked for; the"),
         (["--label", "e_form", "--steps", "0"], "must be at least 1, not 0"),
-        (["--label", "e_form", "--learning-rate", "-1"], "learning_rate and lowest must be positive"),
+        (["--label", "e_form", "--learning-rate", "-1"], "learning_rate must be positive, not -1.0"),
         (["--label", "e_form", "--device", "abacus"], "abacus"),
         (["--label", "e_form", "--device", "abacus", "--devices", "3"], "on 3 device(s) of type 'abacus'"),
         (["--label", "e_form", "--seeds", "0;1"], "--seeds takes whole numbers such as 0,1,2, not '0;1'"),

@@ -76,6 +76,11 @@ NESTED = {
         "evaluations": 10,
         "validation_size": 100,
         "precision": "bf16-mixed",
+        "schedule": "one-cycle",
+        "averaging": 0.002,
+        "clip": 5.0,
+        "patience": 0.2,
+        "trunk_rate": 0.1,
     },
     "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True, "test_crystals": "seen"},
 }
@@ -162,9 +167,13 @@ def test_equal_experiments_are_equal():
             {"source": PLAIN, "transfer": TransferConfig("full"), "split": SplitConfig(seed=1)},
             "need the same split, or test crystals leak",
         ),
+        (
+            {"source": PLAIN, "transfer": TransferConfig("head"), "training": TrainingConfig(trunk_rate=0.1)},
+            "'head' trains the output network alone: trunk_rate does not apply",
+        ),
         ({"graph": GraphConfig(neighbours=30)}, "neighbours"),  # the network has rows for 24 shell ranks
     ],
-    ids=["source unused", "source missing", "model", "graph", "split", "ranks beyond the network's"],
+    ids=["source unused", "source missing", "model", "graph", "split", "trunk", "ranks beyond the network's"],
 )
 def test_contradictions_are_refused(change, sentence):
     with pytest.raises(CgatError) as refusal:
@@ -188,7 +197,7 @@ def imported(module: str) -> set[str]:
 def test_training_code_covers_what_it_imports():
     """A module that is left out must have no say in a run's numbers."""
     says_nothing = {
-        *("crystals.checks", "predictor"),
+        *("crystals.checks", "files", "predictor"),
         *("experiments.executors", "experiments.experiment", "experiments.provenance"),
     }
     listed = set(experiments._TRAINING_CODE)

@@ -126,6 +126,11 @@ def test_the_functional_is_written_as_the_field_writes_it(tmp_path):
                 "evaluations": 8,
                 "validation_size": 11,
                 "precision": "bf16-mixed",
+                "schedule": "cosine",
+                "averaging": 0.01,
+                "clip": 5,
+                "patience": 0.2,
+                "trunk_rate": 0.1,
             }.items()
         ),
     ],

@@ -129,6 +129,15 @@ def test_crystals_without_the_label_are_left_out(store, transferred, other_table
     assert run.predictions["material_id"].tolist() == [other_table.ids[row] for row in labelled["test"]]
 
 
+def test_a_run_says_when_and_why_it_stopped(store, plain):
+    whole = store.get(plain).metrics
+    assert (whole["last_step"], whole["stopped"]) == (6, "budget")
+    impatient = replace(QUICK, steps=400, learning_rate=10.0, evaluations=400, patience=0.01)
+    stopped = store.get(replace(plain, training=impatient)).metrics
+    assert stopped["last_step"] == stopped["best_step"] + 4 < 400
+    assert stopped["stopped"] == "patience"
+
+
 def test_validation_size_acts(store, plain):
     run = store.get(replace(plain, training=replace(QUICK, validation_size=5)))
     assert run.metrics["n_validation"] == 5
@@ -191,7 +200,7 @@ def test_an_untouched_network_is_scored_as_it_is(store, plain, transferred):
     ours, theirs = weights(run), weights(source)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert run.metrics["trained_parameters"] == 0
-    assert run.metrics["best_step"] == 0
+    assert (run.metrics["best_step"], run.metrics["last_step"], run.metrics["stopped"]) == (0, 0, "")
     assert run.curve.empty
     again = Predictor.load(run.path).card.statistics
     assert again == Predictor.load(source.path).card.statistics

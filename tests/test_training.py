@@ -15,6 +15,8 @@ from cgatlib.model.cgat import CGAT
 from cgatlib.training import TrainingConfig, fit, mean_absolute_error
 
 QUICK = TrainingConfig(steps=12, batch_size=8, learning_rate=0.01, cycles=1, evaluations=3)
+WILD = TrainingConfig(steps=40, batch_size=4, learning_rate=0.5, cycles=1, evaluations=40)
+EVERYTHING = replace(QUICK, schedule="one-cycle", averaging=0.1, clip=0.5, patience=1.0, trunk_rate=0.3)
 
 
 class Stopped(Exception):
@@ -80,6 +82,28 @@ def test_the_schedule_is_the_released_one():
         assert config.factor(t) == pytest.approx(released)
 
 
+@pytest.mark.parametrize("cycles", [1, 2])
+def test_one_cycle_is_that_of_pytorch(cycles):
+    config = TrainingConfig(steps=100 * cycles, cycles=cycles, lowest=0.04, schedule="one-cycle")
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 101, div_factor=25, final_div_factor=1)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert [config.factor(step) for step in range(config.steps)] == pytest.approx(
+        rates * cycles,
+        abs=0.03,  # PyTorch counts from the step before
+    )
+
+
+def test_the_cosine_falls_to_the_lowest_rate():
+    config = TrainingConfig(steps=200, cycles=2, lowest=0.2, schedule="cosine")
+    assert [config.factor(step) for step in (0, 50, 100, 150)] == pytest.approx([1, 0.6, 1, 0.6])
+    assert config.factor(99) == pytest.approx(0.2, abs=1e-3)
+
+
 @pytest.mark.parametrize(("steps", "evaluations"), [(10, 3), (7, 7), (1000, 30), (5, 1)])
 def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, evaluations):
     config = TrainingConfig(steps=steps, evaluations=evaluations)
@@ -95,13 +119,21 @@ def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, eval
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"cycles": 0}, "cycles must be at least 1, not 0"),
         ({"evaluations": 0}, "evaluations must be at least 1, not 0"),
-        ({"learning_rate": 0.0}, "learning_rate and lowest must be positive"),
-        ({"weight_decay": -1.0}, "weight_decay >= 0"),
-        ({"lowest": 0.0}, "lowest must be positive"),
-        ({"lowest": 1.5}, "lowest <= 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, not 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
+        ({"lowest": 0.0}, "lowest must be above 0 and at most 1, not 0.0"),
+        ({"lowest": 1.5}, "lowest must be above 0 and at most 1, not 1.5"),
         ({"evaluations": 13}, "13 evaluations do not fit into 12 steps"),
         ({"validation_size": 0}, "validation_size"),
         ({"precision": "64-true"}, "unknown precision '64-true'; known: 32-true, bf16-mixed"),
+        ({"schedule": "flat"}, "unknown schedule 'flat'; known: triangular, one-cycle, cosine"),
+        ({"averaging": 0.0}, "averaging must be above 0 and at most 1, not 0.0"),
+        ({"averaging": 1.5}, "averaging must be above 0 and at most 1, not 1.5"),
+        ({"averaging": math.nan}, "averaging must be above 0 and at most 1, not nan"),
+        ({"patience": 0.0}, "patience must be above 0 and at most 1, not 0.0"),
+        ({"clip": 0.0}, "clip must be positive, not 0.0"),
+        ({"trunk_rate": -0.1}, "trunk_rate must be positive, not -0.1"),
+        ({"trunk_rate": math.inf}, "trunk_rate must be positive, not inf"),
     ],
 )
 def test_impossible_configurations_are_refused(change, sentence):
@@ -197,8 +229,7 @@ def test_training_error_is_in_the_labels_unit(tmp_path):
 
 
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
-    wild = TrainingConfig(steps=40, batch_size=4, learning_rate=0.5, cycles=1, evaluations=40)
-    progress, network = train(tmp_path, wild)
+    progress, network = train(tmp_path, WILD)
     assert progress.best_step < 40
     assert progress.curve[-1]["validation_mae"] > progress.best_mae
     mae = mean_absolute_error(predict(network, VALIDATION, STATISTICS), VALIDATION.targets)
@@ -222,6 +253,10 @@ CHANGES = {
     "cycles": 2,
     "lowest": 0.2,
     "precision": "bf16-mixed",
+    "schedule": "cosine",
+    "averaging": 0.5,
+    "clip": 0.1,
+    "trunk_rate": 0.5,
 }
 
 
@@ -234,7 +269,7 @@ def test_every_option_changes_the_weights(name, tmp_path):
 
 
 def test_the_other_options_are_tested_elsewhere():
-    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size"}
+    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size", "patience"}
 
 
 def test_evaluations_change_the_curve_only(tmp_path):
@@ -250,6 +285,76 @@ def test_the_seed_changes_the_order(tmp_path):
     _, again = train(tmp_path / "again", seed=0)
     assert not same_state(first, second)
     assert same_state(first, again)
+
+
+def test_the_average_is_the_exponential_mean_without_the_initial_weights(tmp_path):
+    passed = [
+        train(tmp_path / f"{n}", replace(QUICK, steps=n, cycles=1, lowest=1.0, evaluations=1))[1] for n in (1, 2, 3)
+    ]
+    _, averaged = train(tmp_path / "averaged", replace(QUICK, steps=3, lowest=1.0, evaluations=1, averaging=0.4))
+    shares = torch.tensor([0.6**2, 0.6, 1.0]) / (0.6**2 + 0.6 + 1)
+    for name, found in averaged.state_dict().items():
+        expected = sum(share * network.state_dict()[name] for share, network in zip(shares, passed, strict=True))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights_are_scored(tmp_path):
+    progress, network = train(tmp_path, replace(QUICK, averaging=0.1))
+    mae = mean_absolute_error(predict(network, VALIDATION, STATISTICS), VALIDATION.targets)
+    assert mae == pytest.approx(progress.best_mae, rel=1e-9)
+
+
+def test_a_long_gradient_is_shortened(tmp_path, monkeypatch):
+    norms = []
+
+    class Watched(torch.optim.AdamW):
+        def step(self, closure=None):
+            gradients = [p.grad for group in self.param_groups for p in group["params"]]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    train(tmp_path / "free")
+    free = norms.copy()
+    norms.clear()
+    train(tmp_path / "clipped", replace(QUICK, clip=min(free) / 2))
+    assert norms == pytest.approx([min(free) / 2] * QUICK.steps, rel=1e-4)
+
+
+def test_the_output_network_keeps_its_rate_where_the_trunk_has_another(tmp_path):
+    """After one step of AdamW every weight has moved by its rate."""
+    config = TrainingConfig(steps=1, batch_size=45, learning_rate=0.01, weight_decay=0, evaluations=1, trunk_rate=0.1)
+    network = nn.Sequential()
+    network.add_module("trunk", nn.Linear(4, 8))
+    network.add_module("output", nn.Linear(8, 2))
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    fit(network, TRAIN, VALIDATION, STATISTICS, config, 0, tmp_path / "checkpoint.pt")
+    moved = {name: float((weight - before[name]).abs().max()) for name, weight in network.state_dict().items()}
+    rate = config.learning_rate * config.factor(0)
+    assert moved["output.weight"] == pytest.approx(rate, rel=1e-3)
+    assert moved["trunk.weight"] == pytest.approx(0.1 * rate, rel=1e-3)
+
+
+def test_training_stops_when_the_validation_error_no_longer_falls(tmp_path):
+    whole, _ = train(tmp_path / "whole", WILD)
+    progress, _ = train(tmp_path / "patient", replace(WILD, patience=0.25))
+    assert (whole.stopped, whole.step, progress.stopped) == ("budget", 40, "patience")
+    steps = [row["step"] for row in whole.curve]
+    better = [row["step"] for row in progress.curve if row["validation_mae"] == progress.best_mae]
+    assert progress.curve == whole.curve[: len(progress.curve)]
+    assert progress.step == progress.best_step + 10 == steps[len(progress.curve) - 1]
+    assert better == [progress.best_step]
+
+
+def test_a_run_that_stopped_early_is_not_continued(tmp_path):
+    config = replace(WILD, patience=0.25)
+    whole, expected = train(tmp_path / "whole", config)
+    with pytest.raises(Stopped):
+        train(tmp_path / "parts", config, report=stop_after(len(whole.curve)))
+    steps = []
+    resumed, network = train(tmp_path / "parts", config, report=lambda progress: steps.append(progress.step))
+    assert (steps, resumed) == ([], whole)
+    assert same_state(network, expected)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -271,13 +376,14 @@ def test_frozen_parameters_stay(tmp_path):
 # Stopped and continued
 
 
+@pytest.mark.parametrize("config", [QUICK, EVERYTHING], ids=["the paper's", "every option"])
 @pytest.mark.parametrize("stops", [(1,), (2,), (1, 2), (3,)])
-def test_a_stopped_run_continues_exactly(stops, tmp_path):
-    whole, expected = train(tmp_path / "whole")
+def test_a_stopped_run_continues_exactly(stops, config, tmp_path):
+    whole, expected = train(tmp_path / "whole", config)
     for evaluations in stops:
         with pytest.raises(Stopped):
-            train(tmp_path / "parts", report=stop_after(evaluations))
-    resumed, network = train(tmp_path / "parts")
+            train(tmp_path / "parts", config, report=stop_after(evaluations))
+    resumed, network = train(tmp_path / "parts", config)
     assert resumed == whole
     assert same_state(network, expected)
 
@@ -309,8 +415,11 @@ def graph_inputs(table, graph, rows) -> GraphInputs:
     return GraphInputs(graphs, np.arange(len(rows)), torch.tensor([c.labels["e_form"] for c in crystals]))
 
 
+@pytest.mark.parametrize("config", [QUICK, EVERYTHING], ids=["the paper's", "every option"])
 @pytest.mark.parametrize("head", [False, True], ids=["whole network", "output network"])
-def test_a_stopped_training_of_the_real_network_continues_exactly(head, table, tiny_graph, tiny_model, tmp_path):
+def test_a_stopped_training_of_the_real_network_continues_exactly(
+    head, config, table, tiny_graph, tiny_model, tmp_path
+):
     graphs = graph_inputs(table, tiny_graph, range(100)), graph_inputs(table, tiny_graph, range(100, 144))
     statistics = TargetStatistics.of(graphs[0].targets)
 
@@ -324,7 +433,7 @@ def test_a_stopped_training_of_the_real_network_continues_exactly(head, table, t
             inputs = [EmbeddingInputs(e, g.targets) for e, g in zip(embeddings, graphs, strict=True)]
             module = network.output
         (tmp_path / name).mkdir(exist_ok=True)
-        progress = fit(module, *inputs, statistics, QUICK, 0, tmp_path / name / "checkpoint.pt", **options)
+        progress = fit(module, *inputs, statistics, config, 0, tmp_path / name / "checkpoint.pt", **options)
         return progress, network
 
     whole, expected = run("whole")

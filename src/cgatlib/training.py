@@ -1,4 +1,4 @@
-"""The training loop: AdamW, L1 on the normalised target, the paper's triangular learning rate.
+"""The training loop: AdamW, L1 on the normalised target, a learning rate that rises and falls.
 
 Hyper-parameters are those of section IV B of doi:10.1039/d3dd00030c unless a configuration says otherwise. Length is
 counted in optimiser steps, not epochs, so that runs with training sets of different size cost the same.
@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cgatlib import CgatError
 from cgatlib.devices import fabric_of
@@ -23,6 +24,15 @@ from cgatlib.graphs.resident import sent
 from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
+_RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's OneCycleLR
+
+Schedule = Literal["triangular", "one-cycle", "cosine"]
+_LIMITS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
+    ("steps batch_size cycles evaluations validation_size", "at least 1", lambda x: x >= 1),
+    ("lowest averaging patience", "above 0 and at most 1", lambda x: 0 < x <= 1),
+    ("learning_rate clip trunk_rate", "positive", lambda x: 0 < x < math.inf),
+    ("weight_decay", "at least 0", lambda x: 0 <= x < math.inf),
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,18 @@ class TrainingConfig:
     Args:
         steps: optimiser steps. batch_size: crystals per step (512 in the paper).
         learning_rate: highest rate of the cycle. weight_decay: of AdamW.
-        cycles: triangles of the schedule in the whole run (390 epochs with a period of 130 make 3).
-        lowest: the rate between two triangles, as a share of the highest.
+        cycles: of the schedule in the whole run (390 epochs with a period of 130 make 3).
+        lowest: the rate between two cycles, as a share of the highest.
         evaluations: how often the validation set is scored; the best of these weights are kept.
         validation_size: crystals of the validation part that are scored; ``None`` scores all.
         precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
+        schedule: a cycle is a ``"triangular"`` rise and fall (the paper's); a ``"one-cycle"``, half a cosine up in the
+            first 0.3 of it and half a cosine down; or ``"cosine"``, half a cosine down.
+        averaging: the weights that are scored and kept are an exponential mean of those after each step, to which a
+            new one adds this share; 1 takes the last weights themselves.
+        clip: largest norm of the gradient; a longer one is shortened. ``None`` leaves it as it is.
+        patience: share of `steps` without a better validation error after which training stops; ``None`` goes on.
+        trunk_rate: learning rate of all layers but the output network, as a share of that of the output network.
     """
 
     steps: int = 1000
@@ -48,27 +65,43 @@ class TrainingConfig:
     evaluations: int = 30
     validation_size: int | None = None
     precision: str = "32-true"
+    schedule: Schedule = "triangular"
+    averaging: float = 1.0
+    clip: float | None = None
+    patience: float | None = None
+    trunk_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "cycles", "evaluations", "validation_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise CgatError(f"training: {name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or not 0 < self.lowest <= 1:
-            raise CgatError("training: learning_rate and lowest must be positive, lowest <= 1, weight_decay >= 0")
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise CgatError(f"training: unknown precision {self.precision!r}; known: 32-true, bf16-mixed")
+        for names, limit, holds in _LIMITS:
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise CgatError(f"training: {name} must be {limit}, not {value}")
+        choices = {"precision": ("32-true", "bf16-mixed"), "schedule": ("triangular", "one-cycle", "cosine")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise CgatError(f"training: unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.evaluations > self.steps:
             raise CgatError(f"training: {self.evaluations} evaluations do not fit into {self.steps} steps")
 
     def factor(self, step: int) -> float:
-        """Share of the highest learning rate at `step`: `lowest` at the ends of a cycle, 1 in its middle."""
+        """Share of the highest learning rate at `step`, between `lowest` and 1."""
         phase = step * self.cycles / self.steps % 1
-        return self.lowest + (1 - self.lowest) * (1 - abs(2 * phase - 1))
+        if self.schedule == "triangular":
+            height = 1 - abs(2 * phase - 1)
+        else:
+            rise = _RISE if self.schedule == "one-cycle" else 0.0
+            fallen = 1 - phase / rise if phase < rise else (phase - rise) / (1 - rise)
+            height = (1 + math.cos(math.pi * fallen)) / 2
+        return self.lowest + (1 - self.lowest) * height
 
     def evaluates(self, step: int) -> bool:
         """Whether the validation set is scored after `step` steps; always after the last."""
         return step * self.evaluations // self.steps > (step - 1) * self.evaluations // self.steps
+
+    def gives_up(self, step: int, best_step: int) -> bool:
+        """Whether to stop after `step` steps, `best_step` being that of the lowest validation error."""
+        return self.patience is not None and step - best_step >= self.patience * self.steps
 
 
 @dataclass
@@ -78,6 +111,7 @@ class Progress:
     step: int = 0
     best_step: int = 0
     best_mae: float = math.inf
+    stopped: str = ""  # by "patience" or at the end of the "budget"
     curve: list[dict[str, float]] = field(default_factory=list)
     earlier_seconds: float = field(default=0.0, compare=False)  # spent by the processes that were interrupted
 
@@ -115,13 +149,17 @@ def fit(
     """
     fabric = fabric or fabric_of("cpu", 1, config.precision)
     loop = TrainingLoop(network, train, validation, statistics, config, seed, checkpoint, fabric)
-    for step in range(loop.progress.step, config.steps):
+    progress = loop.progress
+    for step in range(progress.step, config.steps):
+        if config.gives_up(progress.step, progress.best_step):
+            break
         loop.step(step)
         if config.evaluates(step + 1):
             loop.evaluate(step + 1)
-            report(loop.progress)
+            report(progress)
+    progress.stopped = "budget" if progress.step == config.steps else "patience"
     network.load_state_dict(loop.best)
-    return loop.progress
+    return progress
 
 
 @dataclass(eq=False)
@@ -143,9 +181,9 @@ class TrainingLoop:
             raise CgatError(
                 f"training: a batch of {self.config.batch_size} cannot be shared by {self.fabric.world_size} processes"
             )
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        self.optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
+        self.averaged = self.network if self.config.averaging == 1 else copy.deepcopy(self.network)
         self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
         normalised = (self.train.targets.float() - self.statistics.mean) / self.statistics.std
         self.targets = self.fabric.to_device(normalised)
@@ -153,6 +191,16 @@ class TrainingLoop:
         self.losses: list[Tensor] = []  # of the steps since the last evaluation, left on the device
         if self.checkpoint.exists():
             self._resume()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What is trained; the output network apart where the rest learns at a rate of its own."""
+        together = self.config.trunk_rate == 1
+        shares: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                share = 1.0 if together or name.startswith("output.") else self.config.trunk_rate
+                shares.setdefault(share, []).append(parameter)
+        return [{"params": parameters, "share": share} for share, parameters in shares.items()]
 
     def step(self, step: int) -> None:
         """One optimiser step; every process of the fabric takes its share of the batch.
@@ -162,16 +210,26 @@ class TrainingLoop:
         rows = training_rows(step, len(self.train), self.config.batch_size, self.seed)
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self.config.factor(step)
+            group["lr"] = self.config.learning_rate * self.config.factor(step) * group["share"]
         output = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, 0]
         error = output.float() - self.targets.index_select(0, sent(rows, self.targets.device))
         loss = error.abs().sum() / (self.config.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.wrapped.zero_grad()
         self.fabric.backward(loss)
+        if self.config.clip is not None:
+            self.fabric.clip_gradients(self.model, self.wrapped, max_norm=self.config.clip, error_if_nonfinite=False)
         self.wrapped.step()
+        if self.averaged is not self.network:
+            self._average(step + 1)
         self.losses.append(loss.detach())
         if (step + 1) % _CHECK_EVERY == 0 or self.config.evaluates(step + 1):
             self._check_finite(step + 1)
+
+    def _average(self, steps: int) -> None:
+        """Add the weights after `steps` steps to the mean, in which the initial ones have no share (as in Adam's)."""
+        rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
+        average = get_ema_multi_avg_fn(max(0.0, 1 - rate))
+        average(list(self.averaged.parameters()), list(self.network.parameters()), steps)
 
     def _check_finite(self, step: int) -> None:
         if not math.isfinite(self._mean(self.losses[-1:])):
@@ -184,7 +242,7 @@ class TrainingLoop:
     def _validation_mae(self) -> float:
         """Every process scores its share of the validation set."""
         rows = np.arange(self.fabric.global_rank, len(self.validation), self.fabric.world_size)
-        prediction = predict(self.network, self.validation, self.statistics, rows=rows)
+        prediction = predict(self.averaged, self.validation, self.statistics, rows=rows)
         total = (prediction - self.validation.targets[rows].double()).abs().sum()
         if self.fabric.world_size > 1:
             total = cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum"))
@@ -200,7 +258,7 @@ class TrainingLoop:
         progress.step = step
         if mae < progress.best_mae:
             progress.best_mae, progress.best_step = mae, step
-            self.best = copy.deepcopy(self.network.state_dict())
+            self.best = copy.deepcopy(self.averaged.state_dict())
         progress.curve.append(
             {
                 "step": step,
@@ -217,6 +275,7 @@ class TrainingLoop:
         state = {
             "config": repr(self.config),
             "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": vars(self.progress) | {"earlier_seconds": self._seconds()},
             "best": self.best,
@@ -233,5 +292,6 @@ class TrainingLoop:
         if state["config"] != repr(self.config):
             raise CgatError(f"{self.checkpoint} belongs to another training configuration; remove it to start again")
         self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress, self.best = Progress(**state["progress"]), state["best"]

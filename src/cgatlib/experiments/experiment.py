@@ -73,6 +73,8 @@ class Experiment:
             )
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
+        if self.transfer.mode == "head" and self.training.trunk_rate != 1:
+            raise CgatError("transfer mode 'head' trains the output network alone: trunk_rate does not apply")
         if self.source is not None:
             if (self.source.model, self.source.graph) != (self.model, self.graph):
                 raise CgatError("a run and the run it starts from need the same model and graph configuration")
@@ -151,7 +153,9 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
-        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``seconds``, ``trained_parameters``."""
+        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
+        ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
+        was trained."""
         return self._json("metrics.json")
 
     @cached_property

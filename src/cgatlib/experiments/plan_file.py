@@ -87,6 +87,10 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and _number(value) and 0 <= value < 2**31
 
 
+def _or_null(fits: Fits) -> Fits:
+    return lambda value: value is None or fits(value)
+
+
 def _each(fits: Fits) -> Fits:
     return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
 
@@ -117,8 +121,13 @@ _TRAINING = {
     "cycles": _WHOLE,
     "lowest": _NUMBER,
     "evaluations": _WHOLE,
-    "validation_size": ("a whole number or null", lambda value: value is None or _whole(value)),
+    "validation_size": ("a whole number or null", _or_null(_whole)),
     "precision": _TEXT,
+    "schedule": _TEXT,
+    "averaging": _NUMBER,
+    "clip": ("a number or null", _or_null(_number)),
+    "patience": ("a number or null", _or_null(_number)),
+    "trunk_rate": _NUMBER,
 }
 _RUN = {
     "table": _TEXT,
@@ -174,7 +183,7 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
         for name in content[what]:
             if not _NAME.fullmatch(name):
                 raise CgatError(
-                    f"{path}: {what}: a name has up to 100 letters, digits, '_', ' ', '.', '+', '-': {name!r}"
+                    f"{path}: {what}: {_shown(name)} is no name: up to 100 letters, digits, '_. +-' make one"
                 )
     for name, table in content["tables"].items():
         _check(f"table {name}", table, _TABLE, ("file", "functional"))
