@@ -1,6 +1,7 @@
 """Crystals and files that several tests make use of."""
 
 import ast
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -211,3 +212,18 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def imported() -> Callable[[str], set[str]]:
+    """Return a function that gives the modules of this package that a module imports at its top."""
+
+    def find(module: str) -> set[str]:
+        spec = importlib.util.find_spec(f"cgatlib.{module}")
+        assert spec is not None
+        assert spec.origin is not None
+        body = ast.parse(Path(spec.origin).read_text()).body
+        names = [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
+        return {name.removeprefix("cgatlib.") for name in names if name.startswith("cgatlib.")}
+
+    return find

@@ -30,6 +30,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def code_digest(*modules: str) -> str:
+    """16 hex digits over the sources of modules of this package, by name without the package's: ``graphs.packing``."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def refuse_same(out: Path, *inputs: Path) -> None:
     """Raise `CgatError` if `out` is one of the inputs, under whatever name, or a folder that one of them lies in."""
     target = Path(out).resolve()

@@ -7,7 +7,7 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
-from cgatlib.files import file_digest
+from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
+from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
     *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
@@ -29,6 +30,15 @@ _TRAINING_CODE = (
     *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
+MEANING = 1
+"""Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
+so that no stored run is taken for a run of the new meaning."""
+
+_EARLIER: dict[str, dict[str, Any]] = {
+    "experiment": {"meaning": 1},
+    "training": {"schedule": "triangular", "averaging": 1.0, "clip": None, "patience": None, "trunk_rate": 1.0},
+}
+"""What held before a field was added, for the runs that were stored without it: it stays, whatever the default is."""
 
 FILES = (
     "experiment.json",
@@ -50,7 +60,7 @@ class Experiment:
         train_size: crystals of the training part to use; ``None`` takes them all.
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
-        graph, split, model, training: configurations.
+        graph, split, model, training: configurations. meaning: `MEANING` of the code that made the experiment.
     """
 
     data: str
@@ -64,6 +74,7 @@ class Experiment:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    meaning: int = MEANING
 
     def __post_init__(self) -> None:
         if self.graph.neighbours > self.model.neighbours:
@@ -86,51 +97,36 @@ class Experiment:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
-        """Inverse of `to_dict`, also after a passage through json."""
-        parts = {
-            "transfer": TransferConfig,
-            "graph": GraphConfig,
-            "split": SplitConfig,
-            "model": ModelConfig,
-            "training": TrainingConfig,
-        }
-        source = values["source"]
-        nested: dict[str, Any] = {name: kind(**values[name]) for name, kind in parts.items()}
-        nested["source"] = None if source is None else cls.from_dict(source)
-        return cls(**{**values, **nested})
+    def from_dict(cls, values: Any) -> "Experiment":
+        """Inverse of `to_dict`, also after a passage through json; the one reader of every stored experiment.
+
+        Raises:
+            CgatError: a value is unknown, missing or of another type, or values contradict each other.
+        """
+        return from_plain(cls, _completed(values), "experiment")
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits over everything above, the name of the run's folder.
-
-        Values equal to a configuration's default are left out, so that a field added later, whose default is what was
-        done before, leaves the keys of stored runs as they are.
-        """
-        return hashlib.sha256(json.dumps(_stated(self), sort_keys=True).encode()).hexdigest()[:16]
+        """16 hex digits over every value, defaults included: the name of the run's folder."""
+        values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _stated(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested dataclasses likewise."""
-    stated = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            if nested := _stated(value):
-                stated[item.name] = nested
-        elif value != item.default:
-            stated[item.name] = value
-    return stated
+def _completed(values: Any) -> Any:
+    """Values of an experiment with those that it was stored without; they are checked later."""
+    if not isinstance(values, dict):
+        return values
+    complete = {**_EARLIER["experiment"], **values}
+    for name, earlier in _EARLIER.items():
+        if isinstance(complete.get(name), dict):
+            complete[name] = {**earlier, **complete[name]}
+    return {**complete, "source": _completed(complete.get("source"))}
 
 
 @cache
 def training_code() -> str:
     """Fingerprint of the modules that determine a run's numbers: a run made by other code is made again."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in _TRAINING_CODE:
-        digest.update((folder.joinpath(*name.split(".")).with_suffix(".py")).read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(*_TRAINING_CODE)
 
 
 @dataclass(frozen=True)
@@ -183,8 +179,6 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        if self.experiment.key != self.path.name:
-            found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
         for name, value in score(self.predictions).items():
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
