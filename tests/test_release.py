@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+import torch
+from safetensors.numpy import load_file
 
 from cgatlib import CgatError
 from cgatlib.cards import Domain, EnsembleCard
@@ -182,14 +183,29 @@ def test_a_model_is_replaced_and_anything_else_is_not(seed_runs, table, cache, t
     release(seed_runs[:2], table, out, cache)
     assert {path.name for path in out.iterdir()} == {"card.json", "0.safetensors", "1.safetensors"}
     (tmp_path / "thesis").mkdir()
-    with pytest.raises(CgatError, match="thesis exists and holds no model: it is not replaced"):
+    with pytest.raises(CgatError, match="thesis exists and is not a model: it is not replaced"):
         release(seed_runs, table, tmp_path / "thesis", cache)
+    (out / "notes.md").write_text("mine")
+    with pytest.raises(CgatError, match="out exists and is not a model: it is not replaced"):
+        release(seed_runs, table, out, cache)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "thesis"}
+
+
+def test_a_seed_that_is_a_path_leads_nowhere(seed_runs, table, cache, tmp_path):
+    folder = shutil.copytree(seed_runs[0].path, tmp_path / "runs" / "run")
+    experiment = folder / "experiment.json"
+    experiment.write_text(experiment.read_text().replace('"seed": 0', '"seed": "../../x"'))
+    with pytest.raises(CgatError, match=r"runs/run: experiment: .*seed must be int, not '../../x'"):
+        release([Run(folder)], table, tmp_path / "out", cache)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
 def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, cache, tmp_path):
     folder = shutil.copytree(seed_runs[0].path, tmp_path / "run")
-    weights = load_file(folder / "weights.safetensors")
-    save_file({name: 1.1 * value for name, value in weights.items()}, folder / "weights.safetensors")
+    other = Predictor.load(folder)
+    with torch.no_grad():
+        for weight in other.network.parameters():
+            weight *= 1.1
+    other.save(folder)
     with pytest.raises(CgatError, match="its weights do not give its predictions"):
         release([Run(folder)], table, tmp_path / "out", cache)

@@ -10,9 +10,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cgatlib import CgatError
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
+from cgatlib.values import from_plain
 
 _FEW = 5  # training crystals with an element; where there are fewer, it is said
 _NEAREST = GraphConfig(neighbours=1)
@@ -127,6 +129,10 @@ class Member:
     metrics: dict[str, Any]
     code: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if type(self.experiment.get("seed")) is not int:
+            raise CgatError(f"the seed of a member is a whole number, not {self.experiment.get('seed')!r}")
+
     @property
     def file(self) -> str:
         """Name of the file with the weights."""
@@ -158,21 +164,5 @@ class EnsembleCard:
 
     @classmethod
     def from_json(cls, text: str) -> "EnsembleCard":
-        """Inverse of `to_json`."""
-        values = json.loads(text)
-        domain, errors, uncertainty = values["domain"], values["errors"], values["uncertainty"]
-        ranges = {name: tuple(limits) for name, limits in domain["ranges"].items()}
-        errors["worst_elements"] = tuple(tuple(row) for row in errors["worst_elements"])
-        if uncertainty:
-            listed = {name: tuple(uncertainty[name]) for name in ("coverage", "mae_by_quarter")}
-            uncertainty = Uncertainty(**{**uncertainty, **listed})
-        parsed = {
-            "domain": Domain(domain["elements"], ranges),
-            "errors": Errors(**errors),
-            "uncertainty": uncertainty,
-            "members": tuple(
-                Member(**{**member, "statistics": TargetStatistics(**member["statistics"])})
-                for member in values["members"]
-            ),
-        }
-        return cls(**{**values, **parsed})
+        """Inverse of `to_json`; `CgatError` where a value is missing or of another type."""
+        return from_plain(cls, json.loads(text), "card.json")

@@ -1,5 +1,6 @@
 """What a network is trained on: rows with a target, their order and scale, and the predictions for them."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -62,10 +63,18 @@ class EmbeddingInputs:
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """The network predicts (label - mean) / std."""
+    """The network predicts (label - mean) / std.
+
+    Raises:
+        CgatError: the mean is not finite, or the standard deviation not a positive number.
+    """
 
     mean: float
     std: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise CgatError(f"a mean of {self.mean} and a standard deviation of {self.std} normalise nothing")
 
     @classmethod
     def of(cls, targets: Tensor) -> "TargetStatistics":

@@ -1,25 +1,29 @@
 """A trained network with the scale of its output and what it was trained on, in one folder."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from errno import ENOENT
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
+from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
+from cgatlib.values import from_plain
+
+_WEIGHTS = "weights.safetensors"
 
 
 @contextmanager
@@ -30,16 +34,35 @@ def reading_model(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CgatError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
     except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
-        raise CgatError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CgatError(f"the model in {folder} cannot be read: {reason}") from error
 
 
-def load_network(config: ModelConfig, weights: Path) -> CGAT:
-    """The network with the weights of a safetensors file, ready to predict."""
-    if not weights.exists():
-        raise FileNotFoundError(ENOENT, "", str(weights))  # safetensors does not say which file
+def load_network(config: ModelConfig, weights: Path, sha256: str | None) -> CGAT:
+    """The network with the weights of a safetensors file, ready to predict.
+
+    Args:
+        sha256: of the file, where it is known.
+
+    Raises:
+        CgatError: the file is another one, or a weight is not finite.
+    """
+    content = weights.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
     network = CGAT(config)
-    network.load_state_dict(load_file(weights))
+    network.load_state_dict(load(content))
+    for name, weight in network.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise CgatError(f"the weight {name} of {weights.name} is not finite")
     return network.eval()
+
+
+def save_network(network: CGAT, path: Path) -> str:
+    """Write the weights as safetensors; returns the file's SHA-256."""
+    content = save(network.state_dict())  # safetensors' own writing does not say that a disk is full in Python's way
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -60,20 +83,6 @@ class ModelCard:
     graph: GraphConfig
     elements: tuple[int, ...]
 
-    @classmethod
-    def from_json(cls, text: str) -> "ModelCard":
-        """Inverse of ``json.dumps(asdict(card))``."""
-        card = json.loads(text)
-        return cls(
-            label=card["label"],
-            unit=card["unit"],
-            functional=card["functional"],
-            statistics=TargetStatistics(**card["statistics"]),
-            model=ModelConfig(**card["model"]),
-            graph=GraphConfig(**card["graph"]),
-            elements=tuple(card["elements"]),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
@@ -85,26 +94,35 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.network.state_dict(), folder / "weights.safetensors")
-        (folder / "model.json").write_text(json.dumps(asdict(self.card), indent=1))
+        digest = save_network(self.network, folder / _WEIGHTS)
+        (folder / "model.json").write_text(json.dumps({**asdict(self.card), "sha256": digest}, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
         """Read what `save` wrote; nothing in the files is executed.
 
         Raises:
-            CgatError: a file is missing or does not fit.
+            CgatError: a file is missing, damaged or changed, or a weight is not finite.
         """
         folder = Path(folder)
         with reading_model(folder):
-            card = ModelCard.from_json((folder / "model.json").read_text())
-            return cls(load_network(card.model, folder / "weights.safetensors"), card)
+            values = json.loads((folder / "model.json").read_text())
+            digest = values.pop("sha256", None)
+            if digest is None and (folder / "provenance.json").exists():  # a run from before the digest stood there
+                digest = json.loads((folder / "provenance.json").read_text())["files"][_WEIGHTS]
+            card = from_plain(ModelCard, values, "model.json")
+            return cls(load_network(card.model, folder / _WEIGHTS, digest), card)
 
     def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
         """Predictions (G,) in the card's unit, of the graphs `rows` if they are given."""
         rows = np.arange(len(graphs)) if rows is None else rows
         data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
         return predict(self.network, data, self.card.statistics).numpy() if len(rows) else np.zeros(0)
+
+
+def is_network(folder: Path) -> bool:
+    """Whether a folder holds what `Predictor.save` writes, and nothing else."""
+    return holds_only(folder, _WEIGHTS, "model.json")
 
 
 def import_released(path: Path, label: str, functional: str) -> Predictor:

@@ -1,26 +1,23 @@
 """From finished runs of several seeds to one model with a card: errors, uncertainty, and where it ends."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from cgatlib import CgatError
 from cgatlib.cards import Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.ensemble import Ensemble, load_model
+from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.experiments.experiment import Experiment, Run, score
 from cgatlib.experiments.runner import parts_of
-from cgatlib.files import file_digest
+from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
-from cgatlib.predictor import Predictor
+from cgatlib.predictor import Predictor, save_network
 from cgatlib.splits import Split
 
 _ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
@@ -43,21 +40,29 @@ def release(
         CgatError: the runs do not belong together or to the table, `out` holds something else than a model, or the
             stored weights do not give the stored predictions.
     """
-    _check(runs, table, out)
-    predictors = tuple(Predictor.load(run.path) for run in runs)
-    measured = _Measured(tuple(runs), predictors, table, graph_store(table, runs[0].experiment.graph, cache))
-    described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
-    part = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
-    (part / "card.json").write_text(measured.card(described, members).to_json())
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    refuse_same(out, *(run.path for run in runs))
+    with replacing(out, "a model", is_model) as part:
+        _check(runs, table)
+        predictors = tuple(Predictor.load(run.path) for run in runs)
+        graphs = graph_store(table, runs[0].experiment.graph, cache)
+        measured = _Measured(tuple(runs), predictors, table, graphs)
+        described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
+        part.mkdir()
+        members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
+        card = measured.card({name: str(value) for name, value in described.items()}, members)
+        (part / "card.json").write_text(card.to_json())
     return load_model(out)
 
 
-def _check(runs: Sequence[Run], table: CrystalTable, out: Path) -> None:
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a card and the networks that it names, and nothing else."""
+    try:
+        return holds_only(folder, "card.json", *(member.file for member in read_card(folder).members))
+    except CgatError:
+        return False
+
+
+def _check(runs: Sequence[Run], table: CrystalTable) -> None:
     experiments = [run.experiment for run in runs]
     if len({_without_seeds(e) for e in experiments}) != 1:
         raise CgatError(
@@ -71,8 +76,6 @@ def _check(runs: Sequence[Run], table: CrystalTable, out: Path) -> None:
             f"the runs were trained on a table with fingerprint {experiments[0].data}; "
             f"that of {table.source or 'the table given'} is {table.fingerprint}"
         )
-    if out.exists() and not (out / "card.json").exists():
-        raise CgatError(f"{out} exists and holds no model: it is not replaced")
 
 
 def _without_seeds(experiment: Experiment) -> Experiment:
@@ -82,8 +85,7 @@ def _without_seeds(experiment: Experiment) -> Experiment:
 
 def _member(run: Run, predictor: Predictor, folder: Path) -> Member:
     member = Member("", predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"])
-    save_file(predictor.network.state_dict(), folder / member.file)
-    return replace(member, sha256=file_digest(folder / member.file))
+    return replace(member, sha256=save_network(predictor.network, folder / member.file))
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class _Measured:
             if run.predictions["material_id"].tolist() != ids:
                 raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
             off = float(np.abs(output - run.predictions["prediction"]).mean())
-            if off > _SAME * run.metrics["test_mae"]:
+            if not off <= _SAME * run.metrics["test_mae"]:
                 raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
         return self.graphs.label(self.runs[0].experiment.label)[rows], np.stack(
             [run.predictions["prediction"].to_numpy(np.float64) for run in self.runs]
@@ -140,7 +142,7 @@ class _Measured:
     def _errors(self) -> Errors:
         target, outputs = self._tested
         error = outputs.mean(axis=0) - target
-        found = score(pd.DataFrame({"target": target, "prediction": outputs.mean(axis=0)}))
+        found = score(error)
         return Errors(
             n_test=len(target),
             mae=found["test_mae"],

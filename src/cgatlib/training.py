@@ -9,10 +9,11 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -74,6 +75,10 @@ class TrainingConfig:
     clip: float | None = None
     patience: float | None = None
     trunk_rate: float = 1.0
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"schedule": "triangular", "averaging": 1.0, "clip": None, "patience": None, "trunk_rate": 1.0}
+    )
 
     def __post_init__(self) -> None:
         for names, limit, holds in _LIMITS:

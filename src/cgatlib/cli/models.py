@@ -134,8 +134,13 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
-    """The table, whose label may be in a column of another name; an unknown label is refused before any work."""
+    """The table, whose label may be in a column of another name; what cannot end well is refused before any work."""
     from cgatlib.crystals.table import CrystalTable
+    from cgatlib.files import refuse_other
+    from cgatlib.release import is_model
+
+    if options.get("out"):
+        refuse_other(options["out"], "a model", is_model)
 
     options["label"], _, column = options["label"].partition("=")
     crystals = CrystalTable.read(table, options["functional"], {options["label"]: column} if column else None)

@@ -7,15 +7,19 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
+from cgatlib.experiments.tested import errors_of
 from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
@@ -33,12 +37,6 @@ _TRAINING_CODE = (
 MEANING = 1
 """Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
 so that no stored run is taken for a run of the new meaning."""
-
-_EARLIER: dict[str, dict[str, Any]] = {
-    "experiment": {"meaning": 1},
-    "training": {"schedule": "triangular", "averaging": 1.0, "clip": None, "patience": None, "trunk_rate": 1.0},
-}
-"""What held before a field was added, for the runs that were stored without it: it stays, whatever the default is."""
 
 FILES = (
     "experiment.json",
@@ -76,6 +74,8 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     meaning: int = MEANING
 
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1})
+
     def __post_init__(self) -> None:
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
@@ -103,24 +103,16 @@ class Experiment:
         Raises:
             CgatError: a value is unknown, missing or of another type, or values contradict each other.
         """
-        return from_plain(cls, _completed(values), "experiment")
+        try:
+            return from_plain(cls, values, "experiment")
+        except RecursionError as error:
+            raise CgatError("experiment: more sources, one starting from the other, than can be read") from error
 
     @cached_property
     def key(self) -> str:
         """16 hex digits over every value, defaults included: the name of the run's folder."""
         values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _completed(values: Any) -> Any:
-    """Values of an experiment with those that it was stored without; they are checked later."""
-    if not isinstance(values, dict):
-        return values
-    complete = {**_EARLIER["experiment"], **values}
-    for name, earlier in _EARLIER.items():
-        if isinstance(complete.get(name), dict):
-            complete[name] = {**earlier, **complete[name]}
-    return {**complete, "source": _completed(complete.get("source"))}
 
 
 @cache
@@ -138,13 +130,16 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
 
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
-        return Experiment.from_dict(self._json("experiment.json"))
+        try:
+            return Experiment.from_dict(self._json("experiment.json"))
+        except CgatError as error:
+            raise CgatError(f"{self.path}: {error}") from error
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -166,8 +161,14 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`)."""
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`."""
+        return errors_of(self.predictions, self.experiment.label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -179,13 +180,13 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        for name, value in score(self.predictions).items():
+        for name, value in score(self.errors["error"]).items():
             if not np.isclose(value, self.metrics[name], rtol=1e-9):
                 found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
         return found
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}

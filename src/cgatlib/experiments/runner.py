@@ -1,18 +1,18 @@
 """The run store: asks for the result of an experiment and trains it if nobody has."""
 
 import json
-import shutil
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -21,16 +21,17 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, Experiment, Run, score, training_code
+from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, score, training_code
 from cgatlib.experiments.provenance import provenance
-from cgatlib.files import file_digest
+from cgatlib.experiments.tested import seen_in
+from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Split, split, training_subset
+from cgatlib.splits import Indices, Split, split, training_subset
 from cgatlib.training import Progress, fit, mean_absolute_error
 from cgatlib.transfer import embed_all, prepare, trained_part
 
@@ -41,8 +42,11 @@ _CHECKPOINT = "checkpoint.pt"
 class RunStore:
     """Folders of finished runs, and the means to make those that are missing.
 
+    A run lies in the folder of its experiment's key. When other code trains it again, the run before stays as
+    ``KEY-CODE``, with the first digits of the code that made it, and that code finds it there.
+
     Args:
-        root: where runs are kept, one folder per experiment key.
+        root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
@@ -62,10 +66,9 @@ class RunStore:
 
     def made(self, experiment: Experiment) -> Run | None:
         """The run of an experiment in `root`, made by the present code, or None."""
-        run = Run(Path(self.root) / experiment.key)
-        if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
-            return run
-        return None
+        places = (Path(self.root) / name for name in (experiment.key, _aside(experiment.key, training_code())))
+        finished = (Run(place) for place in places if (place / "provenance.json").exists())
+        return next((run for run in finished if _code(run) == training_code() and run.experiment == experiment), None)
 
     def get(self, experiment: Experiment) -> Run:
         """The run of an experiment, trained now (its sources first) if it does not exist."""
@@ -88,7 +91,10 @@ class RunStore:
                 keys.setdefault(reason, []).append(key)
             reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
-        return [run for e in experiments if (run := self.find(e)) is not None]
+        found = [self.find(experiment) for experiment in experiments]
+        if None in found:
+            raise CgatError(f"run {experiments[found.index(None)].key} was trained, but {self.root} does not hold it")
+        return cast(list[Run], found)
 
     def train(
         self,
@@ -153,17 +159,46 @@ class RunStore:
 
 
 def _train(store: RunStore, experiment: Experiment) -> None:
-    """Train one experiment whose source exists."""
+    """Train one experiment whose source exists; of several processes one does, the others wait for it."""
+    if experiment.meaning != MEANING:
+        raise CgatError(f"the values of run {experiment.key} have meaning {experiment.meaning}, this code's {MEANING}")
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with locked(folder):
         if store.made(experiment) is not None:  # another process was faster
             return
+        folder.mkdir(exist_ok=True)
         fabric = fabric_of(store.accelerator, store.devices, experiment.training.precision)
         in_every_process(fabric, _Trainer(store, experiment, folder, silent=parent_process() is not None).run)
         final = Path(store.root) / experiment.key
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+        with locked(final):
+            _set_aside(final)
+            folder.rename(final)
+
+
+def _code(run: Run) -> str:
+    """Fingerprint of the code that made a run."""
+    return str(run.provenance.get("training_code", "unknown"))
+
+
+def _aside(key: str, code: str) -> str:
+    return f"{key}-{code[:8]}"
+
+
+def _set_aside(folder: Path) -> None:
+    """Make way for a run without losing the one that other code has made.
+
+    Raises:
+        CgatError: there is something else than a run.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "provenance.json").exists():
+        raise CgatError(f"{folder} exists and is not a run: it is not replaced")
+    place = folder.with_name(_aside(folder.name, _code(Run(folder))))
+    if place.exists():
+        raise CgatError(f"{folder} and {place} were both made by code that is not this one: remove one of them")
+    logging.getLogger("cgatlib").warning("%s was made by other code and is kept as %s", folder, place.name)
+    folder.rename(place)
 
 
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
@@ -216,12 +251,14 @@ class _Trainer:
         predictions = pd.DataFrame(
             {
                 "material_id": np.array(graphs.ids)[parts.test],
+                "formula": np.array(graphs.formulas)[parts.test],
                 "target": labels[parts.test],
                 "prediction": predict(module, data["test"], statistics).float(),  # in the precision that is kept
+                **self._seen(graphs, parts.test),
             }
         )
         metrics = {
-            **score(predictions),
+            **score(predictions["prediction"] - predictions["target"]),
             "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
             "validation_mae": progress.best_mae,
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
@@ -232,7 +269,6 @@ class _Trainer:
         }
         card = self._card(statistics, elements | inherited)
         self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
-        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
 
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
@@ -266,6 +302,16 @@ class _Trainer:
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
         return network, statistics, set(source.card.elements)
 
+    def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
+        """A column that says how close pre-training came to each test crystal, where it may have seen them."""
+        e = self.experiment
+        if e.source is None or e.transfer.test_crystals == "unseen":
+            return {}
+        before = self.store.graphs(e.source.data, e.graph)
+        known = parts_of(e.source, before).train
+        names = [np.array(texts)[rows] for texts, rows in ((graphs.ids, test), (graphs.formulas, test))]
+        return {"seen": seen_in(*names, *(set(np.array(texts)[known]) for texts in (before.ids, before.formulas)))}
+
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
         unit = PROPERTIES[e.label].unit
@@ -273,6 +319,8 @@ class _Trainer:
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder
+        for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
+            left.unlink()
         predictor.save(folder)
         (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))

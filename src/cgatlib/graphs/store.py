@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cgatlib import CgatError
-from cgatlib.files import code_digest, made_once
+from cgatlib.files import code_digest, holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import DTYPES, WIDTHS, PackedGraphs
 from cgatlib.graphs.writing import StoreWriter, packed_chunks
@@ -206,11 +206,9 @@ def build_store(table: "CrystalTable | CrystalFile", out: Path, config: GraphCon
     return GraphStore.open(out)
 
 
-def _is_store(path: Path) -> bool:
-    """Whether a folder is a store, whole or not, and nothing else."""
-    if not path.is_dir() or not (path / "store.json").is_file():
-        return False
-    return {entry.name for entry in path.iterdir()} <= {*_FILES, "rejects.csv", "store.json"}
+def _is_store(folder: Path) -> bool:
+    """Whole or not."""
+    return holds_only(folder, "store.json", optional=(*_FILES, "rejects.csv"))
 
 
 def _write(folder: Path, table: "CrystalTable | CrystalFile", config: GraphConfig, workers: int) -> None:
