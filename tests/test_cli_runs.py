@@ -161,7 +161,7 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
     run = {
         "table": "pbe",
         "label": "e_form",
-        "model": "tiny",
+        "model": "tiny-shells",
         "network": network,
         "graph": {"neighbours": 4},
         **training,
