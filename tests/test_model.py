@@ -309,3 +309,14 @@ def test_element_vectors():
     similarity = matscholar @ matscholar.T
     chlorine, bromine, iron = 16, 34, 25
     assert similarity[chlorine, bromine] > similarity[chlorine, iron]
+
+
+def test_labels_share_everything_but_the_last_layer():
+    one, three = network(), CGAT(TINY, 3)
+    assert three(pack(CELLS, WHOLE)[0].batch(np.arange(len(CELLS)))).shape == (len(CELLS), 6)
+    torch.manual_seed(0)
+    again = CGAT(TINY, 3)
+    torch.nn.init.constant_(again.output.scales, 0.5)
+    weights = one.state_dict()
+    different = {name for name, w in again.state_dict().items() if not torch.equal(w, weights[name])}
+    assert different == {"output.last.weight", "output.last.bias"}

@@ -218,11 +218,14 @@ class Pooling(nn.Module):
 
 
 class CGAT(nn.Module):
-    """Crystal graph attention network: a batch of graphs to normalised (value, log standard deviation)."""
+    """Crystal graph attention network: from a batch of graphs to normalised (value, log standard deviation).
+
+    It has a pair of these for each of its `labels`.
+    """
 
     elements: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, labels: int = 1) -> None:
         super().__init__()
         self.config = config
         vectors = element_vectors(config.elements).to(torch.get_default_dtype())  # (103, F)
@@ -236,7 +239,7 @@ class CGAT(nn.Module):
         )
         self.composition = Composition(config.atom_width, config.roost_steps, vectors.shape[1])
         self.pooling = Pooling(config)
-        self.output = OutputNetwork((config.embedding_width, *config.output_widths))
+        self.output = OutputNetwork((config.embedding_width, *config.output_widths), labels)
 
     def edge_table(self) -> Tensor:
         """e_0 of every rank, (R, D): one row for each shell, or `RESOLUTION` rows from one whole rank to the next."""
@@ -261,5 +264,5 @@ class CGAT(nn.Module):
         return self.pooling(h, self.composition(self.elements, batch, n_graphs), batch, n_graphs)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(G, 2): value and log standard deviation, in units of the target's standard deviation."""
+        """(G, 2 labels): of each label value and log standard deviation, in units of the label's standard deviation."""
         return self.output(self.embed(batch))
