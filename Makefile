@@ -19,7 +19,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book pdf bench test test-slow lint format hooks lock clean distclean
+.PHONY: help env book pdf bench test test-slow fuzz lint format hooks lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ test: $(STAMP) ## Run the fast tests and show coverage
 
 test-slow: $(STAMP) ## Run the tests that train networks and build pages
 	@$(BIN)/python -m pytest -m slow
+
+fuzz: $(STAMP) ## Read damaged files by the thousand [CASES=10000] [SEED=0]
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
 
 lint: $(STAMP) ## Check style, format and types
 	$(BIN)/ruff check

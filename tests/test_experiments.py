@@ -53,6 +53,7 @@ NESTED = {
         "heads": 5,
         "steps": 4,
         "neighbours": 30,
+        "ranks": "continuous",
         "output_widths": (64,),
         "edge_update": "attention",
         "condition": "difference",
@@ -105,7 +106,14 @@ def test_every_nested_field_changes_the_key(part, name):
     changes = {name: NESTED[part][name]}
     if part == "split" and name != "seed":
         changes = {"train": 0.7, "validation": 0.2} if name != "test" else {"train": 0.7, "test": 0.2}
-    assert replace(base, **{part: replace(getattr(base, part), **changes)}).key != base.key
+    other = {"graph": GraphConfig(12, "continuous", tolerance=0)} if name == "ranks" else {}  # they need each other
+    assert replace(base, **{part: replace(getattr(base, part), **changes)}, **other).key != base.key
+
+
+def test_continuous_graphs_and_networks_need_each_other():
+    for part in ({"graph": GraphConfig(12, "continuous", tolerance=0)}, {"model": ModelConfig(ranks="continuous")}):
+        with pytest.raises(CgatError, match=r"ties do not go with a network for \w+ ranks"):
+            replace(PLAIN, **part)
 
 
 def test_a_change_in_the_source_changes_the_key():

@@ -37,7 +37,7 @@ def golden_graphs(inputs, neighbours: int, quotient: bool) -> PackedGraphs:
     rank = inputs["ranks"][:, :neighbours].ravel()[order]
     atom, multiplicity, count = np.arange(len(numbers)), np.ones_like(numbers), np.ones_like(rank)
     if quotient:
-        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank)
+        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank, count)
     node_ptr = np.searchsorted(crystal[atom], np.arange(len(n_atoms) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
     start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))

@@ -1,6 +1,7 @@
 """The run store: trains what is missing once, sources first, and leaves nothing half done."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.experiments import runner
-from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.experiments.archive import find_folders, run_folders
+from cgatlib.experiments.experiment import MEANING, Experiment, Run
 from cgatlib.experiments.runner import RunStore
 from cgatlib.predictor import Predictor
 from cgatlib.splits import SplitConfig, split
@@ -319,12 +321,46 @@ def test_the_same_experiment_gives_the_same_numbers(store, plain, tmp_path):
     assert same_result(store.get(plain), other.get(plain))
 
 
-def test_runs_of_other_code_are_made_again(store, plain, trainings, monkeypatch):
-    store.get(plain)
-    monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
-    assert store.find(plain) is None
-    assert store.get(plain).provenance["training_code"] == "f" * 16
+def test_runs_of_other_code_are_made_again_and_kept(store, plain, trainings, monkeypatch, caplog):
+    first, code = store.get(plain), runner.training_code()
+    numbers = first.metrics
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "training_code", lambda: "f" * 16)
+        assert store.find(plain) is None
+        assert store.get(plain).provenance["training_code"] == "f" * 16
+        assert caplog.messages == [f"{first.path} was made by other code and is kept as {plain.key}-{code[:8]}"]
+        assert find_folders(store.root)[plain.key].path == first.path  # the one that was made last
     assert len(trainings) == 2
+    again = store.get(plain)  # back in the first checkout
+    assert len(trainings) == 2
+    assert again.path.name == f"{plain.key}-{code[:8]}"
+    assert again.metrics == numbers
+    assert [run.problems() for run in run_folders(store.root)] == [[], []]
+
+
+def test_a_folder_of_another_experiment_is_not_its_run(store, plain):
+    other = replace(plain, seed=5)
+    store.get(plain).path.rename(Path(store.root) / other.key)
+    assert store.find(other) is None
+
+
+def test_a_folder_in_the_place_of_a_run_stays(store, plain):
+    (Path(store.root) / plain.key).mkdir(parents=True)
+    (Path(store.root) / plain.key / "thesis.tex").write_text("")
+    with pytest.raises(CgatError, match="exists and is not a run: it is not replaced"):
+        store.get(plain)
+    assert (Path(store.root) / plain.key / "thesis.tex").exists()
+
+
+def test_another_meaning_is_not_trained(store, plain):
+    with pytest.raises(CgatError, match=rf"have meaning {MEANING + 1}, this code's {MEANING}"):
+        store.get(replace(plain, meaning=MEANING + 1))
+
+
+def test_a_run_that_is_not_there_in_the_end_is_named(store, plain, monkeypatch):
+    monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: {})
+    with pytest.raises(CgatError, match=f"run {plain.key} was trained, but .* does not hold it"):
+        store.get_all([plain])
 
 
 def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
@@ -503,6 +539,31 @@ def test_verification_finds_a_changed_file_and_a_metric_that_does_not_follow(sto
 
 
 # Processes
+
+
+def get(store, experiment, log):
+    fit = runner.fit
+
+    def counted(*arguments, **options):
+        with log.open("a") as file:
+            file.write("trained\n")
+        return fit(*arguments, **options)
+
+    runner.fit = counted  # in this process alone
+    store.get(experiment)
+
+
+def test_of_three_processes_one_trains_and_the_others_use_it(store, plain, tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=get, args=(store, plain, tmp_path / "log")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "trained\n"
+    assert {path.name for path in Path(store.root).iterdir()} == {plain.key, ".partial"}
+    assert list((Path(store.root) / ".partial").iterdir()) == []
 
 
 @pytest.mark.slow

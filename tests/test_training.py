@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -552,20 +553,40 @@ def test_a_half_written_checkpoint_does_not_replace_the_last_one(tmp_path, monke
     whole, expected = train(tmp_path / "whole")
     with pytest.raises(Stopped):
         train(tmp_path / "parts", report=stop_after(1))
-    save = torch.save
+    write = Path.write_bytes
 
-    def killed(state, path):
-        save(state, path)
-        path.write_bytes(path.read_bytes()[:100])
+    def killed(path, content):
+        write(path, content[:100])
         raise Stopped
 
-    monkeypatch.setattr(torch, "save", killed)
+    monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(Stopped):
         train(tmp_path / "parts")
     monkeypatch.undo()
     resumed, network = train(tmp_path / "parts")
     assert resumed == whole
     assert same_state(network, expected)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-100], lambda b: b[:500] + b"\1" + b[501:], lambda b: b * 2]
+)
+def test_a_damaged_checkpoint_is_named_with_what_to_do(damage, tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, report=stop_after(1))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        CgatError, match=r"checkpoint\.pt is damaged; remove it, and the run starts again from its first"
+    ):
+        train(tmp_path)
+
+
+def test_a_batch_holds_each_crystal_once_at_most(tmp_path):
+    all_at_once = train(tmp_path / "all", replace(QUICK, batch_size=len(TRAIN)))
+    more = train(tmp_path / "more", replace(QUICK, batch_size=10**12))
+    assert more[0] == all_at_once[0]
+    assert same_state(more[1], all_at_once[1])
 
 
 # What cannot be trained

@@ -5,6 +5,8 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 """
 
 import copy
+import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,8 @@ from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
 _RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's OneCycleLR
 
+_DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of what precedes them
+
 Schedule = Literal["triangular", "one-cycle", "cosine"]
 _LIMITS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("steps batch_size cycles evaluations validation_size", "at least 1", lambda x: x >= 1),
@@ -41,7 +45,7 @@ class TrainingConfig:
     """How long and how fast to train.
 
     Args:
-        steps: optimiser steps. batch_size: crystals per step (512 in the paper).
+        steps: optimiser steps. batch_size: crystals per step (512 in the paper), or all where there are fewer.
         learning_rate: highest rate of the cycle. weight_decay: of AdamW.
         cycles: of the schedule in the whole run (390 epochs with a period of 130 make 3).
         lowest: the rate between two cycles, as a share of the highest.
@@ -224,9 +228,10 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
-        if self.fabric.world_size > self.config.batch_size:
+        self.batch_size = min(self.config.batch_size, len(self.train))
+        if self.fabric.world_size > self.batch_size:
             raise CgatError(
-                f"training: a batch of {self.config.batch_size} cannot be shared by {self.fabric.world_size} processes"
+                f"training: a batch of {self.batch_size} cannot be shared by {self.fabric.world_size} processes"
             )
         rate, decay = self.config.learning_rate, self.config.weight_decay
         self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
@@ -263,14 +268,14 @@ class TrainingLoop:
 
         Nothing in it waits for the device, so that the next step is prepared while the device works on this one.
         """
-        rows = training_rows(step, len(self.train), self.config.batch_size, self.seed)
+        rows = training_rows(step, len(self.train), self.batch_size, self.seed)
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.factor(step) * group["share"]
         values = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, ::2].float()
         there = sent(rows, self.targets.device)
         errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
-        loss = errors.sum() / (self.config.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
+        loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.wrapped.zero_grad()
         self.fabric.backward(loss)
         if self.config.clip is not None:
@@ -319,7 +324,7 @@ class TrainingLoop:
             self.best = copy.deepcopy(self.averaged.state_dict())
         row = {
             "step": step,
-            "epoch": step * self.config.batch_size / len(self.train),
+            "epoch": step * self.batch_size / len(self.train),
             "learning_rate": self.config.learning_rate * self.config.factor(step),
             "train_mae": loss if isinstance(std := self.statistics.std, tuple) else loss * std,
             "validation_mae": mae,
@@ -338,18 +343,28 @@ class TrainingLoop:
             "progress": vars(self.progress) | {"earlier_seconds": self._seconds()},
             "best": self.best,
         }
+        file = io.BytesIO()
+        torch.save(state, file)
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
+        partial.write_bytes(file.getvalue() + _digest(file.getvalue()))
         partial.replace(self.checkpoint)  # a kill leaves the previous checkpoint or this one, never half of one
 
     def _seconds(self) -> float:
         return self.progress.earlier_seconds + time.perf_counter() - self.start
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
+        content = self.checkpoint.read_bytes()
+        content, digest = content[:-_DIGEST], content[-_DIGEST:]
+        if digest != _digest(content):
+            raise CgatError(f"{self.checkpoint} is damaged; remove it, and the run starts again from its first step")
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location=self.fabric.device)
         if state["config"] != repr(self.config):
             raise CgatError(f"{self.checkpoint} belongs to another training configuration; remove it to start again")
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress, self.best = Progress(**state["progress"]), state["best"]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -92,6 +92,8 @@ class Experiment:
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
                 f"neighbours are {self.model.neighbours}"
             )
+        if (self.graph.ties == "continuous") != (self.model.ranks == "continuous"):
+            raise CgatError(f"graphs with {self.graph.ties} ties do not go with a network for {self.model.ranks} ranks")
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
         if self.transfer.mode == "head" and self.training.trunk_rate != 1:
