@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from benchmarks import noise as benchmark
+from cgatlib import CgatError
+from cgatlib.book.rules import read_rules, rule_table
 from cgatlib.crystals import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved, rounded
 from cgatlib.graphs.packing import pack
@@ -84,3 +86,22 @@ def test_a_comparison_from_table_to_file(name, table, tmp_path):
     assert (row["rule"], row["label"], row["seed"]) == (name, "e_form", 0)
     assert set(row["change"]) == set(MOVES)
     assert row["test_mae"] > 0
+    texts = rule_table(read_rules(out))
+    assert texts.index.tolist() == [name]
+    assert texts.iloc[0, 1].count("·") == len(MOVES) - 1
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "does not exist; python -m benchmarks.noise writes it"),
+        ("[]", "is not what python -m benchmarks.noise writes"),
+        ('{"rows": [{"rule": "x"}]}', "is not what python -m benchmarks.noise writes"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(content, sentence, tmp_path):
+    path = tmp_path / "noise.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CgatError, match=sentence):
+        read_rules(path)

@@ -15,7 +15,8 @@ from cgatlib.ensemble import load_model
 from cgatlib.experiments import runner
 from cgatlib.experiments.archive import find_folders, run_folders
 from cgatlib.experiments.experiment import MEANING, Experiment, Run
-from cgatlib.experiments.runner import RunStore
+from cgatlib.experiments.runner import RunStore, parts_of
+from cgatlib.experiments.tested import SEEN
 from cgatlib.predictor import Predictor
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig
@@ -293,6 +294,20 @@ def test_a_source_that_saw_the_test_crystals_must_be_asked_for(plain, transferre
     allowed = replace(transferred["full"], source=leaky, transfer=TransferConfig("full", test_crystals="seen"))
     assert allowed.source == leaky
     assert allowed.key != transferred["full"].key
+
+
+def test_a_run_tells_which_test_crystals_its_source_has_seen(store, plain, transferred, table, other_table):
+    leaky = replace(plain, split=replace(SPLIT, seed=1, groups="material_id"))
+    moved = replace(transferred["full"], source=leaky, transfer=TransferConfig("full", test_crystals="seen"))
+    source, run = store.get(leaky), store.get(moved)
+    trained = {table.ids[row] for row in parts_of(leaky, store.graphs(table.fingerprint, plain.graph)).train}
+    formula = dict(zip(other_table.ids, other_table.formulas, strict=True))
+    compositions = {formula[name] for name in trained}
+    for name, seen in zip(run.predictions["material_id"], run.predictions["seen"], strict=True):
+        assert seen == SEEN[0 if name in trained else 1 if formula[name] in compositions else 2]
+    assert run.predictions["formula"].tolist() == [formula[name] for name in run.predictions["material_id"]]
+    assert set(run.errors["seen"]) == set(run.predictions["seen"]) > {SEEN[0]}
+    assert "seen" not in source.errors
 
 
 def test_elements_of_the_source_count_as_seen(store, plain, transferred):

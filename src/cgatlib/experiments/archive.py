@@ -152,7 +152,12 @@ class RunArchive(Mapping[str, Run]):
                 found.append(f"{name} is missing")
             elif file_digest(self.path / name) != digest:
                 found.append(f"{name} was changed after it was archived")
-        return found or [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        if found:
+            return found
+        try:
+            return [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        except CgatError as error:
+            return [str(error)]
 
 
 def _may_be_replaced(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from cgatlib import CgatError
+from cgatlib.crystals.checks import misfit
 from cgatlib.graphs.neighbours import GraphConfig, IntArray, pairs_within, shell_lists
 
 T = TypeVar("T", IntArray, Tensor)
@@ -231,7 +232,7 @@ def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists)
     Returns:
         The packed graphs of the crystals that have one, in order, and {index in `cells`: reason} for the others.
     """
-    found = [pairs_within(*cell, config) for cell in cells]
+    found = [misfit(*cell) or pairs_within(*cell, config) for cell in cells]
     rejected = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
     kept = [i for i in range(len(cells)) if i not in rejected]
     sizes = np.array([len(cells[i][1]) for i in kept], dtype=np.int64)

@@ -4,9 +4,11 @@ Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023),
 Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +56,8 @@ class ModelConfig:
     pooling: Literal["concatenate", "mean"] = "concatenate"
     roost_steps: int = 3
     elements: ElementVectors = "matscholar"
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"ranks": "whole"})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_widths", tuple(self.output_widths))  # a list when read from json
