@@ -407,12 +407,34 @@ class Killed(BaseException):
     """Stands in for the end of the process."""
 
 
-@pytest.mark.parametrize("mode", ["none", "head"])
-def test_a_killed_run_does_not_look_finished_and_continues_exactly(mode, store, plain, transferred, tmp_path):
-    experiment = plain if mode == "none" else transferred["head"]
+@pytest.fixture
+def with_every_option(both) -> Experiment:
+    """Two labels from a network of two, all that differs from the paper's training switched on."""
+    options = {"schedule": "one-cycle", "averaging": 0.1, "clip": 1.0, "patience": 0.9, "trunk_rate": 0.5}
+    training = replace(QUICK, **options, label_weights=(2.0, 0.5))
+    return replace(
+        both,
+        source=replace(both, training=replace(QUICK, steps=60)),
+        transfer=TransferConfig("full", target_statistics="fitted"),
+        training=training,
+    )
+
+
+def test_the_fitted_scale_is_in_the_card(store, with_every_option):
+    run, source = store.get(with_every_option), store.get(with_every_option.source)
+    ours, theirs = (Predictor.load(r.path).card.statistics for r in (run, source))
+    assert ours != theirs
+    assert len(ours.each) == 2
+
+
+@pytest.mark.parametrize("mode", ["none", "head", "every option"])
+def test_a_killed_run_does_not_look_finished_and_continues_exactly(
+    mode, store, plain, transferred, with_every_option, tmp_path
+):
+    experiment = {"none": plain, "head": transferred["head"], "every option": with_every_option}[mode]
     expected = replace(store, root=tmp_path / "whole").get(experiment)
-    if mode == "head":
-        store.get(plain)
+    if experiment.source is not None:
+        store.get(experiment.source)
     fit = runner.fit
 
     def report(progress):
