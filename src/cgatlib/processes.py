@@ -10,13 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from types import FrameType, TracebackType
 from typing import Any
 
 import psutil
+
+from cgatlib import CgatError
 
 _WATCH = 0.5  # s between two looks at the parent
 
@@ -37,6 +39,9 @@ class Processes(ProcessPoolExecutor):
 
     Args:
         workers: how many. start: called with `arguments` in each of them, first.
+
+    Raises:
+        CgatError: at the end of the block, which a process that ended abruptly has broken off.
     """
 
     def __init__(self, workers: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
@@ -49,6 +54,8 @@ class Processes(ProcessPoolExecutor):
             for process in list((self._processes or {}).values()):
                 process.kill()
         self.shutdown(cancel_futures=kind is not None)
+        if isinstance(error, BrokenExecutor):
+            raise CgatError("a process ended abruptly, which often means that memory ran out") from error
 
 
 def _start(parent: int, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:

@@ -86,9 +86,11 @@ def show(name: str, as_json: bool) -> None:
       cgatlib model show volume-pbesol
     """
     from cgatlib.ensemble import find_model, read_card
+    from cgatlib.predictor import reading_model
 
     card = read_card(find_model(name))
-    lines = (fill(line, 110, subsequent_indent="  ") for line in _lines(name, card))
+    with reading_model(find_model(name)):  # whose metrics and experiments are shown as they are
+        lines = [fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)]
     click.echo(card.to_json() if as_json else "\n".join(lines), nl=not as_json)
 
 
