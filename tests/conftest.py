@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -24,8 +25,12 @@ from cgatlib.training import TrainingConfig
 REPOSITORY = Path(__file__).parents[1]
 
 # Networks of the tests are too small to share between threads, which only wait for each other on a busy machine.
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
-torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+# The same examples everywhere, and no time limits, which a busy machine would miss.
+hypothesis.settings.register_profile("cgatlib", derandomize=True, deadline=None, max_examples=40, database=None)
+hypothesis.settings.load_profile("cgatlib")
 
 MakeCrystal = Callable[..., Crystal]
 

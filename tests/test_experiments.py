@@ -34,6 +34,7 @@ CHANGES = {
     "split": SplitConfig(seed=1),
     "model": ModelConfig(heads=5),
     "training": TrainingConfig(steps=2000),
+    "more_labels": ("volume_per_atom",),
     "meaning": MEANING + 1,
 }
 NESTED = {
@@ -52,6 +53,7 @@ NESTED = {
         "heads": 5,
         "steps": 4,
         "neighbours": 30,
+        "ranks": "continuous",
         "output_widths": (64,),
         "edge_update": "attention",
         "condition": "difference",
@@ -74,8 +76,15 @@ NESTED = {
         "clip": 5.0,
         "patience": 0.2,
         "trunk_rate": 0.1,
+        "label_weights": (2.0,),
     },
-    "transfer": {"mode": "head", "target_statistics": "source", "reinitialise_head": True, "test_crystals": "seen"},
+    "transfer": {
+        "mode": "head",
+        "target_statistics": "source",
+        "reinitialise_head": True,
+        "test_crystals": "seen",
+        "source_label": "e_form",
+    },
 }
 
 
@@ -97,7 +106,14 @@ def test_every_nested_field_changes_the_key(part, name):
     changes = {name: NESTED[part][name]}
     if part == "split" and name != "seed":
         changes = {"train": 0.7, "validation": 0.2} if name != "test" else {"train": 0.7, "test": 0.2}
-    assert replace(base, **{part: replace(getattr(base, part), **changes)}).key != base.key
+    other = {"graph": GraphConfig(12, "continuous", tolerance=0)} if name == "ranks" else {}  # they need each other
+    assert replace(base, **{part: replace(getattr(base, part), **changes)}, **other).key != base.key
+
+
+def test_continuous_graphs_and_networks_need_each_other():
+    for part in ({"graph": GraphConfig(12, "continuous", tolerance=0)}, {"model": ModelConfig(ranks="continuous")}):
+        with pytest.raises(CgatError, match=r"ties do not go with a network for \w+ ranks"):
+            replace(PLAIN, **part)
 
 
 def test_a_change_in_the_source_changes_the_key():
@@ -245,7 +261,7 @@ def test_training_code_covers_what_it_imports(imported):
     """A module that is left out must have no say in a run's numbers."""
     says_nothing = {
         *("crystals.checks", "files", "predictor", "values"),
-        *("experiments.executors", "experiments.experiment", "experiments.provenance"),
+        *("experiments.executors", "experiments.experiment", "experiments.provenance", "experiments.tested"),
     }
     listed = set(experiments._TRAINING_CODE)
     needed = set().union(*(imported(module) for module in listed))
@@ -266,14 +282,13 @@ def run(tmp_path) -> Run:
     """A folder as the runner leaves it, with made-up numbers."""
     folder = tmp_path / PLAIN.key
     folder.mkdir()
-    predictions = pd.DataFrame(
-        {"material_id": ["a", "b", "c"], "target": [0.0, 1.0, 2.0], "prediction": [0.5, 1.0, 1.0]}
-    )
+    names = {"material_id": ["a", "b", "c"], "formula": ["NaCl", "KCl", "NaCl"]}
+    predictions = pd.DataFrame({**names, "target": [0.0, 1.0, 2.0], "prediction": [0.5, 1.0, 1.0]})
     predictions.to_parquet(folder / "predictions.parquet", index=False)
     curve = pd.DataFrame({"step": [1], "validation_mae": [0.5]})
     curve.to_parquet(folder / "curve.parquet", index=False)
     (folder / "experiment.json").write_text(json.dumps(PLAIN.to_dict()))
-    (folder / "metrics.json").write_text(json.dumps(score(predictions)))
+    (folder / "metrics.json").write_text(json.dumps(score(predictions["prediction"] - predictions["target"])))
     seal(folder)
     return Run(folder)
 
@@ -284,8 +299,7 @@ def seal(folder: Path) -> None:
 
 
 def test_score():
-    predictions = pd.DataFrame({"target": [0.0, 1.0, 2.0], "prediction": [0.5, 1.0, 1.0]})
-    assert score(predictions) == pytest.approx({"test_mae": 0.5, "test_rmse": (1.25 / 3) ** 0.5})
+    assert score([0.5, 0.0, -1.0]) == pytest.approx({"test_mae": 0.5, "test_rmse": (1.25 / 3) ** 0.5})
 
 
 def test_an_untouched_run_has_no_problems(run):

@@ -80,6 +80,27 @@ def test_weights_of_another_model_are_refused(trained, tiny_model, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
+def test_labels_weights_and_statistics_go_together(trained, tmp_path):
+    with pytest.raises(CgatError, match="1 target statistics for the labels e_form, band_gap"):
+        replace(trained.card, more_labels=("band_gap",))
+    both = TargetStatistics((0.0, 1.0), (1.0, 2.0))
+    card = replace(trained.card, more_labels=("band_gap",), statistics=both)
+    Predictor(trained.network, card).save(tmp_path)
+    with pytest.raises(CgatError, match="cannot be read") as refusal:
+        Predictor.load(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_model_of_two_labels_is_saved_and_loaded(trained, tiny_model, graphs, tmp_path):
+    card = replace(trained.card, more_labels=("band_gap",), statistics=TargetStatistics((0.0, 1.0), (1.0, 2.0)))
+    made = Predictor(CGAT(tiny_model, 2).eval(), card)
+    made.save(tmp_path)
+    loaded = Predictor.load(tmp_path)
+    assert loaded.card == card
+    assert loaded.predict_graphs(graphs).shape == (len(graphs), 2)
+    np.testing.assert_array_equal(loaded.predict_graphs(graphs), made.predict_graphs(graphs))
+
+
 def forget_digest(folder):
     """As in folders from before it was kept."""
     card = json.loads((folder / "model.json").read_text())

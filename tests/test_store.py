@@ -2,9 +2,11 @@
 
 import csv
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -241,6 +243,33 @@ def test_graph_code_covers_what_it_imports(imported):
     says_nothing = {"crystals.file", "crystals.table", "processes", "files", "values"}
     needed = set().union(*(imported(module) for module in store._GRAPH_CODE))
     assert needed - says_nothing <= set(store._GRAPH_CODE)
+
+
+def build(table, config, cache, log):
+    chunks = store.packed_chunks
+
+    def counted(*arguments):
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.1)
+        return chunks(*arguments)
+
+    store.packed_chunks = counted  # in this process alone
+    for neighbours in (2, 3, 4):
+        assert len(graph_store(table, replace(config, neighbours=neighbours), cache)) == len(table)
+
+
+def test_of_three_processes_one_builds_what_all_use(table, tiny_graph, tmp_path):
+    context = multiprocessing.get_context("fork")
+    arguments = (table, tiny_graph, tmp_path / "cache", tmp_path / "log")
+    processes = [context.Process(target=build, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == 3 * "built\n"
+    assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == [table.fingerprint[0]] * 3  # nothing else
 
 
 @pytest.mark.parametrize("name", ["../../x", "", "a/b", "."])

@@ -5,10 +5,11 @@ Nothing of the training loop is imported, so that predicting starts quickly.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS, Crystal
@@ -120,6 +121,14 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How well one label is predicted: its errors on the test set; ``uncertainty`` is None for a single member."""
+
+    errors: Errors
+    uncertainty: Uncertainty | None
+
+
+@dataclass(frozen=True)
 class Member:
     """One network of an ensemble, in ``<seed>.safetensors``.
 
@@ -151,8 +160,9 @@ class EnsembleCard:
 
     Args:
         label, unit, functional: what it predicts. data: ``name`` and ``licence`` of the training data, and more.
-        domain: what the training crystals span. errors: on the test set. uncertainty: None for a single member.
+        domain: what the training crystals span. errors, uncertainty: as `Accuracy`.
         members: the networks, of one model, graph and split configuration.
+        more_labels: what else it predicts, and how well.
     """
 
     label: str
@@ -163,6 +173,14 @@ class EnsembleCard:
     errors: Errors
     uncertainty: Uncertainty | None
     members: tuple[Member, ...]
+    more_labels: dict[str, Accuracy] = field(default_factory=dict)
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": {}})
+
+    @property
+    def accuracy(self) -> dict[str, Accuracy]:
+        """How well each label is predicted, in order."""
+        return {self.label: Accuracy(self.errors, self.uncertainty), **self.more_labels}
 
     def __post_init__(self) -> None:
         if not self.members:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import SYMBOLS, Crystal, check
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.files import holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
@@ -53,7 +53,8 @@ class Ensemble:
             ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
             two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
-            reason as its note; what lies outside the training data in another respect is predicted and noted.
+            reason as its note; what lies outside the training data in another respect is predicted and noted. A model
+            of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
             CgatError: something is no structure, or the number of ids differs.
@@ -72,7 +73,7 @@ class Ensemble:
         return found
 
     def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions of every member (members, G)."""
+        """Predictions of every member, (members, G), or (members, G, L) of several labels."""
         return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
@@ -90,16 +91,19 @@ class Ensemble:
             warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
             notes[fit[place]] = rejected.get(place, warning)
         judged = np.array([row for place, row in enumerate(fit) if place not in rejected], dtype=np.int64)
-        prediction, uncertainty = np.full((2, len(crystals)), np.nan)
-        outputs = self.outputs(graphs)
-        finite = np.isfinite(outputs).all(axis=0)
+        labels = self.members[0].card.labels
+        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
+        finite = np.isfinite(outputs).all(axis=(0, 2))
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
-        judged, outputs = judged[finite], outputs[:, finite]
-        prediction[judged] = outputs.mean(axis=0)
-        if self.card and self.card.uncertainty:
-            uncertainty[judged] = self.card.uncertainty.factor * outputs.std(axis=0, ddof=1)
-        columns = {"prediction": prediction, "uncertainty": uncertainty, "unit": self.members[0].card.unit}
+        columns: dict[str, Any] = {}
+        for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
+            prediction, uncertainty = np.full((2, len(crystals)), np.nan)
+            prediction[judged[finite]] = values.mean(axis=0)
+            if self.card and (known := self.card.accuracy[label].uncertainty):
+                uncertainty[judged[finite]] = known.factor * values.std(axis=0, ddof=1)
+            found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
+            columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
 
     @cached_property
@@ -161,11 +165,9 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256)
-    elements = card.domain.numbers
-    return Predictor(
-        network, ModelCard(card.label, card.unit, card.functional, member.statistics, model, graph, elements)
-    )
+    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
+    what = card.label, card.unit, card.functional, member.statistics
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
 
 
 def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:

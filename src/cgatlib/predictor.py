@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,11 +40,11 @@ def reading_model(folder: Path) -> Iterator[None]:
         raise CgatError(f"the model in {folder} cannot be read: {reason}") from error
 
 
-def load_network(config: ModelConfig, weights: Path, sha256: str | None) -> CGAT:
+def load_network(config: ModelConfig, weights: Path, sha256: str | None, labels: int = 1) -> CGAT:
     """The network with the weights of a safetensors file, ready to predict.
 
     Args:
-        sha256: of the file, where it is known.
+        sha256: of the file, where it is known. labels: how many the network predicts.
 
     Raises:
         CgatError: the file is another one, or its weights are not those of such a network.
@@ -50,17 +52,17 @@ def load_network(config: ModelConfig, weights: Path, sha256: str | None) -> CGAT
     content = weights.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
-    return network_of(config, load(content), weights.name)
+    return network_of(config, load(content), weights.name, labels)
 
 
-def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str) -> CGAT:
+def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str, labels: int = 1) -> CGAT:
     """The network with these weights, ready to predict; its memory is asked for when their sizes are known to be right.
 
     Raises:
         CgatError: a weight is missing, unknown, of another size or not finite; `where` is its file.
     """
     with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in CGAT(config).state_dict().items()}
+        expected = {name: tuple(weight.shape) for name, weight in CGAT(config, labels).state_dict().items()}
     given = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted(expected.keys() | given.keys()):
         if expected.get(name) != given.get(name):
@@ -68,7 +70,7 @@ def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str) -
             raise CgatError(f"the weight {name} of {where} does not fit: the network has {sizes}")
         if not torch.isfinite(weights[name]).all():
             raise CgatError(f"the weight {name} of {where} is not finite")
-    network = CGAT(config)
+    network = CGAT(config, labels)
     network.load_state_dict(weights)
     return network.eval()
 
@@ -88,6 +90,7 @@ class ModelCard:
         label: property it predicts. unit: of the prediction. functional: that its training labels come from.
         statistics: scale of the output. model, graph: configurations.
         elements: atomic numbers that occur in its training sets, pre-training included.
+        more_labels: properties that it predicts after `label`, each in the unit of `PROPERTIES`.
     """
 
     label: str
@@ -97,6 +100,18 @@ class ModelCard:
     model: ModelConfig
     graph: GraphConfig
     elements: tuple[int, ...]
+    more_labels: tuple[str, ...] = ()
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": ()})
+
+    def __post_init__(self) -> None:
+        if (found := len(self.statistics.each)) != len(self.labels):
+            raise CgatError(f"there are {found} target statistics for the labels {', '.join(self.labels)}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that it predicts."""
+        return (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +141,13 @@ class Predictor:
             if digest is None and (folder / "provenance.json").exists():  # a run from before the digest stood there
                 digest = json.loads((folder / "provenance.json").read_text())["files"][_WEIGHTS]
             card = from_plain(ModelCard, values, "model.json")
-            return cls(load_network(card.model, folder / _WEIGHTS, digest), card)
+            return cls(load_network(card.model, folder / _WEIGHTS, digest, len(card.labels)), card)
 
     def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions (G,) in the card's unit, of the graphs `rows` if they are given."""
+        """Predictions (G,), or (G, L) of several labels, in the card's units; of the graphs `rows` if given."""
         rows = np.arange(len(graphs)) if rows is None else rows
         data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
-        return predict(self.network, data, self.card.statistics).numpy() if len(rows) else np.zeros(0)
+        return predict(self.network, data, self.card.statistics).numpy()
 
 
 def is_network(folder: Path) -> bool:

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.cards import Domain, EnsembleCard, Errors, Member, Uncertainty
+from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
-from cgatlib.experiments.experiment import Experiment, Run, score
+from cgatlib.experiments.experiment import Experiment, Run, of_label, score
 from cgatlib.experiments.runner import parts_of
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network
-from cgatlib.splits import Split
+from cgatlib.splits import Indices, Split
 
 _ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
 _WORST = 5  # elements that are named
@@ -99,15 +99,18 @@ class _Measured:
 
     def card(self, data: dict[str, str], members: tuple[Member, ...]) -> EnsembleCard:
         e = self.runs[0].experiment
+        accuracy = {label: self._accuracy(label) for label in e.labels}
+        first = accuracy.pop(e.label)
         return EnsembleCard(
             label=e.label,
             unit=PROPERTIES[e.label].unit,
             functional=e.functional,
             data=data,
             domain=self._domain(),
-            errors=self._errors(),
-            uncertainty=self._uncertainty() if len(self.runs) > 1 else None,
+            errors=first.errors,
+            uncertainty=first.uncertainty,
             members=members,
+            more_labels=accuracy,
         )
 
     @cached_property
@@ -124,55 +127,69 @@ class _Measured:
         return Domain.of((self.table.crystal(place[ids[row]]) for row in rows), known)
 
     @cached_property
-    def _tested(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Labels (T,) of the test crystals and the stored predictions (members, T)."""
-        rows = self._parts[0].test
-        ids = [self.graphs.ids[row] for row in rows]
-        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
-        for run, output in zip(self.runs, outputs, strict=True):
-            if run.predictions["material_id"].tolist() != ids:
-                raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
-            off = float(np.abs(output - run.predictions["prediction"]).mean())
-            if not off <= _SAME * run.metrics["test_mae"]:
-                raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
-        return self.graphs.label(self.runs[0].experiment.label)[rows], np.stack(
-            [run.predictions["prediction"].to_numpy(np.float64) for run in self.runs]
-        )
+    def _outputs(self) -> dict[str, NDArray[np.float64]]:
+        """What the members say of the test and of the validation crystals, (members, n, L) each."""
+        members, parts = Ensemble(self.predictors), vars(self._parts[0])
+        return {
+            name: members.outputs(self.graphs.graphs, parts[name]).reshape(len(self.runs), len(parts[name]), -1)
+            for name in ("test", "validation")
+        }
 
-    def _errors(self) -> Errors:
-        target, outputs = self._tested
+    def _accuracy(self, label: str) -> Accuracy:
+        rows, target, outputs = self._tested(label)
         error = outputs.mean(axis=0) - target
         found = score(error)
-        return Errors(
+        errors = Errors(
             n_test=len(target),
             mae=found["test_mae"],
             rmse=found["test_rmse"],
-            mad=float(np.mean([run.metrics["test_mad"] for run in self.runs])),
+            mad=float(np.mean([run.scores(label)["test_mad"] for run in self.runs])),
             spread=float(outputs.std(axis=0, ddof=1).mean()) if len(outputs) > 1 else 0.0,
-            worst_elements=self._worst_elements(np.abs(error)),
+            worst_elements=self._worst_elements(rows, np.abs(error)),
         )
+        return Accuracy(errors, self._uncertainty(label, np.abs(error), outputs) if len(self.runs) > 1 else None)
 
-    def _worst_elements(self, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
+    def _labelled(self, part: str, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
+        """Rows (n,) of a part that carry a label, the labels (n,), and what the members say (members, n)."""
+        rows = vars(self._parts[0])[part]
+        values = self.graphs.label(label)[rows]
+        known = ~np.isnan(values)
+        place = self.runs[0].experiment.labels.index(label)
+        return rows[known], values[known], self._outputs[part][:, known, place]
+
+    def _tested(self, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
+        """As `_labelled` of the test part, with the stored predictions, which must be those of the members."""
+        rows, target, outputs = self._labelled("test", label)
+        ids, stored = [self.graphs.ids[row] for row in rows], []
+        for run, output in zip(self.runs, outputs, strict=True):
+            predictions = of_label(run.predictions, run.experiment, label)
+            if predictions["material_id"].tolist() != ids:
+                raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
+            stored.append(predictions["prediction"].to_numpy(np.float64))
+            off = float(np.abs(output - stored[-1]).mean())
+            if not off <= _SAME * run.scores(label)["test_mae"]:
+                raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
+        return rows, target, np.stack(stored)
+
+    def _worst_elements(self, rows: Indices, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
         errors: dict[int, list[float]] = {}
         packed = self.graphs.graphs
-        for row, value in zip(self._parts[0].test, error, strict=True):
+        for row, value in zip(rows, error, strict=True):
             for z in set(packed.numbers[packed.node_ptr[row] : packed.node_ptr[row + 1]].tolist()):
                 errors.setdefault(z, []).append(float(value))
-        rows = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
-        return tuple(sorted(rows, key=lambda row: -row[2])[:_WORST])
+        named = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
+        return tuple(sorted(named, key=lambda row: -row[2])[:_WORST])
 
-    def _uncertainty(self) -> Uncertainty:
-        rows = self._parts[0].validation
-        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
-        labels = self.graphs.label(self.runs[0].experiment.label)[rows]
-        ratio = np.abs(outputs.mean(axis=0) - labels) / np.maximum(outputs.std(axis=0, ddof=1), np.finfo(float).tiny)
+    def _uncertainty(self, label: str, error: NDArray[np.float64], outputs: NDArray[np.float64]) -> Uncertainty:
+        """From the validation crystals; what it is worth, from the test errors (T,) and outputs (members, T)."""
+        _, labels, known = self._labelled("validation", label)
+        ratio = np.abs(known.mean(axis=0) - labels) / np.maximum(known.std(axis=0, ddof=1), np.finfo(float).tiny)
         factor = float(np.quantile(ratio, _ONE_SIGMA))
-        target, outputs = self._tested
-        error, uncertainty = np.abs(outputs.mean(axis=0) - target), factor * outputs.std(axis=0, ddof=1)
+        uncertainty = factor * outputs.std(axis=0, ddof=1)
         quarters = np.array_split(error[np.argsort(uncertainty, kind="stable")], 4)
         return Uncertainty(
             factor=factor,
-            n_validation=len(rows),
+            n_validation=len(labels),
             coverage=(float((error <= uncertainty).mean()), float((error <= 2 * uncertainty).mean())),
             mae_by_quarter=tuple(float(quarter.mean()) for quarter in quarters if len(quarter)),
         )

@@ -82,17 +82,10 @@ def _crystal(material_id: str, geometry: Geometry) -> Crystal:
 
 def _rows(path: Path) -> Iterator[Crystal]:
     """Crystals of a table; its functional and its labels do not matter here."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from cgatlib.crystals.schema import CORE_SCHEMA, to_core
-    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.crystals.table import CrystalTable, read_parquet
 
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise CgatError(f"cannot read {path} as a parquet table: {error}") from error
-    yield from CrystalTable(to_core(path, table).select(CORE_SCHEMA.names), functional="")
+    yield from CrystalTable(to_core(path, read_parquet(path)).select(CORE_SCHEMA.names), functional="")
 
 
 def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:

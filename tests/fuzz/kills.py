@@ -37,7 +37,7 @@ from cgatlib.cli import main
 
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
 PATIENCE = 300.0  # s until a command hangs, on a machine that is busy with other things
-ALONE = 15.0  # s within which processes notice that they are alone
+ALONE = 60.0  # s within which processes notice that they are alone, those too that had only begun to start
 IN_ONE_OF_FOUR = 4  # kills meet a command while it starts, the others after it has begun to write
 
 QUICK = "--batch-size 16 --steps 40 --label e_form"
@@ -299,7 +299,7 @@ def _timeless(path: Path) -> bytes:
 def _without(value: Any) -> Any:
     """Without times, and digests of files that hold them."""
     if isinstance(value, dict):
-        return {k: _without(v) for k, v in value.items() if k not in ("seconds", "files")}
+        return {k: _without(v) for k, v in value.items() if k not in ("seconds", "files", "stamps")}
     return [_without(item) for item in value] if isinstance(value, list) else value
 
 

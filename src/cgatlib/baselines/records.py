@@ -18,7 +18,7 @@ from cgatlib.experiments.archive_files import TOLERANCE, kept, of_rows, read_jso
 from cgatlib.experiments.experiment import score
 from cgatlib.experiments.provenance import provenance
 from cgatlib.experiments.tested import errors_of
-from cgatlib.files import file_digest
+from cgatlib.files import file_digest, replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +87,19 @@ def all_baselines(task: Task) -> list[Baseline]:
 def write_baselines(folder: Path, baselines: Iterable[Baseline]) -> None:
     """Write ``baselines.json`` (everything but the errors, provenance) and ``baselines.parquet`` (errors)."""
     folder, baselines = Path(folder), list(baselines)
-    folder.mkdir(parents=True, exist_ok=True)
     names = [item.name for item in fields(Baseline) if item.name != "errors"]
     frames = [kept(b.errors).assign(entry=np.int32(entry)) for entry, b in enumerate(baselines)]
     table = folder / "baselines.parquet"
-    write_table(table, [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
+    with replacing(table, "a table of baselines", lambda path: (folder / "baselines.json").is_file()) as part:
+        write_table(part, [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
     record = {
         "baselines": [{name: getattr(b, name) for name in names} for b in baselines],
         "provenance": {**provenance(), "files": {table.name: file_digest(table)}},
     }
-    (folder / "baselines.json").write_text(json.dumps(record, indent=1))
+    with replacing(
+        folder / "baselines.json", "a list of baselines", lambda path: "baselines" in read_json(path)
+    ) as part:
+        part.write_text(json.dumps(record, indent=1))
 
 
 def read_baselines(folder: Path) -> list[Baseline]:

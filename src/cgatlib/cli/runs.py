@@ -36,9 +36,9 @@ def _find(root: Path) -> dict[str, "Run"]:
 
 
 def _key(root: Path, known: Iterable[str], start: str) -> str:
-    """The only key that begins so."""
+    """The only key that begins so, or that is just this."""
     known = list(known)
-    found = [key for key in known if key.startswith(start)]
+    found = [key for key in known if key == start] or [key for key in known if key.startswith(start)]
     if len(found) != 1:
         names = ", ".join(found or known) or "none"
         raise CgatError(f"{start!r} names {len(found)} runs in {root}; {'candidates' if found else 'known'}: {names}")
@@ -110,9 +110,9 @@ def verify(root: Path) -> None:
     """
     from cgatlib.baselines import baseline_problems
     from cgatlib.book.summaries import summary_problems
-    from cgatlib.experiments.archive import RunArchive, find_archives, find_folders
+    from cgatlib.experiments.archive import RunArchive, find_archives, run_folders
 
-    checked: dict[str, Run | RunArchive] = {**find_folders(root)}
+    checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
     checked |= {str(archive.path): archive for archive in find_archives(root)}
     count, bad = 0, 0
     for name, what in checked.items():
@@ -182,15 +182,15 @@ def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "R
 @click.argument("key")
 @ROOT
 def remove(key: str, root: Path) -> None:
-    """Delete one run's folder.
+    """Delete one run's folder; KEY may be abbreviated, KEY-CODE is one that other code has made.
 
     \b
     Example:
       cgatlib runs remove 3fa21c0d9e8b7a65
     """
-    from cgatlib.experiments.archive import find_folders
+    from cgatlib.experiments.archive import run_folders
 
-    known = find_folders(root)
+    known = {run.path.name: run for run in run_folders(root)}
     folder = known[_key(root, known, key)].path
     shutil.rmtree(folder)
     click.echo(f"removed {folder}")

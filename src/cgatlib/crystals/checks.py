@@ -33,6 +33,13 @@ MIN_DISTANCE = 0.4
 """Å; nearer atoms overlap (the shortest bond, H2, has 0.74 Å)."""
 NEIGHBOUR_RADIUS = 18.0
 """Å; sphere in which every atom must have its k neighbours, as in the released code."""
+MAX_OFFSET = 1000.0
+"""Cells; a fractional coordinate further from the origin has lost the digits that place its atom."""
+MAX_SEARCH = 4_000_000
+"""Places, pairs and boxes that a search for neighbours may go through: two seconds, 0.6 GB. Compact cells of 2,000 atoms
+need fewer."""
+PAIRED = 500
+"""Most atoms of a cell whose pairs are all looked at, to see whether any overlap."""
 VOLUME_TOLERANCE = 0.01
 """Relative difference allowed between a source's volume per atom and that of its own lattice."""
 
@@ -145,41 +152,70 @@ def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = N
     have that many neighbours within 18 Å.
     """
     return (
-        _check_elements(crystal, noble_gases)
-        or _check_cell(crystal)
+        misfit(crystal.lattice, crystal.numbers, crystal.frac_coords)
+        or (None if noble_gases else _noble_gas(crystal))
+        or _check_volume(crystal)
         or _check_labels(crystal)
         or _check_overlap(crystal)
         or (_check_neighbours(crystal, neighbours) if neighbours else None)
     )
 
 
-def _check_elements(crystal: Crystal, noble_gases: bool) -> str | None:
-    if len(crystal.numbers) == 0:
+def misfit(
+    lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]
+) -> str | None:
+    """Return why a cell has no graph, whatever its labels, or None: only what passes may be searched for neighbours."""
+    n = len(numbers)
+    if n == 0:
         return "no atoms"
-    for z in sorted(set(crystal.numbers.tolist())):
-        if not 1 <= z <= len(SYMBOLS):
-            return f"unknown element: atomic number {z}, the element embedding ends at Lr (103)"
-        if not noble_gases and z in NOBLE_GASES:
-            return f"noble gas: {SYMBOLS[z - 1]}"
+    if unknown := sorted(z for z in set(numbers.tolist()) if not 1 <= z <= len(SYMBOLS)):
+        return f"unknown element: atomic number {unknown[0]}, the element embedding ends at Lr (103)"
+    if lattice.shape != (3, 3):
+        return f"bad geometry: lattice has shape {lattice.shape}, not (3, 3)"
+    if frac_coords.shape != (n, 3):
+        return f"bad geometry: coordinates have shape {frac_coords.shape}, not ({n}, 3)"
+    if not np.isfinite(lattice).all():
+        return "bad geometry: lattice is not finite"
+    if not np.isfinite(frac_coords).all():
+        return "bad geometry: coordinates are not finite"
+    if (furthest := np.abs(frac_coords).max()) > MAX_OFFSET:
+        return f"bad geometry: an atom is {furthest:.3g} cells from the origin, more than {MAX_OFFSET:g}"
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _check_search(lattice, frac_coords)
+
+
+def _check_search(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> str | None:
+    """Refuse a cell so flat, so skew or so large that the search for neighbours within 18 Å would not end."""
+    n, volume = len(frac_coords), abs(float(np.linalg.det(lattice)))
+    if not volume >= 1e-3 * n:
+        return f"zero volume: {volume:.3g} Å³"
+    spacing = _plane_spacings(lattice)
+    images = n * np.prod(np.ptp(frac_coords, axis=0) + 2 * NEIGHBOUR_RADIUS / spacing + 2)
+    pairs = n * n * 4 / 3 * math.pi * NEIGHBOUR_RADIUS**3 / volume
+    boxes = np.prod(np.ptp(frac_coords @ lattice, axis=0) + 2)  # of 1 Å, each as large in memory as ten pairs
+    if not (effort := images + pairs + 10 * boxes) <= MAX_SEARCH:
+        return (
+            f"bad geometry: needle-like or huge cell, {n} atoms and lattice planes {spacing.min():.3g} Å apart: its "
+            f"neighbours are among {effort / 1e6:.3g} million places, more than {MAX_SEARCH / 1e6:g} million (is it the reduced cell?)"
+        )
     return None
 
 
-def _check_cell(crystal: Crystal) -> str | None:
-    n = len(crystal.numbers)
-    if crystal.lattice.shape != (3, 3):
-        return f"bad geometry: lattice has shape {crystal.lattice.shape}, not (3, 3)"
-    if crystal.frac_coords.shape != (n, 3):
-        return f"bad geometry: coordinates have shape {crystal.frac_coords.shape}, not ({n}, 3)"
-    if not np.isfinite(crystal.lattice).all():
-        return "bad geometry: lattice is not finite"
-    if not np.isfinite(crystal.frac_coords).all():
-        return "bad geometry: coordinates are not finite"
+def _plane_spacings(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances (3,) Å between opposite faces of the cell."""
+    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0), dtype=np.float64)
+
+
+def _noble_gas(crystal: Crystal) -> str | None:
+    found = sorted(NOBLE_GASES.intersection(crystal.numbers.tolist()))
+    return f"noble gas: {SYMBOLS[found[0] - 1]}" if found else None
+
+
+def _check_volume(crystal: Crystal) -> str | None:
     volume = float(np.linalg.det(crystal.lattice))
     if volume < 0:
         return f"negative volume: {volume:.6g} Å³ (left-handed lattice)"
-    if volume < 1e-3 * n:
-        return f"zero volume: {volume:.3g} Å³"
-    return PROPERTIES["volume_per_atom"].refuse(volume / n)
+    return PROPERTIES["volume_per_atom"].refuse(volume / len(crystal.numbers))
 
 
 def _check_labels(crystal: Crystal) -> str | None:
@@ -210,11 +246,10 @@ def _pairs_within(crystal: Crystal, radius: float) -> tuple[NDArray[np.int64], N
 
 def _check_overlap(crystal: Crystal) -> str | None:
     lattice, n = crystal.lattice, len(crystal.numbers)
-    # Distance between opposite faces of the cell. Where all exceed twice the limit, a pair nearer than the
-    # limit differs by less than half a cell along each axis: wrapping to the nearest image finds it, and no
-    # image of an atom itself can be that near. Only flatter cells need the search over images.
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    if heights.min() > 2 * MIN_DISTANCE:
+    # Where opposite faces are all further apart than twice the limit, a pair nearer than the limit differs by less
+    # than half a cell along each axis: wrapping to the nearest image finds it, and no image of an atom itself can be
+    # that near. Only flatter cells need the search over images, and larger ones are searched faster than paired.
+    if _plane_spacings(lattice).min() > 2 * MIN_DISTANCE and n <= PAIRED:
         first, second = np.triu_indices(n, k=1)
         delta = crystal.frac_coords[first] - crystal.frac_coords[second]
         distance = np.sqrt((((delta - np.round(delta)) @ lattice) ** 2).sum(axis=1))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.crystals.schema import CORE_SCHEMA, fingerprint, first_line, table_schema, to_core
+from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, fingerprint, first_line, table_schema, to_core
 from cgatlib.crystals.table import origin
 
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
@@ -44,7 +44,7 @@ class CrystalFile:
         path = Path(path)
         try:
             schema = pq.read_schema(path)
-        except (OSError, pa.ArrowException) as error:
+        except PARQUET_ERRORS as error:
             raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
         to_core(path, schema.empty_table())
         return cls(path, *origin(path, schema, functional))
@@ -76,9 +76,16 @@ class CrystalFile:
 
     def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
         kind = table_schema(PROPERTIES).field(name).type
-        return (part[name].cast(kind) for part in self._parts([name], _ROWS))
+        for part in self._parts([name], _ROWS):
+            try:
+                yield part[name].cast(kind)
+            except (pa.ArrowException, ValueError) as error:
+                raise CgatError(f"{self.path} is no crystal table: {first_line(error)}") from error
 
     def _parts(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:  # else columns are read whole
-            for batch in file.iter_batches(rows, columns=list(columns)):
-                yield pa.Table.from_batches([batch])
+        try:
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:  # else columns are read whole
+                for batch in file.iter_batches(rows, columns=list(columns)):
+                    yield pa.Table.from_batches([batch])
+        except PARQUET_ERRORS as error:
+            raise CgatError(f"{self.path} is damaged: {first_line(error)}") from error

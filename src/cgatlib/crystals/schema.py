@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
@@ -18,6 +19,8 @@ from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, reduced_formul
 FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
 METADATA_KEY = b"cgatlib"
 SCHEMA_VERSION = 1
+PARQUET_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What arrow raises on files that are damaged or no parquet."""
 
 CORE_SCHEMA = pa.schema(
     [
@@ -48,6 +51,33 @@ def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> 
     units = {name: PROPERTIES[name].unit for name in labels}
     content = {"functional": functional, "units": units, "schema": SCHEMA_VERSION, "source": source}
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True).encode()}
+
+
+def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
+    """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
+
+    Raises:
+        CgatError: there are metadata under our name, but not as we write them.
+    """
+    metadata = (schema.metadata or {}).get(METADATA_KEY)
+    if metadata is None:
+        return None, ""
+    try:
+        content = json.loads(metadata)
+        functional, source = content.get("functional"), content.get("source", "")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
+    if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
+        raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
+    return functional, source
+
+
+def is_crystal_table(path: Path) -> bool:
+    """Whether a file is a crystal table that this program wrote, by its metadata."""
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except PARQUET_ERRORS:
+        return False
 
 
 def table_schema(labels: Iterable[str]) -> pa.Schema:
@@ -145,11 +175,11 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
         first: number of the table's first row in the file, for messages.
 
     Raises:
-        CgatError: a core column is missing, has nulls, or values of another type or length.
+        CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
     """
-    missing = [name for name in CORE_SCHEMA.names if name not in table.column_names]
-    if missing:
-        raise CgatError(f"{path} is no crystal table: column {missing[0]!r} is missing")
+    for name in (*CORE_SCHEMA.names, *PROPERTIES):
+        if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
+            raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
     labels = [name for name in PROPERTIES if name in table.column_names]
     others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *labels}]
     schema = pa.schema([*table_schema(labels), *(table.schema.field(name) for name in others)])
@@ -158,6 +188,7 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
             raise CgatError(f"{path} is no crystal table: column {name!r} has {table[name].null_count} nulls")
     try:
         table = table.select(schema.names).cast(schema)
+        table.validate(full=True)
     except (pa.ArrowException, ValueError) as error:
         raise CgatError(f"{path} is no crystal table: {first_line(error)}") from error
     n_atoms = table["n_atoms"].to_numpy()
@@ -169,4 +200,9 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
         wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
         if len(wrong):
             raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
+    offsets, numbers = flatten(table["numbers"])
+    odd = np.flatnonzero((numbers < 1) | (numbers > len(SYMBOLS)))
+    if len(odd):
+        row = first + np.searchsorted(offsets, odd[0], side="right") - 1
+        raise CgatError(f"{path} is no crystal table: row {row} has atomic number {numbers[odd[0]]}, not 1 to 103")
     return table

@@ -7,8 +7,6 @@ of ``PROPERTIES``; a missing label is null. Other columns a source brings are ke
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,16 +22,19 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, Crystal
 from cgatlib.crystals.schema import (
     CORE_SCHEMA,
-    METADATA_KEY,
+    PARQUET_ERRORS,
     fingerprint,
     first_line,
     flatten,
     floats,
     functional_name,
+    is_crystal_table,
     rows_to_arrow,
+    stated,
     table_metadata,
     to_core,
 )
+from cgatlib.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,17 +123,15 @@ class CrystalTable:
         return CrystalTable(self.table.take(pa.array(np.asarray(indices, np.int64))), self.functional, self.source)
 
     def write(self, path: str | Path) -> None:
-        """Write parquet (zstd) with the metadata; the name appears only once the file is whole."""
+        """Write parquet (zstd) with the metadata; the name appears only once the file is whole.
+
+        Raises:
+            CgatError: something else than a crystal table of ours has that name, or it cannot be written.
+        """
         carried = [name for name in PROPERTIES if name in self.table.column_names]
         metadata = table_metadata(self.functional, carried, self.source)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            pq.write_table(self.table.replace_schema_metadata(metadata), partial, compression="zstd")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(Path(path), "a crystal table", is_crystal_table) as part:
+            pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
 
     @classmethod
     def read(
@@ -149,10 +148,7 @@ class CrystalTable:
             CgatError: not parquet, a core column is missing, or the functional is unknown or contradicted.
         """
         path = Path(path)
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
+        table = read_parquet(path)
         name, source = origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
             table = _rename(path, table, ours, theirs)
@@ -170,6 +166,19 @@ class CrystalTable:
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
 
+def read_parquet(path: Path) -> pa.Table:
+    """Read a parquet file whole.
+
+    Raises:
+        CgatError: it is none, or damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read()
+    except PARQUET_ERRORS as error:
+        raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
+
+
 def origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
     """Functional and source of a table as its file's metadata state them.
 
@@ -179,17 +188,17 @@ def origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
     Raises:
         CgatError: the functional is unknown or contradicted.
     """
-    content = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
-    return _agreed_functional(path, content.get("functional"), given), content.get("source", "") or path.name
+    functional, source = stated(path, schema)
+    return _agreed_functional(path, functional, given), source or path.name
 
 
-def _agreed_functional(path: Path, stated: str | None, given: str | None) -> str:
-    if given is None and stated is None:
+def _agreed_functional(path: Path, written: str | None, given: str | None) -> str:
+    if given is None and written is None:
         raise CgatError(f"{path} does not state its functional; name it, e.g. --functional PBE")
     if given is None:
-        return str(stated)
-    if stated is not None and functional_name(given) != stated:
-        raise CgatError(f"{path} holds {stated} data, but {functional_name(given)} was asked for")
+        return str(written)
+    if written is not None and functional_name(given) != written:
+        raise CgatError(f"{path} holds {written} data, but {functional_name(given)} was asked for")
     return functional_name(given)
 
 

@@ -119,7 +119,7 @@ def paired_difference(
 
 def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Comparison:
     """`paired_difference` of errors in order; `CgatError` when the test crystals differ."""
-    b = b.like(a, "the second", "the first")
+    a.require_same(b, "the first", "the second")
     x, y = float(metric_by_seed(a, metric).mean()), float(metric_by_seed(b, metric).mean())
     xs, ys = _resample([a, b], metric, resamples, rng_seed)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -153,8 +153,9 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Compar
     pairs = []
     for number, (first, second) in enumerate(splits, start=1):
         names = f"the first of split number {number}", f"the second of split number {number}"
-        a = Scored.of(first, names[0])
-        pairs.append((a, Scored.of(second, names[1]).like(a, names[1], names[0])))
+        a, b = Scored.of(first, names[0]), Scored.of(second, names[1])
+        a.require_same(b, *names)
+        pairs.append((a, b))
     x, y = (np.array([metric_by_seed(pair[i]).mean() for pair in pairs]) for i in range(2))
     crystals = sum(len(a.crystals) for a, _ in pairs)
     test_to_train = crystals / len(pairs) / n_train

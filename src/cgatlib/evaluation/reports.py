@@ -34,8 +34,8 @@ def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.Data
         raise CgatError(f"the reference {reference!r} is not there; the kinds are: {', '.join(kinds)}")
     scored = {name: Scored.of(seeds, repr(name)) for name, seeds in kinds.items()}
     rows = []
-    for name, found in scored.items():
-        own = found.like(scored[reference], repr(name), repr(reference))
+    for name, own in scored.items():
+        own.require_same(scored[reference], repr(name), repr(reference))
         score = score_of(own)
         row = {"mode": name, "seeds": score.seeds, "crystals": score.crystals, "mae": score.estimate.value}
         row |= {"low": score.estimate.low, "high": score.estimate.high, "spread": score.spread}
@@ -99,8 +99,8 @@ def leakage_ratio(clean: Seeds, seen: Seeds) -> dict[str, Comparison]:
     Raises:
         CgatError: the test crystals differ, or it is not known what pre-training has seen.
     """
-    a = Scored.of(seen, "the seen runs")
-    b = Scored.of(clean, "the clean runs").like(a, "the clean runs", "the seen runs")
+    a, b = Scored.of(seen, "the seen runs"), Scored.of(clean, "the clean runs")
+    a.require_same(b, "the seen runs", "the clean runs")
     if a.seen is None:
         raise CgatError("the seen runs do not say which test crystals their pre-training has seen")
     parts = {name: a.seen == name for name in SEEN}

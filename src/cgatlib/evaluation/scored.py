@@ -21,7 +21,7 @@ _SHOWN = 3  # crystals named in a message
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Test crystals in the order of the first seed, with the errors of all seeds.
+    """Test crystals in the order of their digests, with the errors of all seeds.
 
     Attributes:
         crystals: (T,) digests. groups: (T,) number of each crystal's formula, from 0: what is drawn together.
@@ -49,10 +49,10 @@ class Scored:
         """
         if not seeds:
             raise CgatError(f"{name}: no seed was given")
-        first, *others = (_one_seed(frame, f"{name}, seed number {i}") for i, frame in enumerate(seeds, start=1))
-        for i, part in enumerate(others, start=2):
+        parts = [_one_seed(frame, f"{name}, seed number {i}") for i, frame in enumerate(seeds, start=1)]
+        first = parts[0]
+        for i, part in enumerate(parts[1:], start=2):
             _require_same(first.index, part.index, f"{name}, seed number 1", f"seed number {i}")
-        parts = [first, *(part.loc[first.index] for part in others)]
         gaps = all("level" in part for part in parts)
         return cls(
             crystals=first.index.to_numpy(),
@@ -86,15 +86,13 @@ class Scored:
             None if self.seen is None else self.seen[rows],
         )
 
-    def like(self, other: Scored, name: str, other_name: str) -> Scored:
-        """The same in the order of `other`; `CgatError` unless the test crystals and their kinds are the same."""
+    def require_same(self, other: Scored, name: str, other_name: str) -> None:
+        """Raise `CgatError` unless `other` has the same test crystals, and the same metals among them."""
         _require_same(pd.Index(self.crystals), pd.Index(other.crystals), name, other_name)
-        own = self.at(pd.Index(self.crystals).get_indexer(other.crystals))
-        if own.non_metals is not None and other.non_metals is not None:
-            off = np.flatnonzero(own.non_metals != other.non_metals)
+        if self.non_metals is not None and other.non_metals is not None:
+            off = np.flatnonzero(self.non_metals != other.non_metals)
             if len(off):
-                raise CgatError(f"{_some(own.crystals[off])} are metals in one of {name} and {other_name} alone")
-        return own
+                raise CgatError(f"{_some(self.crystals[off])} are metals in one of {name} and {other_name} alone")
 
 
 def restrict(seeds: Seeds, crystals: Sequence[int]) -> list[pd.DataFrame]:
@@ -114,13 +112,13 @@ def _renumbered(groups: NDArray[np.integer]) -> NDArray[np.intp]:
 
 
 def _one_seed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One seed's table by crystal."""
+    """One seed's table, indexed and sorted by crystal."""
     missing = {"crystal", "group", "error"} - set(frame.columns)
     if missing:
         raise CgatError(f"{name}: column {min(missing)!r} is missing")
     if frame.empty:
         raise CgatError(f"{name}: there is no test crystal")
-    part = frame.set_index("crystal")
+    part = frame.set_index("crystal").sort_index()
     twice = part.index[part.index.duplicated()]
     if len(twice):
         raise CgatError(f"{name}: {_some(twice.unique())} occurs twice")

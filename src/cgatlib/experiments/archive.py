@@ -152,7 +152,12 @@ class RunArchive(Mapping[str, Run]):
                 found.append(f"{name} is missing")
             elif file_digest(self.path / name) != digest:
                 found.append(f"{name} was changed after it was archived")
-        return found or [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        if found:
+            return found
+        try:
+            return [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        except CgatError as error:
+            return [str(error)]
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -180,8 +185,15 @@ def find_archives(folder: Path) -> list[RunArchive]:
 
 
 def find_folders(folder: Path) -> dict[str, Run]:
-    """The runs that have a folder each in `folder`, by key; `CgatError` where there is no such folder."""
-    return {path.parent.name: Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")}
+    """The runs that have a folder each in `folder`, by key, not those that `RunStore` has set aside where there is
+    another; `CgatError` where there is no such folder."""
+    runs = run_folders(folder)
+    return {run.experiment.key: run for run in reversed(runs)}  # the name of one set aside is longer, so comes later
+
+
+def run_folders(folder: Path) -> list[Run]:
+    """Every run that has a folder in `folder`, by name of the folder; `CgatError` where there is no such folder."""
+    return [Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")]
 
 
 def _children(folder: Path, pattern: str) -> list[Path]:

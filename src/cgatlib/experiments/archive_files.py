@@ -70,9 +70,10 @@ def kept(errors: pd.DataFrame) -> pd.DataFrame:
 
 def of_rows(rows: pa.Table) -> pd.DataFrame:
     """The inverse of `kept`: a table of errors with the columns that it has."""
-    frame = rows.select(list(COLUMNS)).to_pandas().dropna(axis="columns", how="all")
-    types = {"non_metal": np.bool_, "level": np.int32}
-    return frame.astype({name: kind for name, kind in types.items() if name in frame})
+    frame = rows.select(list(COLUMNS)).to_pandas()
+    types = {"non_metal": np.bool_, "level": np.int32, "seen": "string"}
+    known = {name: kind for name, kind in types.items() if frame[name].notna().any()}
+    return frame.drop(columns=types.keys() - known.keys()).astype(known)
 
 
 def _record(run: Run) -> dict[str, Any]:

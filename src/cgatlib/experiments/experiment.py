@@ -59,6 +59,7 @@ class Experiment:
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
         graph, split, model, training: configurations. meaning: `MEANING` of the code that made the experiment.
+        more_labels: properties that the same network learns beside `label`; a crystal may lack some of all.
     """
 
     data: str
@@ -73,15 +74,26 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     meaning: int = MEANING
+    more_labels: tuple[str, ...] = ()
 
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1})
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1, "more_labels": ()})
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list in a plan
+        if len(set(self.labels)) < len(self.labels):
+            raise CgatError(f"a label is named twice: {', '.join(self.labels)}")
+        if self.training.label_weights and len(self.training.label_weights) != len(self.labels):
+            raise CgatError(
+                f"training: there are {len(self.training.label_weights)} label_weights for the labels "
+                f"{', '.join(self.labels)}"
+            )
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
                 f"neighbours are {self.model.neighbours}"
             )
+        if (self.graph.ties == "continuous") != (self.model.ranks == "continuous"):
+            raise CgatError(f"graphs with {self.graph.ties} ties do not go with a network for {self.model.ranks} ranks")
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
         if self.transfer.mode == "head" and self.training.trunk_rate != 1:
@@ -91,6 +103,15 @@ class Experiment:
                 raise CgatError("a run and the run it starts from need the same model and graph configuration")
             if self.source.split != self.split and self.transfer.test_crystals == "unseen":
                 raise CgatError("a run and the run it starts from need the same split, or test crystals leak")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that are learnt."""
+        return (self.label, *self.more_labels)
+
+    def suffix(self, label: str) -> str:
+        """What follows ``target`` and ``prediction`` in the names of a label's columns."""
+        return "" if label == self.label else f"_{label}"
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionary of plain values."""
@@ -144,10 +165,15 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
-        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
+        label's unit (of several labels, those of the first, but ``validation_mae`` as the curve has it, and in
+        ``labels`` those of each); ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
         ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
         was trained."""
         return self._json("metrics.json")
+
+    def scores(self, label: str) -> dict[str, Any]:
+        """What the metrics say of one label."""
+        return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -156,19 +182,31 @@ class Run:
 
     @cached_property
     def curve(self) -> pd.DataFrame:
-        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``."""
+        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``.
+
+        Of several labels, the last two are weighted means in units of the labels' scales, and
+        ``validation_mae_<label>`` is that of each in its unit.
+        """
         return pd.read_parquet(self.path / "curve.parquet")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
-        pre-training may have seen it (`cgatlib.experiments.tested`)."""
+        pre-training may have seen it (`cgatlib.experiments.tested`).
+
+        Of several labels, target and prediction are the first's; the others have ``target_<label>`` and
+        ``prediction_<label>``. A target is NaN where a crystal lacks the label.
+        """
         return pd.read_parquet(self.path / "predictions.parquet")
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`."""
-        return errors_of(self.predictions, self.experiment.label)
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`.
+
+        Of several labels, these are the errors of the first.
+        """
+        label = self.experiment.label
+        return errors_of(of_label(self.predictions, self.experiment, label), label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -180,10 +218,21 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        for name, value in score(self.errors["error"]).items():
-            if not np.isclose(value, self.metrics[name], rtol=1e-9):
-                found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
+        for label in self.experiment.labels:
+            tested = of_label(self.predictions, self.experiment, label)
+            stated, whose = self.scores(label), f"{label}: " if self.experiment.more_labels else ""
+            for name, value in score(tested["prediction"] - tested["target"]).items():
+                if not np.isclose(value, stated[name], rtol=1e-9):
+                    found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
         return found
+
+
+def of_label(predictions: pd.DataFrame, experiment: Experiment, label: str) -> pd.DataFrame:
+    """`Run.predictions` for one label of the experiment, of the crystals that carry it."""
+    suffixes = [experiment.suffix(other) for other in experiment.labels if other != label]
+    table = predictions.drop(columns=[f"{name}{suffix}" for suffix in suffixes for name in ("target", "prediction")])
+    names = {f"{name}{experiment.suffix(label)}": name for name in ("target", "prediction")}
+    return table.rename(columns=names).dropna(subset="target")
 
 
 def score(errors: ArrayLike) -> dict[str, float]:

@@ -178,6 +178,7 @@ class Plan:
                 split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
                 model=_changed(MODELS[entry.model], "network", entry.network),
                 training=TrainingConfig(learning_rate=rate, **entry.training),
+                more_labels=entry.more_labels,
             )
         except CgatError as error:
             raise CgatError(f"run {entry.name}: {error}") from error

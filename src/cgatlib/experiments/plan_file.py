@@ -41,7 +41,7 @@ class Entry:
     """One entry of a plan, which stands for a run of every seed, size and split.
 
     Args:
-        name: in the plan. table: name of a table. label: property to learn.
+        name: in the plan. table: name of a table. label: property to learn. more_labels: learnt beside it.
         seeds: of the runs. sizes: of the training set; ``None`` takes all. splits: seeds of the split.
         groups: what a split keeps together, as in `SplitConfig`.
         model: name of a model and graph configuration; network, graph: changes to them.
@@ -65,6 +65,7 @@ class Entry:
     rates: tuple[float, ...] = ()
     rate_of: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    more_labels: tuple[str, ...] = ()
 
     @property
     def needs(self) -> set[str]:
@@ -103,6 +104,7 @@ _TEXT = ("a word", _text)
 _WHOLE = ("a whole number from 0 to 2147483647", _whole)
 _NUMBER = ("a finite number", _number)
 _WHOLES = ("a list of whole numbers from 0 to 2147483647", _each(_whole))
+_WORDS = ("a list of words", _each(_text))
 _TRUTH = ("true or false", lambda value: isinstance(value, bool))
 _SETTINGS = ("settings by name", _by_name(lambda value: True))
 _COLUMNS = ("names of columns by label", _by_name(_text))
@@ -113,6 +115,7 @@ _TRANSFER = {
     "target_statistics": _TEXT,
     "reinitialise_head": _TRUTH,
     "test_crystals": _TEXT,
+    "source_label": _TEXT,
 }
 _TRAINING = {
     "steps": _WHOLE,
@@ -128,6 +131,7 @@ _TRAINING = {
     "clip": ("a number or null", _or_null(_number)),
     "patience": ("a number or null", _or_null(_number)),
     "trunk_rate": _NUMBER,
+    "label_weights": ("a list of numbers", _each(_number)),
 }
 _RUN = {
     "table": _TEXT,
@@ -139,6 +143,7 @@ _RUN = {
         _each(lambda size: size is None or (_whole(size) and size > 0)),
     ),
     "splits": _WHOLES,
+    "more_labels": _WORDS,
     "groups": _TEXT,
     "network": _SETTINGS,
     "graph": _SETTINGS,
@@ -192,14 +197,14 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
     _check("defaults", defaults, _RUN)
     entries = {name: _entry(name, defaults, values) for name, values in content["runs"].items()}
     for entry in entries.values():
-        known: dict[str, tuple[str | None, Iterable[str]]] = {
-            "table": (entry.table, content["tables"]),
-            "label": (entry.label, PROPERTIES),
-            "model": (entry.model, MODELS.keys() & GRAPHS.keys()),
-            "from": (entry.start.run if entry.start else None, entries),
-            "learning_rate of": (entry.rate_of, entries),
-        }
-        for what, (value, names) in known.items():
+        known: list[tuple[str, str | None, Iterable[str]]] = [
+            ("table", entry.table, content["tables"]),
+            *(("label", label, PROPERTIES) for label in (entry.label, *entry.more_labels)),
+            ("model", entry.model, MODELS.keys() & GRAPHS.keys()),
+            ("from", entry.start.run if entry.start else None, entries),
+            ("learning_rate of", entry.rate_of, entries),
+        ]
+        for what, value, names in known:
             if value is not None and value not in names:
                 raise CgatError(f"run {entry.name}: unknown {what} {value!r}; known: {', '.join(sorted(names))}")
     _refuse_too_much(path, entries)
@@ -239,7 +244,7 @@ def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
         "training": {key: merged.pop(key) for key in _TRAINING if key in merged},
         "rate_of": rate["of"] if isinstance(rate, dict) else None,
         "rates": () if rate is None or isinstance(rate, dict) else tuple(rate if isinstance(rate, list) else [rate]),
-        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits") if key in merged},
+        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits", "more_labels") if key in merged},
     }
     return Entry(name=name, **merged, **fields)
 

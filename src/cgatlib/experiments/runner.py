@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, score, training_code
+from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
 from cgatlib.experiments.provenance import provenance
 from cgatlib.experiments.tested import seen_in
 from cgatlib.files import file_digest, locked
@@ -32,9 +33,10 @@ from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistic
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.splits import Indices, Split, split, training_subset
-from cgatlib.training import Progress, fit, mean_absolute_error
-from cgatlib.transfer import embed_all, prepare, trained_part
+from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
+from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
 
+Array = NDArray[np.floating]
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -201,23 +203,31 @@ def _set_aside(folder: Path) -> None:
     folder.rename(place)
 
 
+def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]:
+    """The label of every graph, (n,), or the labels, (n, L); NaN where one is missing."""
+    columns = [graphs.label(label) for label in experiment.labels]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
-    """Rows of each part that carry the label, the training part cut to its size.
+    """Rows of each part that carry the label (one of the labels), the training part cut to its size.
 
     Raises:
-        CgatError: a part has no such crystal, or the training part has too few.
+        CgatError: a part has no crystal with one of the labels, or the training part has too few.
     """
-    labels = graphs.label(experiment.label)
+    known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
     groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
     whole = split(groups, experiment.split)
-    labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
-    for name, rows in vars(labelled).items():
-        if len(rows) == 0:
-            raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
+    labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
     validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
-    return Split(train, validation, labelled.test)
+    parts = Split(train, validation, labelled.test)
+    for name, rows in vars(parts).items():
+        for label, has in zip(experiment.labels, known[rows].any(axis=0), strict=True):
+            if not has:
+                raise CgatError(f"no crystal of the {name} part carries the label {label!r}")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -232,15 +242,14 @@ class _Trainer:
         start = time.perf_counter()
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
-        labels = graphs.label(e.label)
-        parts = parts_of(e, graphs)
+        labels, parts = labels_of(e, graphs), parts_of(e, graphs)
         there = kept_on(fabric.device, graphs.graphs)
         data: dict[str, Inputs] = {
             name: GraphInputs(there, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
         }
         nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
         elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
-        network, statistics, inherited = self._start(data["train"].targets)
+        network, statistics, inherited = self._start(data["train"])
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
@@ -248,19 +257,13 @@ class _Trainer:
         progress = self._fit(module, data["train"], data["validation"], statistics, fabric)
         if not fabric.is_global_zero:
             return
-        predictions = pd.DataFrame(
-            {
-                "material_id": np.array(graphs.ids)[parts.test],
-                "formula": np.array(graphs.formulas)[parts.test],
-                "target": labels[parts.test],
-                "prediction": predict(module, data["test"], statistics).float(),  # in the precision that is kept
-                **self._seen(graphs, parts.test),
-            }
-        )
+        outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
+        predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
+        each = self._scores(predictions, labels, parts, progress.best_maes)
         metrics = {
-            **score(predictions["prediction"] - predictions["target"]),
-            "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
+            **each[e.label],
             "validation_mae": progress.best_mae,
+            **({"labels": each} if e.more_labels else {}),
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
@@ -268,7 +271,36 @@ class _Trainer:
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
-        self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
+        names = {f"validation_mae_{place}": f"validation_mae_{label}" for place, label in enumerate(e.labels)}
+        curve = pd.DataFrame(progress.curve).rename(columns=names)
+        self._write(Predictor(network.cpu(), card), metrics, curve, predictions)
+
+    def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
+        """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
+        names = {"material_id": np.array(graphs.ids)[rows], "formula": np.array(graphs.formulas)[rows]}
+        table = pd.DataFrame({**names, **self._seen(graphs, rows)})
+        columns = (x.reshape(len(rows), -1).T for x in (targets, outputs))
+        for label, target, prediction in zip(self.experiment.labels, *columns, strict=True):
+            suffix = self.experiment.suffix(label)
+            table[f"target{suffix}"], table[f"prediction{suffix}"] = target, prediction
+        return table
+
+    def _scores(
+        self, predictions: pd.DataFrame, labels: Array, parts: Split, validation_maes: Sequence[float]
+    ) -> dict[str, dict[str, float]]:
+        """Of every label what `Run.metrics` says of it."""
+        found = {}
+        columns = labels.reshape(len(labels), -1).T
+        for label, column, mae in zip(self.experiment.labels, columns, validation_maes, strict=True):
+            known = {name: column[rows[~np.isnan(column[rows])]] for name, rows in vars(parts).items()}
+            tested = of_label(predictions, self.experiment, label)
+            found[label] = {
+                **score(tested["prediction"] - tested["target"]),
+                "test_mad": float(np.abs(known["test"] - known["train"].mean()).mean()),
+                "validation_mae": mae,
+                **{f"n_{name}": len(values) for name, values in known.items()},
+            }
+        return found
 
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
@@ -276,8 +308,8 @@ class _Trainer:
         """Train with a bar of steps, unless other runs are trained beside this one."""
         e = self.experiment
         if e.transfer.mode == "untouched":
-            mae = mean_absolute_error(predict(module, validation, statistics), validation.targets)
-            return Progress(best_mae=mae)
+            maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
+            return Progress(best_mae=in_one(maes, statistics, e.training.label_weights), best_maes=maes.tolist())
         silent = self.silent or not fabric.is_global_zero
         with tqdm(total=e.training.steps, unit=" steps", desc=e.key, leave=False, disable=silent) as bar:
 
@@ -288,18 +320,19 @@ class _Trainer:
             checkpoint = self.folder / _CHECKPOINT
             return fit(module, train, validation, statistics, e.training, e.seed, checkpoint, fabric, report=report)
 
-    def _start(self, targets: Tensor) -> tuple[CGAT, TargetStatistics, set[int]]:
+    def _start(self, train: Inputs) -> tuple[CGAT, TargetStatistics, set[int]]:
         """The network as it is before training, its target scale, and the elements its source was trained on."""
         e = self.experiment
         torch.manual_seed(e.seed)
-        network = CGAT(e.model)
+        network = CGAT(e.model, len(e.labels))
         if e.source is None:
-            return network, prepare(network, e.transfer, None, None, targets), set()
+            return network, prepare(network, e.transfer, None, None, train), set()
         run = self.store.find(e.source)
         if run is None:
             raise CgatError(f"the source run {e.source.key} does not exist")
         source = Predictor.load(run.path)
-        statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
+        taken = outputs_taken(e.transfer, e.labels, source.card.labels)
+        statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
 
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
@@ -314,8 +347,8 @@ class _Trainer:
 
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
-        unit = PROPERTIES[e.label].unit
-        return ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
+        what = e.label, PROPERTIES[e.label].unit, e.functional
+        return ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels)
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers.json_stream import JsonItems, open_members
+from cgatlib.crystals.readers.json_stream import JsonItems
+from cgatlib.crystals.readers.opening import open_members
 from cgatlib.crystals.readers.rows import BadRow, Geometry, LabelPlan, ReadOptions, crystal_or_reject, place, row_id
 from cgatlib.crystals.readers.structures import from_dict
 
@@ -34,10 +35,14 @@ def read(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
     labels = plan(path, options)
     ids = (options.id_column, *ID_KEYS) if options.id_column else ID_KEYS
     structure = options.structure_column or "structure"
+
+    def is_entry(value: Any) -> bool:
+        return isinstance(value, Mapping) and "data" in value and structure in value
+
     index = 0
     with open_members(path) as members:
         for stream, raw in members:
-            for entry in JsonItems(path, stream, raw, "entries"):
+            for entry in JsonItems(path, stream, raw, "entries", is_entry):
                 yield _crystal(entry, place(path, index), labels, ids, structure)
                 index += 1
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import Crystal, Reject
+from cgatlib.crystals.readers.opening import LARGEST_ENTRY, open_raw, text_lines
 from cgatlib.crystals.readers.rows import (
     BadRow,
     Geometry,
@@ -20,6 +21,7 @@ from cgatlib.crystals.readers.rows import (
     ReadOptions,
     UnreadableFile,
     crystal_or_reject,
+    is_text,
     place,
 )
 from cgatlib.crystals.readers.structures import from_cif, from_extxyz, from_poscar
@@ -52,9 +54,14 @@ def read_structure(path: Path) -> Geometry:
     if parser is None:
         raise BadRow(f"undecodable file: {path.name} is neither CIF, POSCAR nor extxyz by its name")
     try:
-        text = path.read_text(encoding="utf-8")
+        if not path.is_file() and path.exists():
+            raise BadRow("undecodable file: it is a folder or a device")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST_ENTRY + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise BadRow(f"undecodable file: {error}") from error
+    if len(text) > LARGEST_ENTRY:
+        raise BadRow(f"undecodable file: it has more than {LARGEST_ENTRY:,} characters")
     return parser(text)
 
 
@@ -105,6 +112,8 @@ def _crystal(row: list[str], header: list[str], file: Path | None, where: str, l
     def make() -> tuple[Geometry, dict[str, float]]:
         if len(row) != len(header):
             raise BadRow(f"undecodable line: {len(row)} fields, {len(header)} in the first line")
+        if not all(map(is_text, row)):
+            raise BadRow("undecodable line: not UTF-8")
         if file is None:
             raise BadRow("structure file missing: no CIF, POSCAR or extxyz file has this name")
         return read_structure(file), labels.pick(dict(zip(header, row, strict=True)))
@@ -117,11 +126,11 @@ def _crystal(row: list[str], header: list[str], file: Path | None, where: str, l
 def _index(path: Path) -> Iterator[list[str]]:
     number = 0
     try:
-        with (path / INDEX).open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):  # noqa: B007 - named in the error below
+        with open_raw(path / INDEX) as (stream, _):
+            for number, row in enumerate(csv.reader(text_lines(path / INDEX, stream)), start=1):  # noqa: B007 - named below
                 if row:
                     yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise UnreadableFile(f"{path / INDEX} cannot be read after line {number}: {error}") from error
 
 

@@ -6,85 +6,45 @@ must say where; event parsers give up at the first of these.
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
+from cgatlib.crystals.readers.opening import LARGEST_ENTRY, READ_ERRORS, Stream
 from cgatlib.crystals.readers.rows import BadRow, UnreadableFile
 
 CHUNK = 1 << 20
-READ_ERRORS = (EOFError, OSError, zlib.error, zipfile.BadZipFile)
 SPACE = re.compile(r"[ \t\r\n]*")
 STRUCTURAL = re.compile(r'"(?:[^"\\]|\\.)*"|["{}\[\]]', re.DOTALL)
-
-
-class Stream(Protocol):
-    """The one thing asked of an open file: what is there now, so that nothing before a break is lost."""
-
-    def read1(self, size: int = -1, /) -> bytes:
-        """Return up to ``size`` bytes, empty at the end."""
-
-
-@contextmanager
-def open_raw(path: Path) -> Iterator[tuple[Stream, BinaryIO]]:
-    """Open a plain, ``.bz2`` or ``.gz`` file; yields the decompressed stream and the file below it."""
-    with path.open("rb") as raw:
-        if path.suffix == ".bz2":
-            with bz2.BZ2File(raw) as stream:
-                yield stream, raw
-        elif path.suffix == ".gz":
-            with gzip.GzipFile(fileobj=raw) as packed:
-                yield packed, raw
-        else:
-            yield raw, raw
-
-
-@contextmanager
-def open_members(path: Path) -> Iterator[Iterator[tuple[Stream, BinaryIO]]]:
-    """Open a file, or the ``.json`` members of a ``.zip`` one after the other.
-
-    Raises:
-        UnreadableFile: the archive is cut or has no such member.
-    """
-    if path.suffix != ".zip":
-        with open_raw(path) as opened:
-            yield iter([opened])
-        return
-    with path.open("rb") as raw:
-        try:
-            archive = zipfile.ZipFile(raw)
-        except zipfile.BadZipFile as error:
-            size = path.stat().st_size
-            raise UnreadableFile(f"{path} is truncated or no zip archive ({size} bytes): {error}") from error
-        members = [m for m in archive.infolist() if m.filename.endswith(".json")]
-        if not members:
-            raise UnreadableFile(f"{path} holds no .json file")
-        yield ((archive.open(member), raw) for member in members)  # type: ignore[misc]
+BRACKET = re.compile(r"[{\[]")
+KEY = re.compile(r',\s{0,99}"[^"\\]{0,99}"\s{0,99}:')
+HEADER = ("columns", "index")
+NAMES = 1000
+DEPTH = 1000  # brackets; json decodes no more
+FAILED = 4096  # characters that a failed attempt counts at least, when the next entry is looked for
 
 
 class JsonItems:
     """The items of the one long array in a JSON text, read as they come.
 
-    The array is the text itself or the value of ``key`` in an object; the object's other values that stand before
-    it are in ``header``. An item that cannot be decoded is yielded as a ``BadRow``; the reading goes on behind it.
+    The array is the text itself or the value of ``key`` in an object; of the object's other values, those of a split
+    table that were read so far are in ``header``. A broken item is yielded as a ``BadRow``; the reading goes on behind it.
+
+    Args:
+        is_item: whether a value has what an item has; the next one is found by it where brackets or quotes are broken.
     """
 
-    def __init__(self, path: Path, stream: Stream, raw: BinaryIO, key: str) -> None:
-        self.path, self.stream, self.raw, self.key = path, stream, raw, key
+    def __init__(self, path: Path, stream: Stream, raw: BinaryIO, key: str, is_item: Callable[[Any], bool]) -> None:
+        self.path, self.stream, self.raw, self.key, self.is_item = path, stream, raw, key, is_item
         self.header: dict[str, Any] = {}
         self._text, self._pos, self._bytes_before = "", 0, 0
         self._count = 0
         self._ended = False
         self._break: Exception | None = None
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
         self._decoder = json.JSONDecoder()
 
     def __iter__(self) -> Iterator[Any]:
@@ -99,7 +59,7 @@ class JsonItems:
             raise self._unreadable("goes on behind the end of its JSON value")
 
     def _object(self) -> Iterator[Any]:
-        found = False
+        found, names = False, 0
         self._expect("{")
         while self._peek() != "}":
             name = self._outer_value()
@@ -108,7 +68,13 @@ class JsonItems:
                 found = True
                 yield from self._array()
             else:
-                self.header[str(name)] = self._outer_value()
+                value = self._outer_value()
+                names += 1
+                if name in HEADER:
+                    self.header[name] = value
+            if names > NAMES:
+                raise self._unreadable(f"has more than {NAMES} values outside its entries")
+            self._trim()
             if self._peek() != "}":
                 self._expect(",")
         self._expect("}")
@@ -118,29 +84,106 @@ class JsonItems:
     def _array(self) -> Iterator[Any]:
         self._expect("[")
         while self._peek() != "]":
+            self._trim()
             yield self._item()
             self._count += 1
-            if self._peek() != "]":
-                self._expect(",")
         self._expect("]")
 
     def _item(self) -> Any:
+        """Read the item at the position and the comma behind it, or skip what is none up to the next item."""
+        start = self._pos
         try:
-            return self._value()
-        except (json.JSONDecodeError, RecursionError) as error:
-            start = self._pos
-            if not self._skip_item():
-                raise self._unreadable(f"breaks off inside entry {self._count}") from error
-            where = self._bytes_before + len(self._text[:start].encode())
-            why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            return BadRow(f"undecodable entry: {why} in the entry at byte {where} of the text")
+            value = self._value()
+            if self._ends_item():
+                return value
+            why = "more follows where it should end"
+        except (ValueError, RecursionError) as error:
+            why = why_no_json(error)
+        where = self._bytes_before + len(self._text[:start].encode())
+        self._skip_item(start)
+        return BadRow(f"undecodable entry: {why} in the entry at byte {where} of the text")
+
+    def _ends_item(self) -> bool:
+        """Whether an item ends before the position; if so, move to the next one or to the end of the list."""
+        found = self._peek()
+        if found != ",":
+            return found in ("]", "")
+        if KEY.match(self._text, self._pos):  # the brackets of an object were closed too early
+            return False
+        self._pos += 1
+        if self._peek() == "]":
+            raise self._unreadable("has nothing between the last comma and the end of its list")
+        return True
+
+    def _skip_item(self, start: int) -> None:
+        """Move from a broken item to the next one, or to the end of the list.
+
+        Where its brackets match, it ends with them, unless a whole item stands between: a broken quote turns text into
+        brackets and brackets into text.
+        """
+        end = self._closing(start)
+        after = -1
+        if end >= 0:
+            self._pos = end
+            after = self._pos if self._ends_item() else -1
+        if not self._find_item(start + 1, end if after >= 0 else LARGEST_ENTRY + start):
+            if after < 0:
+                ended = "breaks off inside" if self._ended else "has no end of"
+                self._pos = start
+                raise self._unreadable(f"{ended} entry {self._count}")
+            self._pos = after
+
+    def _find_item(self, start: int, end: int) -> bool:
+        """Move to the first whole item that begins in a part of the text."""
+        left = LARGEST_ENTRY
+        for bracket in iter(lambda: self._next_bracket(start, end), -1):
+            self._pos = bracket
+            try:
+                value = self._value()
+            except (ValueError, RecursionError) as error:
+                left -= max(FAILED, getattr(error, "pos", 0) - bracket)
+                start = bracket + 1
+            else:
+                start = self._pos
+                if self.is_item(value) and self._ends_item():
+                    self._pos = bracket
+                    return True
+            if left < 0:
+                return False
+        return False
+
+    def _next_bracket(self, start: int, end: int) -> int:
+        """Position of the first opening bracket in a part of the text; -1 if there is none."""
+        while not (found := BRACKET.search(self._text, start, end)) and len(self._text) < end:
+            self._pos = start
+            if not self._more():
+                break
+        return found.start() if found else -1
+
+    def _closing(self, start: int) -> int:
+        """Position behind the bracket that closes the object or array at ``start``; -1 if none does."""
+        depth, scan = 0, start
+        self._pos = start
+        while True:
+            for match in STRUCTURAL.finditer(self._text, scan):
+                token = match.group()
+                if token == '"':  # a string without its end
+                    break
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token, 0)
+                scan = match.end()
+                if depth > DEPTH:
+                    return -1
+                if depth <= 0 and token in "}]":
+                    return scan if depth == 0 else -1
+            if not self._more():
+                return -1
 
     def _outer_value(self) -> Any:
         self._peek()
         try:
             return self._value()
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise self._unreadable("is not JSON outside its entries") from error
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(f"is not JSON outside its entries: {why_no_json(error)}") from error
 
     def _value(self) -> Any:
         """Decode the value at the position, reading on until it is whole."""
@@ -161,33 +204,20 @@ class JsonItems:
             self._pos = end
             return value
 
-    def _skip_item(self) -> bool:
-        """Move behind the object or array at the position by counting brackets; False if it has no end."""
-        depth = 0
-        scan = self._pos
-        while True:
-            for match in STRUCTURAL.finditer(self._text, scan):
-                token = match.group()
-                if token == '"':  # a string without its end
-                    break
-                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token, 0)
-                scan = match.end()
-                if depth <= 0 and token in "}]":
-                    self._pos = scan
-                    return depth == 0
-            if not self._fill():
-                return False
-
     def _peek(self) -> str:
         """Return the next character that is no space, empty at the end, with the position on it."""
-        if self._pos > CHUNK:
-            self._trim()
         while True:
             match = SPACE.match(self._text, self._pos)
-            self._pos = match.end() if match else self._pos
-            if self._pos < len(self._text):
+            assert match
+            if match.end() < len(self._text):
+                self._pos = match.end()
                 return self._text[self._pos]
-            if not self._fill():
+            try:
+                more = self._fill()
+            except _TooLong as error:
+                raise self._unreadable(f"has {error} of space") from error
+            if not more:
+                self._pos = match.end()
                 if self._break:
                     raise self._unreadable("is truncated or damaged")
                 return ""
@@ -201,15 +231,23 @@ class JsonItems:
         self._pos += 1
 
     def _trim(self) -> None:
-        """Drop the text before the position."""
-        self._bytes_before += len(self._text[: self._pos].encode())
-        self._text, self._pos = self._text[self._pos :], 0
+        """Drop the text before the position, if it is worth the copy."""
+        if self._pos > CHUNK:
+            self._bytes_before += len(self._text[: self._pos].encode())
+            self._text, self._pos = self._text[self._pos :], 0
 
     def _fill(self) -> bool:
-        """Append a chunk to the text; False at the end or at a break."""
+        """Double the text behind the position, at least by a chunk; False at the end or at a break.
+
+        Raises:
+            _TooLong: there is more than an entry may have.
+        """
+        ahead = len(self._text) - self._pos
+        if ahead > LARGEST_ENTRY:
+            raise _TooLong(f"more than {LARGEST_ENTRY:,} characters")
         parts, size = [], 0
         try:
-            while size < CHUNK and not self._ended:
+            while size < max(CHUNK, ahead) and not self._ended:
                 part = self.stream.read1(CHUNK)
                 self._ended = not part
                 parts.append(self._utf8.decode(part, final=self._ended))
@@ -219,8 +257,28 @@ class JsonItems:
         self._text += "".join(parts)
         return any(parts)
 
+    def _more(self) -> bool:
+        """`_fill`; False also beyond the limit."""
+        try:
+            return self._fill()
+        except _TooLong:
+            return False
+
     def _unreadable(self, what: str) -> UnreadableFile:
         at = self._bytes_before + len(self._text[: self._pos].encode())
         below = f", byte {self.raw.tell()} of the file" if self.path.suffix != ".json" else ""
         why = f": {self._break}" if self._break else ""
         return UnreadableFile(f"{self.path} {what} (after {self._count} entries, at byte {at} of the text{below}){why}")
+
+
+class _TooLong(ValueError):
+    """An entry has more characters than it may have."""
+
+
+def why_no_json(error: Exception) -> str:
+    """What is wrong with a JSON text; the int of Python refuses long numbers with advice that does not help here."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    if isinstance(error, _TooLong):
+        return str(error)
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"

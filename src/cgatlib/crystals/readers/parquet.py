@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,30 @@ from cgatlib.crystals.readers.rows import (
     place,
     row_id,
 )
-from cgatlib.crystals.schema import METADATA_KEY, first_line, flatten
+from cgatlib.crystals.schema import PARQUET_ERRORS, first_line, flatten, stated
 
 BATCH = 2048
 GEOMETRY = ("lattice", "numbers", "frac_coords")
+_NUMBERS = pa.list_(pa.float64())  # what others write as integers or lists of a fixed size is read as this
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a file; `UnreadableFile` where it is damaged or no parquet."""
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except PARQUET_ERRORS as error:
         size = path.stat().st_size
         raise UnreadableFile(f"{path} is truncated or no parquet ({size} bytes): {first_line(error)}") from error
 
 
 def stated_functional(path: Path) -> str | None:
-    """Return the functional in the file's metadata, if it is a table of ours."""
-    with _open(path) as file:
-        content = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
-        return json.loads(content)["functional"] if content else None
+    """Return the functional in the file's metadata, if it is a table of ours.
+
+    Raises:
+        CgatError: the metadata are not as we write them.
+    """
+    with open_parquet(path) as file:
+        return stated(path, file.schema_arrow)[0]
 
 
 def plan(path: Path, options: ReadOptions) -> LabelPlan:
@@ -50,11 +54,12 @@ def plan(path: Path, options: ReadOptions) -> LabelPlan:
     Raises:
         CgatError: a column asked for is not there.
     """
-    with _open(path) as file:
+    with open_parquet(path) as file:
         columns = file.schema_arrow.names
-    missing = [name for name in (options.id_column or "material_id", *GEOMETRY) if name not in columns]
-    if missing:
-        raise UnreadableFile(f"{path} has no column {missing[0]!r}; it has: {', '.join(columns)}")
+    for name in (options.id_column or "material_id", *GEOMETRY):
+        if columns.count(name) != 1:
+            there = "no column" if name not in columns else "more than one column"
+            raise UnreadableFile(f"{path} has {there} {name!r}; it has: {', '.join(map(repr, columns))}")
     return LabelPlan.make(options, {name: (name,) for name in PROPERTIES}, columns=columns)
 
 
@@ -68,19 +73,19 @@ def read(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
     id_column = options.id_column or "material_id"
     keys = sorted({key for theirs in labels.keys.values() for key in theirs})
     row = 0
-    with _open(path) as file:
+    with open_parquet(path) as file:
         try:
             for batch in file.iter_batches(BATCH, columns=[id_column, *GEOMETRY, *keys]):
                 yield from _crystals(path, batch, row, labels, id_column, keys)
                 row += batch.num_rows
-        except (OSError, pa.ArrowException) as error:
+        except PARQUET_ERRORS as error:
             raise UnreadableFile(f"{path} is damaged after row {row}: {first_line(error)}") from error
 
 
 def _crystals(
     path: Path, batch: pa.RecordBatch, first: int, labels: LabelPlan, id_column: str, keys: list[str]
 ) -> Iterator[Crystal | Reject]:
-    lists = {name: flatten(pa.chunked_array([batch.column(name)])) for name in GEOMETRY}
+    lists = {name: flatten(pa.chunked_array([batch.column(name)]).cast(_NUMBERS, safe=False)) for name in GEOMETRY}
     ids = batch.column(id_column).to_pylist()
     values = {key: batch.column(key).to_pylist() for key in keys}
     for i, material_id in enumerate(ids):
@@ -98,10 +103,9 @@ def _geometry(part: dict[str, NDArray[Any]]) -> Geometry:
     for name, expected in (("lattice", 9), ("frac_coords", 3 * n)):
         if len(part[name]) != expected:
             raise BadRow(f"undecodable row: {name} has {len(part[name])} numbers, not {expected}")
-    if not np.isfinite(part["numbers"]).all():
-        raise BadRow("undecodable row: an atomic number is missing")
-    return Geometry(
-        part["lattice"].astype(np.float64).reshape(3, 3),
-        part["numbers"].astype(np.int64),
-        part["frac_coords"].astype(np.float64).reshape(n, 3),
-    )
+    numbers = part["numbers"]
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+    if (odd := whole != numbers).any():
+        raise BadRow(f"unknown element: atomic number {numbers[odd][0]:g} is not whole")
+    return Geometry(part["lattice"].reshape(3, 3), whole, part["frac_coords"].reshape(n, 3))

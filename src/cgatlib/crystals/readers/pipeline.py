@@ -10,17 +10,22 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
-from cgatlib.crystals.readers import parquet
 from cgatlib.crystals.readers.formats import FORMATS, Format, detect
 from cgatlib.crystals.readers.request import ImportReport, ImportRequest
 from cgatlib.crystals.readers.rows import VOLUME, ReadOptions, UnreadableFile
-from cgatlib.crystals.readers.writer import FAILURE, Writer
-from cgatlib.crystals.schema import functional_name, table_metadata
+from cgatlib.crystals.readers.writer import FAILURE, Writer, is_rejects
+from cgatlib.crystals.schema import functional_name, is_crystal_table, table_metadata
+from cgatlib.files import replacing
+
+NOISE = ("undecodable", "id missing")
+MOST_NOISE = 10_000
 
 
 def import_crystals(
@@ -32,7 +37,8 @@ def import_crystals(
     least one row was taken; the rejects file is written in every case. ``progress`` may wrap the stream of rows.
 
     Raises:
-        CgatError: a request that no source can meet: format or functional unknown, column not there.
+        CgatError: a request that no source can meet (format or functional unknown, column not there), or an output
+            that cannot be written or would replace something else.
     """
     started = time.perf_counter()
     failures: list[Reject] = []
@@ -40,13 +46,19 @@ def import_crystals(
     functional = _agreed_functional(request, sources)
     labels = [name for name in PROPERTIES if name == VOLUME or any(name in s.labels for s in sources)]
     names = ", ".join(path.name for path in request.sources[:20])
-    with Writer(request, labels, table_metadata(functional, labels, names)) as writer:
-        for failure in failures:
-            writer.add(failure)
-        for row in progress(_rows(sources, request.options)):
-            writer.add(row)
+    metadata = table_metadata(functional, labels, names)
+    complete = False
+    with (
+        replacing(request.rejects_path, "a rejects file", is_rejects) as rejects,
+        suppress(_NotKept),
+        replacing(request.out, "a crystal table", is_crystal_table) as table,
+    ):
+        with Writer(request, labels, metadata, table, rejects) as writer:
+            for row in chain(failures, progress(_rows(sources, request.options))):
+                writer.add(row)
         complete = writer.taken > 0 and (request.partial or not writer.failures)
-        writer.finish(keep=complete)
+        if not complete:
+            raise _NotKept
     return ImportReport(
         out=str(request.out) if complete else None,
         rejects=str(request.rejects_path),
@@ -61,6 +73,10 @@ def import_crystals(
         seconds=round(time.perf_counter() - started, 3),
         peak_memory_mb=round(_peak_memory_mb(), 1),
     )
+
+
+class _NotKept(Exception):
+    """The table is not to be given its name."""
 
 
 def _peak_memory_mb() -> float:
@@ -80,8 +96,7 @@ def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source
     """Look at the start of a source; one that cannot be read at all becomes a failure."""
     try:
         fmt = FORMATS[request.format] if request.format else detect(path)
-        stated = parquet.stated_functional(path) if fmt.name == "parquet" else None
-        return _Source(path, fmt, fmt.plan(path, request.options).names, stated)
+        return _Source(path, fmt, fmt.plan(path, request.options).names, fmt.functional(path))
     except (UnreadableFile, OSError) as error:
         failures.append(_failure(path, error))
         return None
@@ -108,6 +123,22 @@ def _agreed_functional(request: ImportRequest, sources: Sequence[_Source]) -> st
 def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Crystal | Reject]:
     for source in sources:
         try:
-            yield from source.format.read(source.path, options)
+            yield from _unless_all_is_noise(source.path, source.format.read(source.path, options))
         except (UnreadableFile, OSError) as error:
             yield _failure(source.path, error)
+
+
+def _unless_all_is_noise(path: Path, rows: Iterator[Crystal | Reject]) -> Iterator[Crystal | Reject]:
+    """The rows, up to a long series of those that hold nothing: a small packed file can have billions of them.
+
+    Raises:
+        UnreadableFile: that is the case.
+    """
+    noise = 0
+    for row in rows:
+        noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
+        yield row
+        if noise == MOST_NOISE:
+            raise UnreadableFile(
+                f"{path} has {noise:,} rows one after the other without a crystal; it is not read further"
+            )

@@ -9,6 +9,7 @@ from pathlib import Path
 from cgatlib import CgatError
 from cgatlib.crystals.readers.formats import FORMATS
 from cgatlib.crystals.readers.rows import ReadOptions
+from cgatlib.files import refuse_same
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class ImportRequest:
         for source in self.sources:
             if not source.exists():
                 raise CgatError(f"there is no file or folder {source}")
-            if source.resolve() == self.out.resolve():
-                raise CgatError(f"{source} is a source and the table to write at once")
+        refuse_same(self.out, *self.sources)
+        refuse_same(self.rejects_path, *self.sources, self.out)
         if self.format is not None and self.format not in FORMATS:
             raise CgatError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
         if self.neighbours < 1:
@@ -53,7 +54,7 @@ class ImportRequest:
     @property
     def rejects_path(self) -> Path:
         """Where the rejects go."""
-        return self.rejects or self.out.with_suffix(".rejects.csv")
+        return self.rejects or self.out.with_name(f"{self.out.stem}.rejects.csv")
 
 
 @dataclass(frozen=True)

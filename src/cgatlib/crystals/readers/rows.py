@@ -84,7 +84,7 @@ class LabelPlan:
         table's columns, known names that are not among them are left out.
 
         Raises:
-            CgatError: a column asked for is not in ``columns``.
+            CgatError: a column asked for is not in ``columns`` or in it twice, or none of them is a label.
         """
         asked = {ours: (theirs,) if theirs else known.get(ours, (ours,)) for ours, theirs in options.labels.items()}
         keys = {VOLUME: (VOLUME,), **(asked or known)}
@@ -93,8 +93,17 @@ class LabelPlan:
             keys = {ours: tuple(k for k in theirs if k in columns) for ours, theirs in keys.items()}
             for ours in asked:
                 if not keys[ours] and ours != VOLUME:
-                    raise CgatError(f"no column {asked[ours][0]!r} for {ours}; there are: {', '.join(columns)}")
+                    raise CgatError(f"no column {asked[ours][0]!r} for {ours}; there are: {', '.join(map(repr, columns))}")
             keys = {ours: theirs for ours, theirs in keys.items() if theirs}
+            if not keys and not asked:
+                names = ", ".join(name for theirs in known.values() for name in theirs)
+                raise CgatError(
+                    f"no column is a label known here ({names}); name one, e.g. --label e_form=COLUMN, or take the "
+                    f"volume alone with --label {VOLUME}; there are: {', '.join(map(repr, columns))}"
+                )
+            twice = [k for theirs in keys.values() for k in theirs if list(columns).count(k) > 1]
+            if twice:
+                raise CgatError(f"column {twice[0]!r} is there more than once: which one is meant?")
         return cls(keys, required)
 
     @property
@@ -130,7 +139,7 @@ def _number(name: str, value: object) -> float:
         raise BadRow(f"label not a number: {name} is a {type(value).__name__}")
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadRow(f"label not a number: {name} = {str(value)[:40]!r}") from None
     if not math.isfinite(number):
         raise BadRow(f"label not a number: {name} = {number}")
@@ -141,7 +150,7 @@ def row_id(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     """Return the first id found under ``keys`` as text, empty where there is none."""
     for key in keys:
         value = row.get(key)
-        if isinstance(value, str | int) and str(value).strip():
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()
     return ""
 
@@ -151,12 +160,23 @@ def place(path: Path, index: int | str) -> str:
     return f"{path}#{index}"
 
 
+def is_text(text: str) -> bool:
+    """Whether a text can be written: JSON and files may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def crystal_or_reject(
     where: str, material_id: str, make: Callable[[], tuple[Geometry, dict[str, float]]]
 ) -> Crystal | Reject:
     """Return the crystal that ``make`` builds, or the reject that its ``BadRow`` explains."""
     if not material_id:
         return Reject("", "id missing", where)
+    if not is_text(material_id):
+        return Reject(material_id, "undecodable id: not UTF-8", where)
     try:
         geometry, labels = make()
     except BadRow as error:

@@ -19,7 +19,7 @@ SPECIES = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*[+-])?(,.*)?")
 
 OCCUPANCY_TOLERANCE = 1e-6
 
-DECODE_ERRORS = (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError, AssertionError)
+DECODE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
 """What pymatgen, ASE and numpy raise on text or dictionaries that are not a structure."""
 
 
@@ -63,14 +63,21 @@ def _from_pymatgen(structure: Mapping[str, Any]) -> Geometry:
     numbers = [_only_species(i, site["species"]) for i, site in enumerate(sites)]
     coords = [site["abc"] for site in sites]
     return Geometry(
-        np.array(structure["lattice"]["matrix"], dtype=np.float64).reshape(3, 3),
+        _numbers("lattice", structure["lattice"]["matrix"], (3, 3)),
         np.array(numbers, dtype=np.int64),
-        np.array(coords, dtype=np.float64).reshape(len(sites), 3),
+        _numbers("coordinates", coords, (len(sites), 3)),
     )
 
 
+def _numbers(what: str, values: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape and array.size:
+        raise BadRow(f"undecodable structure: {what} of shape {array.shape}, not {shape}")
+    return array.reshape(shape)
+
+
 def _only_species(i: int, species: list[dict[str, Any]]) -> int:
-    if len(species) != 1 or abs(species[0].get("occu", 1) - 1) > OCCUPANCY_TOLERANCE:
+    if len(species) != 1 or not abs(species[0].get("occu", 1) - 1) <= OCCUPANCY_TOLERANCE:
         written = " ".join(f"{s['element']}{s.get('occu', 1):g}" for s in species)
         raise BadRow(f"partial occupancy: site {i} holds {written or 'nothing'}")
     return atomic_number(species[0]["element"])
@@ -78,11 +85,11 @@ def _only_species(i: int, species: list[dict[str, Any]]) -> int:
 
 def _from_jarvis(atoms: Mapping[str, Any]) -> Geometry:
     elements = atoms["elements"]
-    lattice = np.array(atoms["lattice_mat"], dtype=np.float64).reshape(3, 3)
-    coords: NDArray[np.float64] = np.array(atoms["coords"], dtype=np.float64).reshape(len(elements), 3)
+    lattice = _numbers("lattice", atoms["lattice_mat"], (3, 3))
+    coords = _numbers("coordinates", atoms["coords"], (len(elements), 3))
     numbers = np.array([atomic_number(e.strip()) for e in elements], dtype=np.int64)
     if atoms.get("cartesian", False):
-        if abs(np.linalg.det(lattice)) < 1e-9:
+        if not abs(np.linalg.det(lattice)) >= 1e-9:
             raise BadRow("zero volume: Cartesian coordinates cannot be made fractional")
         coords = np.asarray(np.linalg.solve(lattice.T, coords.T).T, dtype=np.float64)
     return Geometry(lattice, numbers, coords)

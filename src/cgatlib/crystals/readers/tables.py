@@ -1,4 +1,4 @@
-"""Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools and others),
+"""Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools, MatPES and others),
 JSON lines, and pandas' split JSON (Matbench).
 
 A structure is CIF text, a pymatgen dictionary or a JARVIS ``atoms`` dictionary, or the JSON text of either.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers.json_stream import READ_ERRORS, JsonItems, open_members, open_raw
+from cgatlib.crystals.readers.json_stream import JsonItems, why_no_json
+from cgatlib.crystals.readers.opening import LARGEST_ENTRY, open_members, open_raw, text_lines
 from cgatlib.crystals.readers.rows import (
     BadRow,
     Geometry,
@@ -23,6 +24,7 @@ from cgatlib.crystals.readers.rows import (
     ReadOptions,
     UnreadableFile,
     crystal_or_reject,
+    is_text,
     place,
     row_id,
 )
@@ -31,12 +33,11 @@ from cgatlib.crystals.readers.structures import from_cif, from_dict
 KNOWN = {
     "e_form": ("e_form", "formation_energy_per_atom", "formation_energy_peratom"),
     "e_above_hull": ("e_above_hull", "ehull", "energy_above_hull"),
-    "band_gap": ("band_gap", "band_gap_ind", "optb88vdw_bandgap"),
+    "band_gap": ("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"),
 }
-ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid")
+ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid", "matpes_id")
 STRUCTURE_COLUMNS = ("structure", "cif", "atoms")
-LARGEST_CELL = 1 << 24
-"""Characters in a CSV field; the csv module's default of 128 k is less than the CIF of a large cell."""
+CUT = "unexpected end of data"  # what csv says of a quoted field without its end
 
 
 def plan(path: Path, options: ReadOptions) -> LabelPlan:
@@ -51,10 +52,7 @@ def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
         CgatError: a column asked for is not there.
     """
     with open_raw(path) as (stream, _):
-        try:
-            header = next(csv.reader(_text(stream)), [])
-        except (*READ_ERRORS, csv.Error) as error:
-            raise UnreadableFile(f"{path} cannot be read at line 1 (byte 0): {error}") from error
+        header = CsvRows(path, stream).header
     _columns(path, header, options)
     return LabelPlan.make(options, KNOWN, columns=header)
 
@@ -66,29 +64,60 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
         UnreadableFile: the file is cut, damaged or no such JSON, named with byte and entry.
     """
     labels = plan(path, options)
+    ids, structures = _names(options)
+
+    def is_record(value: Any) -> bool:
+        return isinstance(value, Mapping) and any(k in value for k in ids) and any(k in value for k in structures)
+
     index = 0
     with open_members(path) as members:
         for stream, raw in members:
-            items = JsonItems(path, stream, raw, "data")
+            items = JsonItems(path, stream, raw, "data", is_record)
+            first = index
             for item in items:
                 where = place(path, index)
-                if isinstance(item, BadRow):
+                if items.header:
+                    yield _split_row(path, item, index - first, items.header, where, labels, options)
+                elif isinstance(item, BadRow):
                     yield Reject("", str(item), where)
                 else:
-                    yield _crystal(_named(item, index, items.header), where, labels, options)
+                    yield _crystal(item, where, labels, options)
                 index += 1
+            _check_index(path, index - first, items.header)
 
 
-def _named(item: Any, i: int, header: Mapping[str, Any]) -> Any:
-    """Give the values of a split table's row their column names and the row its id."""
-    if not isinstance(item, list) or "columns" not in header:
-        return item
-    row = dict(zip(header["columns"], item, strict=False))
-    if len(item) != len(header["columns"]):
-        return None
-    ids = header.get("index", ())
-    row.setdefault("material_id", ids[i] if i < len(ids) else i)
-    return row
+def _split_row(
+    path: Path,
+    item: Any,
+    i: int,
+    header: Mapping[str, Any],
+    where: str,
+    labels: LabelPlan,
+    options: ReadOptions,
+) -> Crystal | Reject:
+    """The row of a split table: values without names, and an id by their place alone."""
+    columns, ids = header.get("columns"), header.get("index")
+    if not (isinstance(columns, list) and all(isinstance(c, str) for c in columns) and len({*columns}) == len(columns)):
+        raise UnreadableFile(f"{path} is no split table: its columns are not a list of different names before its rows")
+    if ids is not None and not isinstance(ids, list):
+        raise UnreadableFile(f"{path} is no split table: its index is a {type(ids).__name__}, not a list")
+    if isinstance(item, BadRow):
+        raise UnreadableFile(f"{path} is damaged: row {i}: {item}; the ids of the rows behind it are not known")
+    if not isinstance(item, list) or len(item) != len(columns):
+        return Reject("", f"undecodable row: not a list of {len(columns)} values, one for each column", where)
+    row = dict(zip(columns, item, strict=True))
+    if ids is None:
+        row.setdefault("material_id", i)
+    elif i < len(ids):
+        row.setdefault("material_id", ids[i])
+    return _crystal(row, where, labels, options)
+
+
+def _check_index(path: Path, rows: int, header: Mapping[str, Any]) -> None:
+    """A list of ids that came too late, or of another length than the rows, says that rows or ids are lost."""
+    ids = header.get("index")
+    if isinstance(ids, list) and len(ids) != rows:
+        raise UnreadableFile(f"{path} holds {rows} rows and an index of {len(ids)}: which id is whose is not sure")
 
 
 def read_lines(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
@@ -99,24 +128,99 @@ def read_lines(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
     """
     labels = plan(path, options)
     with open_raw(path) as (stream, _):
-        for number, line in _lines(path, stream):
+        for number, line in enumerate(text_lines(path, stream), start=1):
             where = place(path, number)
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield Reject("", f"undecodable line: {error}", where)
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(("\n", "\r")):
+                    raise UnreadableFile(f"{path} is truncated: it ends inside line {number}") from error
+                yield Reject("", f"undecodable line: {why_no_json(error)}", where)
                 continue
             yield _crystal(row, where, labels, options)
 
 
-def _lines(path: Path, stream: Any) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        for number, line in enumerate(_text(stream), start=1):
-            if line.strip():
-                yield number, line
-    except READ_ERRORS as error:
-        raise UnreadableFile(f"{path} is truncated or damaged after line {number}: {error}") from error
+class CsvRows:
+    """Rows of a CSV text, whose first is the header; where a quote is broken, reading goes on at the next whole row.
+
+    Attributes:
+        header: names of the columns. line: the last one that was read.
+    """
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        csv.field_size_limit(LARGEST_ENTRY)  # the default of 128 k is less than the CIF of a large cell
+        self.path, self.line = path, 0
+        self._lines, self._again = text_lines(path, stream), deque[str]()
+        self._spent = 0  # characters since the last whole row
+        try:
+            self.header = self._record()[0]
+        except csv.Error as error:
+            raise UnreadableFile(f"{path} cannot be read at line 1 (byte 0): {error}") from error
+
+    def __iter__(self) -> Iterator[list[str] | BadRow]:
+        """Yield rows as they are, whatever their length, and one `BadRow` for the lines up to the next whole one.
+
+        Raises:
+            UnreadableFile: the text is cut, or the next whole row is too far away.
+        """
+        while True:
+            begin = self.line + 1
+            try:
+                fields, lines = self._record()
+            except csv.Error as error:
+                yield self._skip(begin, error)
+                continue
+            if not lines:
+                return
+            if fields and len(fields) != len(self.header) and not lines[-1].endswith(("\n", "\r")):
+                raise self._cut(begin)
+            self._spent = 0
+            if fields:
+                yield fields
+
+    def _skip(self, begin: int, error: csv.Error) -> BadRow:
+        """Move to the next whole row behind a broken one, or to the end."""
+        last = error
+        while True:
+            try:
+                fields, lines = self._record()
+            except csv.Error as another:
+                last = another
+                continue
+            if not lines and str(last) == CUT:
+                raise self._cut(begin)
+            if not lines or len(fields) == len(self.header):
+                self._unread(lines)
+                return BadRow(f"undecodable line: {error} (lines {begin} to {self.line})")
+
+    def _record(self) -> tuple[list[str], list[str]]:
+        """One row and the lines it stands in, none at the end; of a broken one, all but the first are read again."""
+        lines: list[str] = []
+        try:
+            return next(csv.reader(self._feed(lines), strict=True), []), lines
+        except csv.Error:
+            self._unread(lines[1:])
+            raise
+
+    def _unread(self, lines: Sequence[str]) -> None:
+        self._again.extendleft(reversed(lines))
+        self.line -= len(lines)
+
+    def _cut(self, begin: int) -> UnreadableFile:
+        return UnreadableFile(f"{self.path} is truncated: it ends inside line {begin}")
+
+    def _feed(self, lines: list[str]) -> Iterator[str]:
+        while line := self._again.popleft() if self._again else next(self._lines, ""):
+            lines.append(line)
+            self.line += 1
+            self._spent += len(line)
+            if self._spent > LARGEST_ENTRY:
+                raise UnreadableFile(
+                    f"{self.path} has no whole row in {LARGEST_ENTRY:,} characters at line {self.line}"
+                )
+            yield line
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
@@ -127,26 +231,15 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
         CgatError: no id or structure column is known.
     """
     labels = plan_csv(path, options)
-    csv.field_size_limit(LARGEST_CELL)
     with open_raw(path) as (stream, _):
-        lines = csv.reader(_text(stream), strict=True)
-        header = next(lines)
-        id_column, structure_column = _columns(path, header, options)
-        known = ReadOptions(options.labels, options.allow_missing, id_column, structure_column)
-        while True:
-            try:
-                fields = next(lines)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if str(error) == "unexpected end of data":
-                    raise UnreadableFile(f"{path} is truncated: it ends inside line {lines.line_num}") from error
-                yield Reject("", f"undecodable line: {error}", place(path, lines.line_num))
-                continue
-            except READ_ERRORS as error:
-                raise UnreadableFile(f"{path} is truncated or damaged after line {lines.line_num}: {error}") from error
-            if fields:
-                yield _csv_crystal(header, fields, place(path, lines.line_num), labels, known)
+        rows = CsvRows(path, stream)
+        known = ReadOptions(options.labels, options.allow_missing, *_columns(path, rows.header, options))
+        for fields in rows:
+            where = place(path, rows.line)
+            if isinstance(fields, BadRow):
+                yield Reject("", str(fields), where)
+            else:
+                yield _csv_crystal(rows.header, fields, where, labels, known)
 
 
 def _csv_crystal(
@@ -154,25 +247,12 @@ def _csv_crystal(
 ) -> Crystal | Reject:
     row = dict(zip(header, fields, strict=False))
     material_id = row_id(row, (options.id_column or "",))
-    if not all(map(_is_utf8, fields)):
-        return Reject(material_id.encode("utf-8", "replace").decode(), "undecodable line: not UTF-8", where)
+    if not all(map(is_text, fields)):
+        return Reject(material_id, "undecodable line: not UTF-8", where)
     if len(fields) != len(header):
         reason = f"undecodable line: {len(fields)} fields where the header has {len(header)}"
         return Reject(material_id, reason, where)
     return _crystal(row, where, labels, options)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _text(stream: Any) -> TextIOWrapper:
-    # Bytes that are not UTF-8 come through as surrogates, so that they cost one row and not the file.
-    return TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def _columns(path: Path, header: Sequence[str], options: ReadOptions) -> tuple[str, str]:
@@ -187,7 +267,7 @@ def _columns(path: Path, header: Sequence[str], options: ReadOptions) -> tuple[s
             asked = repr(given) if given else " or ".join(known)
             raise CgatError(
                 f"{path} has no {what} column {asked}; name it with --{what}-column, "
-                f"there are: {', '.join(header) or 'none'}"
+                f"there are: {', '.join(map(repr, header)) or 'none'}"
             )
         found.append(names[0])
     return found[0], found[1]
@@ -196,8 +276,7 @@ def _columns(path: Path, header: Sequence[str], options: ReadOptions) -> tuple[s
 def _crystal(row: Any, where: str, labels: LabelPlan, options: ReadOptions) -> Crystal | Reject:
     if not isinstance(row, Mapping):
         return Reject("", f"undecodable row: a {type(row).__name__} where a record should stand", where)
-    ids = (options.id_column,) if options.id_column else ID_COLUMNS
-    structures = (options.structure_column,) if options.structure_column else STRUCTURE_COLUMNS
+    ids, structures = _names(options)
 
     def make() -> tuple[Geometry, dict[str, float]]:
         found = [row[name] for name in structures if row.get(name)]
@@ -212,10 +291,16 @@ def _structure(cell: Any) -> Geometry:
     if isinstance(cell, str) and cell.lstrip().startswith("{"):
         try:
             cell = json.loads(cell)
-        except json.JSONDecodeError as error:
-            raise BadRow(f"undecodable structure: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise BadRow(f"undecodable structure: {why_no_json(error)}") from error
     if isinstance(cell, str):
         return from_cif(cell)
     if isinstance(cell, Mapping):
         return from_dict(cell)
     raise BadRow(f"undecodable structure: a {type(cell).__name__} where CIF or a dictionary should stand")
+
+
+def _names(options: ReadOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Keys under which an id and a structure may stand."""
+    ids = (options.id_column,) if options.id_column else ID_COLUMNS
+    return ids, (options.structure_column,) if options.structure_column else STRUCTURE_COLUMNS

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow.parquet as pq
 
-from cgatlib import CgatError
 from cgatlib.crystals.checks import Crystal, Reject, check
 from cgatlib.crystals.readers.request import ImportRequest
 from cgatlib.crystals.readers.rows import VOLUME
@@ -24,38 +22,53 @@ FAILURE = "file not read to its end"
 REJECT_COLUMNS = ("material_id", "reason", "source")
 
 
-class Writer:
-    """Checks each row and writes it to the table or to the rejects, both under temporary names until finished."""
+def is_rejects(path: Path) -> bool:
+    """Whether a file is a rejects file, by its first line."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(100).rstrip() == ",".join(REJECT_COLUMNS).encode()
+    except OSError:
+        return False
 
-    def __init__(self, request: ImportRequest, labels: Sequence[str], metadata: dict[bytes, bytes]) -> None:
+
+class Writer:
+    """Checks each row and writes it to the table or to the rejects.
+
+    Args:
+        request: what to check. labels: of the table. table, rejects: files to make.
+    """
+
+    def __init__(
+        self,
+        request: ImportRequest,
+        labels: Sequence[str],
+        metadata: dict[bytes, bytes],
+        table: Path,
+        rejects: Path,
+    ) -> None:
         self.request, self.labels = request, labels
         self.read = self.taken = 0
         self.reasons: Counter[str] = Counter()
         self.labelled: Counter[str] = Counter()
         self.failures: list[str] = []
         self._group: list[Crystal] = []
-        self._ids = _SeenIds()
-        self._table_part, self._rejects_part = _part(request.out), _part(request.rejects_path)
-        schema = table_schema(labels).with_metadata(metadata)
-        try:
-            for path in (self._table_part, self._rejects_part):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = self._rejects_part.open("w", encoding="utf-8", newline="")
-            self._table = pq.ParquetWriter(self._table_part, schema, compression="zstd")
-        except OSError as error:
-            raise CgatError(f"cannot write {request.out} and {request.rejects_path}: {error}") from error
-        self._rejects = csv.writer(self._file)
-        self._rejects.writerow(REJECT_COLUMNS)
+        with ExitStack() as stack:
+            self._ids = stack.enter_context(closing(_SeenIds()))
+            # Reasons quote what was read, halves of characters included.
+            opened = rejects.open("w", encoding="utf-8", newline="", errors="backslashreplace")
+            self._rejects = csv.writer(stack.enter_context(opened))
+            self._rejects.writerow(REJECT_COLUMNS)
+            schema = table_schema(labels).with_metadata(metadata)
+            self._table = stack.enter_context(pq.ParquetWriter(table, schema, compression="zstd"))
+            self._opened = stack.pop_all()
 
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._table.close()
-        self._file.close()
-        self._ids.close()
-        for path in (self._table_part, self._rejects_part):
-            path.unlink(missing_ok=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._opened:
+            if kind is None:
+                self._flush()
 
     def add(self, row: Crystal | Reject) -> None:
         """Count one row and put it where it belongs."""
@@ -86,15 +99,6 @@ class Writer:
             self._table.write_table(rows_to_arrow(self._group, self.labels))
             self._group.clear()
 
-    def finish(self, keep: bool) -> None:
-        """Give the rejects, and the table if it is to be kept, their names."""
-        self._flush()
-        self._table.close()
-        self._file.close()
-        os.replace(self._rejects_part, self.request.rejects_path)
-        if keep:
-            os.replace(self._table_part, self.request.out)
-
 
 class _SeenIds:
     """The ids taken so far, in a private database that sqlite keeps on disk and removes."""
@@ -110,7 +114,3 @@ class _SeenIds:
 
     def close(self) -> None:
         self._database.close()
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
