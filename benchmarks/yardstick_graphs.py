@@ -1,5 +1,6 @@
 """Graphs of the released form: neighbour search site by site, every edge listed, batches collated one by one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from cgatlib import CgatError
 from cgatlib.graphs.packing import Cell, PackedGraphs
 
 _SHELL = 1e-8  # Å
+_FACE = 1e-6  # an atom at most this fraction of a cell below a face lies on it
 
 
 @dataclass(frozen=True)
@@ -23,26 +25,31 @@ class ReleasedGraph:
 
 
 def neighbour_lists(cell: Cell, k: int, radius: float = 18.0) -> tuple[list[int], list[int], list[int]]:
-    """Centre, listed neighbour and shell rank of the k nearest neighbours of every site, site by site."""
+    """Centre, listed neighbour and shell rank of the k nearest neighbours of every site, site by site.
+
+    The released code takes the first k by distance, so that rounding orders a shell; here a shell is ordered as
+    `cgatlib.graphs.neighbours.GraphConfig` states for ``ties="reference"``.
+    """
     from pymatgen.core import Lattice, Structure
 
     lattice, numbers, frac_coords = cell
     structure = Structure(Lattice(lattice), [int(z) for z in numbers], frac_coords)
-    centres: list[int] = []
-    neighbours: list[int] = []
-    ranks: list[int] = []
+    cells = [[math.floor(x + _FACE) for x in site.frac_coords] for site in structure]
+    listed: list[tuple[int, int, int]] = []
     for site, around in enumerate(structure.get_all_neighbors(radius)):
         if len(around) < k:
             raise CgatError(f"site {site} has {len(around)} neighbours within {radius:g} Å, fewer than {k}")
-        rank, first = 1, None
-        for neighbour in sorted(around, key=lambda one: one.nn_distance)[:k]:
-            if first is None:
-                first = neighbour.nn_distance
-            elif neighbour.nn_distance > first + _SHELL:
+        rank, first, found = 0, -math.inf, []
+        for neighbour in sorted(around, key=lambda one: one.nn_distance):
+            if neighbour.nn_distance > first + _SHELL:
+                if len(found) >= k:
+                    break
                 rank, first = rank + 1, neighbour.nn_distance
-            centres.append(site)
-            neighbours.append(neighbour.index)
-            ranks.append(rank)
+            there = zip(neighbour.image, cells[neighbour.index], cells[site], strict=True)
+            translation = [round(image) + to - start for image, to, start in there]
+            found.append((rank, translation, neighbour.index))
+        listed += [(site, index, rank) for rank, _, index in sorted(found)[:k]]
+    centres, neighbours, ranks = map(list, zip(*listed, strict=True))
     return centres, neighbours, ranks
 
 

@@ -1,12 +1,14 @@
 """Crystals and files that several tests make use of."""
 
 import ast
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -23,8 +25,12 @@ from cgatlib.training import TrainingConfig
 REPOSITORY = Path(__file__).parents[1]
 
 # Networks of the tests are too small to share between threads, which only wait for each other on a busy machine.
-os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
-torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+# The same examples everywhere, and no time limits, which a busy machine would miss.
+hypothesis.settings.register_profile("cgatlib", derandomize=True, deadline=None, max_examples=40, database=None)
+hypothesis.settings.load_profile("cgatlib")
 
 MakeCrystal = Callable[..., Crystal]
 
@@ -211,3 +217,18 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def imported() -> Callable[[str], set[str]]:
+    """Return a function that gives the modules of this package that a module imports at its top."""
+
+    def find(module: str) -> set[str]:
+        spec = importlib.util.find_spec(f"cgatlib.{module}")
+        assert spec is not None
+        assert spec.origin is not None
+        body = ast.parse(Path(spec.origin).read_text()).body
+        names = [node.module or "" for node in body if isinstance(node, ast.ImportFrom)]
+        return {name.removeprefix("cgatlib.") for name in names if name.startswith("cgatlib.")}
+
+    return find

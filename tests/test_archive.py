@@ -14,8 +14,10 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.experiments.archive import RunArchive, find_archives, find_runs
 from cgatlib.experiments.archive_files import FILES
-from cgatlib.experiments.experiment import Experiment, Run, file_digest
+from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
+from cgatlib.experiments.tested import COLUMNS, digests
+from cgatlib.files import file_digest
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -77,10 +79,7 @@ def test_an_archived_run_is_the_run(runs, archive):
         assert found.metrics == run.metrics
         assert found.provenance == run.provenance
         pd.testing.assert_frame_equal(found.curve, run.curve, check_exact=True)
-        for name in ("material_id", "target"):
-            assert found.predictions[name].tolist() == run.predictions[name].tolist()
-        error = run.predictions["prediction"] - run.predictions["target"]
-        np.testing.assert_allclose(found.predictions["prediction"] - found.predictions["target"], error, rtol=1e-7)
+        pd.testing.assert_frame_equal(found.errors, run.errors.astype({"error": np.float32}), check_exact=True)
         assert found.problems() == []
     assert opened.problems() == []
     with pytest.raises(KeyError):
@@ -96,18 +95,27 @@ def test_a_run_without_learning_curve_is_archived(store, runs, tmp_path):
     assert found.problems() == []
 
 
-def test_an_archive_is_six_files(archive):
+def test_an_archive_is_four_files(archive):
     assert set(content(archive.path)) == {*FILES, "archive.json"}
     listed = json.loads((archive.path / "archive.json").read_text())["files"]
     assert listed == {name: hashlib.sha256((archive.path / name).read_bytes()).hexdigest() for name in FILES}
 
 
-def test_ids_and_targets_that_runs_share_are_stored_once(runs, tmp_path):
-    one, two = (RunArchive.write(tmp_path / str(n), runs[:n]) for n in (1, 2))
-    targets = pd.read_parquet(two.path / "targets.parquet")
-    tested = pd.concat([run.predictions for run in runs[:2]])["material_id"]
-    assert sorted(targets["material_id"]) == sorted(set(tested))
-    assert len(pd.read_parquet(one.path / "targets.parquet")) == runs[0].metrics["n_test"]
+def test_nothing_of_the_tables_is_kept(runs, archive, table, other_table):
+    """Neither ids, formulas nor labels, but whoever has the table finds its crystals again."""
+    files = content(archive.path)
+    for name in [*table.ids, *table.formulas]:
+        assert not any(name.encode() in file for file in files.values() if len(name) > 5)
+    kept = pd.read_parquet(archive.path / "errors.parquet")
+    assert set(kept) == {"key", *COLUMNS}
+    assert kept[["non_metal", "level", "seen"]].isna().all(axis=None)
+    labels = np.concatenate([t.label("e_form") for t in (table, other_table)])
+    assert not np.isin(kept["error"].to_numpy(np.float32), labels.astype(np.float32)).any()
+    with pytest.raises(CgatError, match=f"holds errors and no predictions of run {runs[0].experiment.key}"):
+        archive[runs[0].experiment.key].predictions  # noqa: B018
+    names = dict(zip(digests(table.ids, table.formulas).tolist(), table.ids, strict=True))
+    tested = archive[runs[0].experiment.key].errors
+    assert [names[crystal] for crystal in tested["crystal"]] == sorted(runs[0].predictions["material_id"])
 
 
 def test_the_same_runs_give_the_same_bytes_however_they_come(runs, archive, tmp_path):
@@ -144,50 +152,26 @@ def test_a_damaged_run_is_not_archived(runs, tmp_path):
         RunArchive.write(tmp_path / "archive", [Run(damaged)])
 
 
-def test_two_values_of_one_label_are_refused(runs, tmp_path):
-    other = tmp_path / runs[0].path.name
-    shutil.copytree(runs[0].path, other)
-    shifted = runs[0].predictions + {"material_id": "", "target": 1.0, "prediction": 1.0}
-    shifted.to_parquet(other / "predictions.parquet")
-    record = json.loads((other / "provenance.json").read_text())
-    experiment = replace(runs[0].experiment, seed=7)
-    (other / "experiment.json").write_text(json.dumps(experiment.to_dict()))
-    for name in ("predictions.parquet", "experiment.json"):
-        record["files"][name] = file_digest(other / name)
-    (other / "provenance.json").write_text(json.dumps(record))
-    other = other.rename(tmp_path / experiment.key)
-    with pytest.raises(CgatError, match=r"crystal \S+ of table \w+ has two values of e_form"):
-        RunArchive.write(tmp_path / "archive", [runs[0], Run(other)])
-
-
-def test_an_archive_of_nothing_is_refused(tmp_path):
-    with pytest.raises(CgatError, match="there is no run to archive in"):
-        RunArchive.write(tmp_path / "archive", [])
-
-
-def test_a_folder_without_archive_is_refused(tmp_path):
-    with pytest.raises(CgatError, match=r"is not an archive of runs: it has no archive\.json"):
-        RunArchive.open(tmp_path)
-    with pytest.raises(CgatError, match=r"absent is not a folder of runs"):
-        find_runs(tmp_path / "absent")
-
-
-def test_crystals_of_the_tables_are_kept(runs, tmp_path, table, other_table):
-    tables = {t.fingerprint: (t.ids, t.formulas) for t in (table, other_table)}
-    pbe, pbesol = tables
-    archive = RunArchive.write(tmp_path / "archive", runs, {pbe: tables[pbe], "f" * 16: (["x"], ["NaCl"])})
-    assert archive.crystals(pbe) == tables[pbe]
-    with pytest.raises(CgatError, match=f"does not hold the crystals of table {pbesol}; known: {pbe}"):
-        archive.crystals(pbesol)
-    before = content(archive.path)
-    assert content(RunArchive.write(archive.path, runs[:1]).path) == before
-    both = RunArchive.write(archive.path, [], {pbesol: tables[pbesol]})
-    assert [both.crystals(data) for data in tables] == list(tables.values())
-    assert both.formulas == dict(zip(table.ids, table.formulas, strict=True))
-    assert both.problems() == []
-    clash = RunArchive.write(archive.path, [], {pbesol: ([table.ids[0]], ["He"])})
-    with pytest.raises(CgatError, match=rf"{table.ids[0]} is \w+ in one table and \w+ in another"):
-        clash.formulas  # noqa: B018
+def test_a_run_is_found_by_what_it_is_not_by_its_name(runs, archive):
+    """Runs that were archived when keys were made otherwise."""
+    old = {run.experiment.key: f"{number:016x}" for number, run in enumerate(runs)}
+    for name in ("runs.json", "curves.parquet", "errors.parquet"):
+        path = archive.path / name
+        if path.suffix == ".json":
+            text = path.read_text()
+            for key, other in old.items():
+                text = text.replace(key, other)
+            path.write_text(text)
+        else:
+            frame = pd.read_parquet(path)
+            frame.assign(key=frame["key"].map(old)).to_parquet(path)
+    sign(archive.path)
+    opened = RunArchive.open(archive.path)
+    assert set(opened) == set(old)
+    assert opened.problems() == []
+    for run in runs:
+        assert opened[run.experiment.key].metrics == run.metrics
+        assert len(opened[run.experiment.key].errors) == run.metrics["n_test"]
 
 
 def test_other_files_beside_an_archive_stay(runs, archive):
@@ -209,21 +193,14 @@ def test_a_changed_or_lost_file_is_found(name, archive):
     assert RunArchive.open(archive.path).problems() == [f"{name} is missing"]
     lacking = RunArchive.open(archive.path)
     with pytest.raises(CgatError, match=f"{name} cannot be read"):
-        {(run.curve.size, run.predictions.size, len(lacking.formulas)) for run in lacking.values()}
+        {(run.curve.size, run.errors.size) for run in lacking.values()}
 
 
 def test_a_metric_that_does_not_follow_is_found(runs, archive):
     key, value = runs[0].experiment.key, runs[0].metrics["test_rmse"]
     change(archive.path, key, "metrics", "test_rmse", value=value * (1 + 2e-6))
     (problem,) = RunArchive.open(archive.path).problems()
-    assert problem.startswith(f"run {key}: test_rmse is {value * (1 + 2e-6)}, but the predictions give {value:.5}"[:-1])
-
-
-def test_an_experiment_that_does_not_give_the_key_is_found(runs, archive):
-    key = runs[1].experiment.key
-    change(archive.path, key, "experiment", "seed", value=5)
-    expected = replace(runs[1].experiment, seed=5).key
-    assert RunArchive.open(archive.path).problems() == [f"run {key}: the experiment's key is {expected}"]
+    assert problem.startswith(f"run {key}: test_rmse is {value * (1 + 2e-6)}, but the errors give {value:.5}"[:-1])
 
 
 def test_a_missing_source_is_found(runs, archive):
@@ -232,23 +209,18 @@ def test_a_missing_source_is_found(runs, archive):
     del records[source]
     (archive.path / "runs.json").write_text(json.dumps(records))
     sign(archive.path)
-    (problem,) = RunArchive.open(archive.path).problems()
-    assert problem == f"run {key}: {archive.path} lacks run {source}, from which run {key} starts"
+    assert RunArchive.open(archive.path).problems() == [
+        f"{archive.path} lacks run {source}, from which run {key} starts"
+    ]
 
 
-def test_missing_predictions_and_targets_are_found(runs, archive):
+def test_missing_errors_are_found(runs, archive):
     key = runs[0].experiment.key
-    whole = pd.read_parquet(archive.path / "predictions.parquet")
-    whole[whole["key"] != key].to_parquet(archive.path / "predictions.parquet")
+    whole = pd.read_parquet(archive.path / "errors.parquet")
+    whole[whole["key"] != key].to_parquet(archive.path / "errors.parquet")
     sign(archive.path)
     (problem,) = RunArchive.open(archive.path).problems()
-    assert problem == f"run {key}: {archive.path} holds no predictions of run {key}"
-    whole.to_parquet(archive.path / "predictions.parquet")
-    targets = pd.read_parquet(archive.path / "targets.parquet")
-    targets[targets["data"] != runs[0].experiment.data].to_parquet(archive.path / "targets.parquet")
-    sign(archive.path)
-    sentence = f"{archive.path} lacks the e_form of {runs[0].predictions['material_id'][0]}, which run {key} tested"
-    assert f"run {key}: {sentence}" in RunArchive.open(archive.path).problems()
+    assert problem == f"run {key}: {archive.path} holds no errors of run {key}"
 
 
 # Where runs are looked for
@@ -269,7 +241,7 @@ def test_runs_are_found_in_folders_and_archives(runs, archive, tmp_path):
 def test_an_archive_travels_to_another_process_without_its_content(archive):
     small = len(pickle.dumps(dict(RunArchive.open(archive.path))))
     for run in archive.values():
-        assert len(run.predictions) > 0
+        assert len(run.errors) > 0
     assert len(pickle.dumps(dict(archive))) == small
     copy = pickle.loads(pickle.dumps(dict(archive)))  # noqa: S301
     assert {key: run.metrics for key, run in copy.items()} == {key: run.metrics for key, run in archive.items()}

@@ -12,7 +12,16 @@ from click.testing import CliRunner
 from threadpoolctl import threadpool_limits
 
 from cgatlib import CgatError
-from cgatlib.baselines import BASELINES, Task, all_baselines, baseline, models, read_baselines, write_baselines
+from cgatlib.baselines import (
+    BASELINES,
+    Task,
+    all_baselines,
+    baseline,
+    baseline_problems,
+    models,
+    read_baselines,
+    write_baselines,
+)
 from cgatlib.cli import main
 from cgatlib.composition import element_fractions
 from cgatlib.evaluation import paired_difference
@@ -58,6 +67,12 @@ def elements_sum(task):
     return element_fractions(task.formulas.tolist()) @ np.sin(np.arange(103.0))
 
 
+def predicted(name, task):
+    """Predictions for the test part, (n_test,)."""
+    model = BASELINES[name]
+    return model.fit(task.paired() if model.needs_source else task).predictions
+
+
 class TestTask:
     def test_parts_share_no_formula_and_carry_the_label(self, task, other_table):
         formulas = [set(task.formulas[rows]) for rows in vars(task.parts).values()]
@@ -69,15 +84,15 @@ class TestTask:
     def test_graphs_give_the_same_task_as_their_table(self, task, experiment, other_table, tiny_graph, tmp_path):
         same = Task.of(experiment, graph_store(other_table, tiny_graph, tmp_path))
         assert same.source is None
-        assert baseline("ridge", same).predictions.equals(baseline("ridge", task).predictions)
+        assert baseline("ridge", same).errors.equals(baseline("ridge", task).errors)
 
     @pytest.mark.parametrize(("change", "fewer"), [({"train_size": 20}, True), ({"split": SplitConfig(seed=3)}, False)])
     def test_size_and_split_of_the_experiment_act(self, experiment, other_table, task, change, fewer):
-        other = baseline("mean", Task.of(replace(experiment, **change), other_table))
-        own = baseline("mean", task)
+        other = baseline("ridge", Task.of(replace(experiment, **change), other_table))
+        own = baseline("ridge", task)
         assert (other.n_train == 20) == fewer
-        assert (set(other.predictions["material_id"]) == set(own.predictions["material_id"])) == fewer
-        assert other.predictions["prediction"][0] != own.predictions["prediction"][0]
+        assert (set(other.errors["crystal"]) == set(own.errors["crystal"])) == fewer
+        assert other.errors["error"][0] != own.errors["error"][0]
 
     def test_the_seed_chooses_the_training_crystals(self, experiment, other_table):
         tasks = [Task.of(replace(experiment, train_size=20, seed=seed), other_table) for seed in (0, 1)]
@@ -94,7 +109,7 @@ class TestModels:
     def test_labels_of_the_test_part_are_not_looked_at(self, name, task):
         blank = task.labels.copy()
         blank[task.parts.test] = np.nan
-        expected, found = (baseline(name, t).predictions["prediction"] for t in (task, replace(task, labels=blank)))
+        expected, found = (predicted(name, t) for t in (task, replace(task, labels=blank)))
         assert found.tolist() == expected.tolist()
 
     @pytest.mark.parametrize("name", ["ridge", "boosting", "source label + ridge", "source label + boosting"])
@@ -109,7 +124,8 @@ class TestModels:
         known = task.labels[task.parts.train]
         for name, value in (("mean", known.mean()), ("median", np.median(known))):
             found = baseline(name, task)
-            assert set(found.predictions["prediction"]) == {value}
+            assert set(predicted(name, task)) == {value}
+            assert found.errors.empty  # they would be the labels, but for a constant
             assert found.mae == pytest.approx(np.abs(task.labels[task.parts.test] - value).mean())
 
     def test_ridge_finds_a_sum_over_elements(self, task):
@@ -124,16 +140,15 @@ class TestModels:
         assert baseline("boosting", task).mae < 0.6 * baseline("ridge", task).mae
 
     def test_the_source_label_is_the_other_functionals(self, task, source):
-        found = baseline("source label", task)
-        expected = [source[i] for i in found.predictions["material_id"]]
-        assert found.predictions["prediction"].tolist() == expected
+        expected = [source[i] for i in task.ids[task.parts.test] if i in source]
+        assert predicted("source label", task).tolist() == expected
 
     @pytest.mark.parametrize("name", NEED_SOURCE)
     def test_only_crystals_with_a_source_label_are_used(self, name, task, source):
         found, whole = baseline(name, task), baseline("mean", task)
-        assert set(found.predictions["material_id"]) == set(whole.predictions["material_id"]) & set(source)
         assert found.n_train < whole.n_train
-        assert found.n_test == len(found.predictions) < whole.n_test
+        assert found.n_test == len(set(task.ids[task.parts.test]) & set(source)) < whole.n_test
+        assert len(found.errors) == (0 if name == "source label" else found.n_test)
         assert "calculation" in found.needs
 
     def test_corrections_of_the_source_label_are_learnt(self, task):
@@ -145,7 +160,7 @@ class TestModels:
 
     def test_baselines_repeat(self, task):
         first, again = (baseline("boosting", task) for _ in range(2))
-        assert first.predictions.equals(again.predictions)
+        assert first.errors.equals(again.errors)
 
     def test_all_that_apply(self, task):
         assert [b.name for b in all_baselines(task)] == list(BASELINES)
@@ -166,21 +181,28 @@ class TestFiles:
         write_baselines(tmp_path / "new", written)
         found = read_baselines(tmp_path / "new")
         for one, other in zip(written, found, strict=True):
-            assert one.predictions.equals(other.predictions)
-            assert {**vars(one), "predictions": None} == {**vars(other), "predictions": None}
-            assert one.mae == other.mae
+            np.testing.assert_array_equal(one.errors.astype({"error": np.float32}), other.errors)
+            assert {**vars(one), "errors": None} == {**vars(other), "errors": None}
+        assert baseline_problems(tmp_path / "new") == []
+        assert baseline_problems(tmp_path) == []
+
+    def test_a_mae_that_does_not_follow_is_found(self, task, tmp_path):
+        write_baselines(tmp_path, [replace(baseline("ridge", task), mae=0.5), replace(baseline("mean", task), mae=0.5)])
+        (problem,) = baseline_problems(tmp_path)
+        assert problem.startswith("baseline 0 (ridge): the MAE is 0.5, but the errors give ")
 
     def test_changed_predictions_are_refused(self, task, tmp_path):
         write_baselines(tmp_path, [baseline("mean", task)])
         predictions = (tmp_path / "baselines.parquet").read_bytes()
         (tmp_path / "baselines.parquet").write_bytes(predictions[:-1] + b"x")
-        with pytest.raises(CgatError, match=r"baselines\.parquet was changed after it was written"):
+        with pytest.raises(CgatError, match=r"baselines\.parquet (was changed after it was written|cannot be read)"):
             read_baselines(tmp_path)
+        assert len(baseline_problems(tmp_path)) == 1
 
     def test_a_missing_file_is_named(self, task, tmp_path):
         write_baselines(tmp_path, [baseline("mean", task)])
         (tmp_path / "baselines.json").unlink()
-        with pytest.raises(CgatError, match=r"holds no baselines: .*baselines\.json"):
+        with pytest.raises(CgatError, match=r"baselines\.json cannot be read"):
             read_baselines(tmp_path)
 
 
@@ -192,11 +214,10 @@ def test_baselines_are_scored_on_the_test_crystals_of_a_run(
     experiment = replace(experiment, train_size=30, model=tiny_model, graph=tiny_graph, training=training)
     store = RunStore(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, tmp_path / "graphs")
     run = store.get(experiment)
-    found = baseline("mean", Task.of(experiment, other_table))
+    found, simple = (baseline(name, Task.of(experiment, other_table)) for name in ("ridge", "mean"))
     assert found.n_train == run.metrics["n_train"]
-    assert found.mae == pytest.approx(run.metrics["test_mad"])
-    formulas = dict(zip(other_table.ids, other_table.formulas, strict=True))
-    assert paired_difference([run.predictions], [found.predictions], formulas).crystals == run.metrics["n_test"]
+    assert simple.mae == pytest.approx(run.metrics["test_mad"])
+    assert paired_difference([run.errors], [found.errors]).crystals == run.metrics["n_test"]
 
 
 @pytest.fixture

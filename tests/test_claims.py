@@ -45,8 +45,10 @@ from cgatlib.book.size_verdicts import (
     straight_line,
 )
 from cgatlib.book.stored import MissingRunsError, StoredResults
+from cgatlib.book.summaries import LabelSummary, Shift, TableSummary
 from cgatlib.book.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib.experiments.plan import Plan
+from cgatlib.experiments.tested import errors_of
 from cgatlib.scaling import Estimate, Points
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +57,7 @@ CLAIMS = FOLDER / "claims.yml"
 PLANS = {name: Plan.read(ROOT / "data" / "plans" / f"{name}.yaml") for name in ("real_data", "variants")}
 FINGERPRINTS = {name: table["fingerprint"] for name, table in PLANS["real_data"].tables.items()}
 IDS = [f"id-{i}" for i in range(120)]
+FORMULAS = [f"F{i // 2}" for i in range(120)]
 GRID = [*(f"volume-r2scan-from-{n}" for n in (2000, 4000, 8000, 16000)), "volume-r2scan-sizes-full"]
 
 
@@ -68,16 +71,9 @@ class Made:
 class MadeArchive(dict):
     """An archive of made runs: everything a test asks of it."""
 
-    def __init__(self, runs=(), targets=None, crystals=None) -> None:
+    def __init__(self, runs=()) -> None:
         super().__init__({run.experiment.key: run for run in runs})
-        self.known, self.all_crystals = targets or {}, crystals or {}
-        self.formulas = {name: f"F{i // 2}" for i, name in enumerate(IDS)}
-
-    def targets(self, data, label):
-        return self.known.get((data, label), pd.Series(dtype=float))
-
-    def crystals(self, data):
-        return self.all_crystals[data]
+        self.path = ROOT / "data/runs/real_data"  # beside it are the summaries of the tables
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,10 @@ class MadeResults(StoredResults):
 
     made: dict = field(default_factory=dict)
     simple: list = field(default_factory=list)
+    summaries: dict = field(default_factory=dict)
+
+    def summary(self, table):
+        return self.summaries[table] if table in self.summaries else super().summary(table)
 
     def runs(self, name):
         if name not in self.made:
@@ -107,7 +107,7 @@ def made_runs(scale, *, sizes=(1000,), seeds=3, label="volume_per_atom", table="
     for size in sizes:
         for seed in range(seeds):
             noise = 1 + 0.01 * np.random.default_rng([size, seed, pretrained]).normal()
-            frame = pd.DataFrame({"material_id": IDS, "target": target})
+            frame = pd.DataFrame({"material_id": IDS, "formula": FORMULAS, "target": target})
             errors = scale(size) * noise * difficulty if not np.ndim(scale(size)) else scale(size) * difficulty
             frame["prediction"] = target + errors * signs
             experiment = Made(
@@ -125,16 +125,26 @@ def made_runs(scale, *, sizes=(1000,), seeds=3, label="volume_per_atom", table="
             mae = float(np.abs(frame["prediction"] - target).mean())
             numbers = {"test_mae": mae, "validation_mae": mae, "best_step": 1, "seconds": 1.0}
             metrics = {**numbers, "n_train": size, "n_test": len(IDS)}
-            found.append(Made(experiment=experiment, metrics=metrics, predictions=frame, curve=curve))
+            found.append(Made(experiment=experiment, metrics=metrics, errors=errors_of(frame, label), curve=curve))
     return found
 
 
-def evidence(made=None, *, targets=None, crystals=None, simple=(), extra=(), published=FOLDER):
+def evidence(made=None, *, summaries=None, simple=(), extra=(), published=FOLDER):
     """Made runs by entry of either plan."""
     made = made or {}
-    archive = MadeArchive([*(run for runs in made.values() for run in runs), *extra], targets, crystals)
-    real, variants = (MadeResults(PLANS[name], archive, made, list(simple)) for name in ("real_data", "variants"))
+    archive = MadeArchive([*(run for runs in made.values() for run in runs), *extra])
+    real, variants = (
+        MadeResults(PLANS[name], archive, made, list(simple), summaries or {}) for name in ("real_data", "variants")
+    )
     return Evidence(real, variants, PublishedNumbers(published), ROOT / "data/demo/pbe.parquet")
+
+
+def summary(name, elements=None, labels=None):
+    """A table of 120 crystals that was compared with that of PBE."""
+    functional = PLANS["real_data"].tables[name]["functional"]
+    numbers = {"kept": len(IDS), "formulas": len(set(FORMULAS)), "refused": {}, "labels": labels or {}}
+    table = {"fingerprint": FINGERPRINTS[name], "functional": functional, "origin": "dft"}
+    return TableSummary(**table, **numbers, elements=elements or {}, reference=FINGERPRINTS["pbe"])
 
 
 def constant(value):
@@ -154,7 +164,7 @@ def test_enough_claims_from_every_section():
 
 def test_every_claim_has_a_verdict_before_anything_was_run():
     """Names of entries, tables and printed numbers exist, and what cannot be tested is indeed absent from the plans."""
-    found = evidence(crystals={key: (["a", "b"], ["NaCl", "H2O"]) for key in FINGERPRINTS.values()})
+    found = evidence()
     outcomes = set()
     for claim in read_claims(CLAIMS):
         assert "{" not in found.published.fill(claim.text)
@@ -438,7 +448,7 @@ class TestErrors:
     def test_non_metals_alone(self):
         """Better for metals, the odd ones, and worse for the others."""
         mixed = np.where(np.arange(len(IDS)) % 2, 0.1, 1.5)
-        made = self.made(constant(mixed), constant(np.ones(len(IDS))))
+        made = self.made(constant(mixed), constant(np.ones(len(IDS))), label="band_gap")
         assert reduction(made, *self.pair).outcome is Outcome.HOLDS
         found = reduction(made, *self.pair, non_metals=True)
         assert found.outcome is Outcome.FAILS
@@ -462,16 +472,19 @@ class TestErrors:
         assert larger_error(evidence(made), "volume-pbe", "volume-pbesol-none").outcome is Outcome.FAILS
 
     def test_metals(self):
-        runs = made_runs(constant(np.where(np.arange(len(IDS)) % 2, 0.1, 1.0)))
+        runs = made_runs(constant(np.where(np.arange(len(IDS)) % 2, 0.1, 1.0)), label="band_gap")
         found = smaller_on_metals(evidence({"gap-pbe": runs}), "gap-pbe")
         assert found.outcome is Outcome.HOLDS
         assert "metals are 50%" in found.measured
-        assert smaller_on_metals(evidence({"gap-pbe": made_runs(constant(1.0))}), "gap-pbe").outcome is Outcome.OPEN
+        assert (
+            smaller_on_metals(evidence({"gap-pbe": made_runs(constant(1.0), label="band_gap")}), "gap-pbe").outcome
+            is Outcome.OPEN
+        )
 
     def test_baseline(self):
         (simple,) = made_runs(constant(2.0), seeds=1)
         e = simple.experiment
-        record = Made(data=e.data, label=e.label, name="boosting", split={"seed": 0}, predictions=simple.predictions)
+        record = Made(data=e.data, label=e.label, name="boosting", split={"seed": 0}, errors=simple.errors)
         known = evidence({"volume-r2scan-none": made_runs(constant(1.0))}, simple=[record])
         assert beats_baseline(known, "volume-r2scan-none", "boosting").outcome is Outcome.HOLDS
         with pytest.raises(CgatError, match="no baseline 'ridge' for volume-r2scan-none"):
@@ -605,9 +618,11 @@ class TestSizes:
 
 class TestData:
     def made(self, first, second):
-        keys = [(FINGERPRINTS[name], "band_gap") for name in ("pbe", "hse")]
-        values = (pd.Series(some, index=IDS) for some in (first, second))
-        return evidence(targets=dict(zip(keys, values, strict=True)))
+        """Tables of PBE and HSE with these gaps of the same crystals."""
+        pairs = pd.DataFrame({"formula": FORMULAS, "first": first, "second": second})
+        metals = pairs.assign(first=1.0 * (pairs["first"] < 0.1), second=1.0 * (pairs["second"] < 0.1))
+        gap = LabelSummary(120, 0, 0, 0, (), (), 0, 120, Shift.of(pairs), Shift.of(metals))
+        return evidence(summaries={"pbe": summary("pbe"), "hse": summary("hse", labels={"band_gap": gap})})
 
     def test_labels(self):
         gaps = np.linspace(0, 4, len(IDS))
@@ -633,17 +648,21 @@ class TestData:
         assert nowhere.outcome is Outcome.OPEN
 
     def test_labels_that_are_not_there(self):
-        with pytest.raises(MissingRunsError, match="any entry with band_gap of the table pbe"):
-            labels_shift(evidence(), "pbe", "hse", "band_gap")
+        for label, first, second in (("band_gap", "hse", "pbe"), ("e_form", "pbe", "hse")):
+            with pytest.raises(CgatError, match=f"table {second} does not compare its {label} with that of {first}"):
+                labels_shift(evidence(), first, second, label)
         with pytest.raises(CgatError, match="no table 'magic'"):
             labels_shift(evidence(), "magic", "hse", "band_gap")
 
     def test_elements(self):
-        crystals = {FINGERPRINTS["pbe"]: ([], ["NaCl", "H2O"]), FINGERPRINTS["hse"]: ([], ["Al2O3"])}
-        found = element_share(evidence(crystals=crystals), "O", "pbe", "hse", "larger")
+        tables = {
+            "pbe": summary("pbe", {"Na": 1, "Cl": 1, "H": 60, "O": 60}),
+            "hse": summary("hse", {"Al": 120, "O": 120}),
+        }
+        found = element_share(evidence(summaries=tables), "O", "pbe", "hse", "larger")
         assert found.outcome is Outcome.HOLDS
         assert found.measured == "O in 50.0% and 100.0%"
-        assert element_share(evidence(crystals=crystals), "H", "pbe", "hse", "larger").outcome is Outcome.FAILS
+        assert element_share(evidence(summaries=tables), "H", "pbe", "hse", "larger").outcome is Outcome.FAILS
 
     def test_graph_without_lengths(self):
         found = same_graph(evidence(), 10, 0.1)

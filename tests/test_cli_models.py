@@ -151,7 +151,12 @@ def test_train_does_not_repeat_a_run(runs, trained, table_paths):
         (["--cycles", "2"], "training", "cycles", 2),
         (["--learning-rate", "0.002"], "training", "learning_rate", 0.002),
         (["--precision", "bf16-mixed"], "training", "precision", "bf16-mixed"),
-        (["--label", "volume_per_atom"], None, "label", "volume_per_atom"),
+        (["--label", "volume_per_atom"], None, "labels", ("e_form", "volume_per_atom")),
+        (["--schedule", "one-cycle"], "training", "schedule", "one-cycle"),
+        (["--lowest", "0.01"], "training", "lowest", 0.01),
+        (["--averaging", "0.5"], "training", "averaging", 0.5),
+        (["--clip", "5"], "training", "clip", 5.0),
+        (["--patience", "0.2"], "training", "patience", 0.2),
     ],
 )
 def test_training_options_act(options, part, name, value, runs, trained, table_paths):
@@ -296,6 +301,27 @@ def test_a_label_may_have_another_name_in_the_table(table, tmp_path):
     np.testing.assert_allclose(sorted(run.predictions["target"])[0], table.label("e_form").min(), atol=0.5)
 
 
+# several labels
+
+
+def test_one_network_learns_predicts_and_passes_on_two_properties(table_paths, tmp_path):
+    learn = ["train", table_paths[1], "--label", "e_form", "--label", "volume_per_atom", *QUICK, "--runs", tmp_path]
+    report = invoke(*learn).stdout
+    run = Run(the_run(invoke(*learn, "--json")))
+    maes = {label: scores["test_mae"] for label, scores in run.metrics["labels"].items()}
+    assert f"MAE e_form {maes['e_form']:.4g} eV/atom, volume_per_atom {maes['volume_per_atom']:.4g} Å³/atom, " in report
+    rows = list(csv.DictReader(invoke("predict", "--model", run.path, table_paths[0]).stdout.splitlines()))
+    assert all(row["prediction_e_form"] and row["prediction_volume_per_atom"] for row in rows)
+
+    start = ["transfer", table_paths[0], "--from", run.path, *QUICK[2:], "--runs", tmp_path, "--json"]
+    start += ["--target-statistics", "source", "--trunk-rate", "0.1"]
+    e = Run(the_run(invoke(*start, "--label", "volume_per_atom"))).experiment
+    assert (e.labels, e.source.labels) == (("volume_per_atom",), ("e_form", "volume_per_atom"))
+    assert (e.transfer.target_statistics, e.training.trunk_rate) == ("source", 0.1)
+    again = Run(the_run(invoke(*start, "--label", "volume_per_atom", "--source-label", "e_form"))).experiment
+    assert again.transfer.source_label == "e_form"
+
+
 # forecast
 
 
@@ -324,6 +350,11 @@ def test_forecast_shares_its_runs_with_transfer_and_has_defaults(model_folder, t
     assert {path: (Path(path) / "provenance.json").stat().st_mtime_ns for path in made} == stamps
     assert report["more"] == len(table)
     assert len(report["measured"]) >= 2
+
+
+def test_forecast_is_of_one_label(model_folder, table_paths):
+    labels = ["--label", "e_form", "--label", "volume_per_atom"]
+    assert refused("forecast", table_paths[1], "--from", model_folder, *labels) == "a forecast is made for one --label"
 
 
 def test_forecast_refuses_sizes_beyond_the_table(model_folder, table_paths, tmp_path):

@@ -154,17 +154,6 @@ def test_archiving_adds_to_an_archive(runs, root, archive, tmp_path):
     assert {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()} == before
 
 
-def test_formulas_are_archived_where_graphs_are_there(runs, root, tmp_path, table, other_table):
-    (tmp_path / "graphs").rename(root / ".graphs")
-    assert invoke("archive", "--runs", root, "--out", tmp_path / "some").stderr == ""
-    archive = RunArchive.open(tmp_path / "some")
-    for each in (table, other_table):
-        assert archive.crystals(each.fingerprint) == (each.ids, each.formulas)
-    (root / ".graphs").rename(tmp_path / "graphs")
-    error = invoke("archive", "--runs", root, "--out", tmp_path / "none").stderr
-    assert f"the formulas of table {table.fingerprint} are not archived, as its graphs are not in" in error
-
-
 def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths, table):
     training = {"steps": 2, "batch_size": 16, "evaluations": 1, "learning_rate": 1.25e-4}
     network = {name: getattr(runs[0].experiment.model, name) for name in ("atom_width", "edge_width", "neighbours")}

@@ -9,6 +9,7 @@ from cgatlib import CgatError
 from cgatlib.crystals import PROPERTIES, CrystalTable, check, reduced_formula
 from cgatlib.crystals.checks import _pairs_within
 from cgatlib.crystals.describe import describe
+from cgatlib.crystals.file import CrystalFile
 from cgatlib.crystals.schema import functional_name
 
 
@@ -83,6 +84,15 @@ def test_other_columns_are_kept_and_are_not_labels(table, tmp_path):
     assert again.fingerprint == table.fingerprint
     mapped = CrystalTable.read(tmp_path / "t.parquet", "PBE", labels={"e_form": "e_pbe"})
     np.testing.assert_array_equal(mapped.label("e_form"), [1.0] * 3)
+
+
+def test_fingerprint_sees_a_formula_that_is_not_that_of_the_atoms(table, tmp_path):
+    """The split goes by formulas: with others, other crystals are tested."""
+    assert table.fingerprint == "1d3f2f277cee6208"  # as before formulas counted
+    formulas = pa.array(["X", *table.formulas[1:]], pa.string())
+    other = CrystalTable(table.table.set_column(1, table.table.schema.field("formula"), formulas), "PBE")
+    other.write(tmp_path / "t.parquet")
+    assert CrystalFile.open(tmp_path / "t.parquet").fingerprint == other.fingerprint != table.fingerprint
 
 
 def test_fingerprint_ignores_the_writing_and_sees_the_content(table, tmp_path):

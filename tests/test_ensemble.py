@@ -1,5 +1,6 @@
 """Models to use: every structure keeps its row, says why when it has no prediction, and how far to trust it."""
 
+import copy
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import cgatlib
 from cgatlib import CgatError, ensemble
@@ -55,6 +57,18 @@ def test_prediction_and_uncertainty_follow_from_the_members(model, table):
     assert (spread > 0).all()
     assert set(found["unit"]) == {"eV/atom"}
     assert set(found["note"]) == {""}
+
+
+def test_an_output_that_is_no_number_is_a_note(model):
+    """Weights may be finite, and what they give for some crystal may not."""
+    wild = copy.deepcopy(model.members[0].network)
+    with torch.no_grad():
+        for weight in wild.parameters():
+            weight *= 1e30
+    found = Ensemble((replace(model.members[0], network=wild), *model.members[1:]), model.card).predict([GOOD, UNSEEN])
+    assert found["prediction"].isna().all()
+    assert found["uncertainty"].isna().all()
+    assert found["note"][0] == "the network's output is not a finite number"
 
 
 def test_members_give_what_their_runs_gave(model, table, seed_runs):
@@ -167,6 +181,10 @@ def test_a_run_is_a_model_of_one_member_without_uncertainty(seed_runs):
     assert found["uncertainty"].isna().all()
 
 
+def edit(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -178,6 +196,12 @@ def test_a_run_is_a_model_of_one_member_without_uncertainty(seed_runs):
         ),
         (lambda f: (f / "card.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "card.json").write_text("{}"), "cannot be read"),
+        (
+            lambda f: (f / "card.json").write_text(
+                (f / "card.json").read_text().replace('"seed": 1,', '"seed": "../1",')
+            ),
+            "the seed of a member is a whole number, not '../1'",
+        ),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(spoil, sentence, model_folder, tmp_path):
@@ -232,7 +256,7 @@ def test_a_card_written_before_a_field_was_added_is_read(model_folder, seed_runs
     folder = shutil.copytree(model_folder, tmp_path / "old")
     card = json.loads((folder / "card.json").read_text())
     for member in card["members"]:
-        del member["experiment"]["split"]["groups"], member["experiment"]["training"]["lowest"]
+        del member["experiment"]["meaning"], member["experiment"]["training"]["schedule"]
     (folder / "card.json").write_text(json.dumps(card))
     (start, *_) = starting_points(folder, tmp_path / "cache")
     assert isinstance(start.experiment, Experiment)

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals.fetch import PATTERNS, alexandria_urls, fetch
+from cgatlib.crystals.fetch import COLLECTIONS, fetch
 
 CONTENT = bytes(range(256)) * 4000
 NAME = "alexandria_scan_000.json.bz2"
@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
     stop_after: int | None = None
     status: int | None = None
     wrong_range = False
+    length: str | None = None
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -54,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             status = 206 if start < len(content) else 416
         part = b"" if status == 416 or server.status else content[start:]
         self.send_response(status)
-        self.send_header("Content-Length", str(len(part)))
+        self.send_header("Content-Length", server.length or str(len(part)))
         for name, value in (("ETag", server.etag), ("Last-Modified", server.modified)):
             if value:
                 self.send_header(name, value)
@@ -221,12 +222,91 @@ def test_a_damaged_record_is_one_sentence(get, tmp_path):
         get()
 
 
+@pytest.mark.parametrize("text", ["[]", '{"x": 1}', '{"x": {"url": "u"}}', "\udcff", "[" * 100_000], ids=len)
+def test_records_of_another_kind_are_one_sentence(get, tmp_path, text):
+    get()
+    (tmp_path / "checksums.json").write_text(text, errors="surrogateescape")
+    with pytest.raises(CgatError, match=r"checksums.json"):
+        get()
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "9" * 5000])
+def test_a_length_that_is_no_number_is_one_sentence(server, get, tmp_path, length):
+    server.length = length
+    with pytest.raises(CgatError, match=rf"a Content-Length of '{length[:40]}', which is no number of bytes"):
+        get()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_body_longer_or_shorter_than_stated(server, get, tmp_path):
+    server.length = str(len(CONTENT) + 5)
+    server.stop_after = len(CONTENT)
+    with pytest.raises(CgatError, match=r"(was cut off|ended after) .*part is kept, run the command again to go on"):
+        get()
+    server.length = server.stop_after = None
+    assert get().sha256 == hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"url": 5}', '{"url": "u", "total": "a", "etag": 1, "last_modified": 2}']
+)
+def test_a_damaged_note_of_a_part_starts_again_and_says_so(server, get, cut, tmp_path, text, caplog):
+    cut.with_name(cut.name + ".json").write_text(text)
+    assert get().how == "restarted"
+    assert f"{cut.name}.json is damaged" in caplog.text
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert sorted(p.name for p in tmp_path.iterdir()) == [NAME, "checksums.json"]
+
+
+def test_what_a_killed_process_left_is_written_over(get, tmp_path):
+    (tmp_path / ".checksums.json.part").write_text("{")
+    (tmp_path / ".checksums.json.cgatlib.lock").write_text("")
+    get()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [NAME, "checksums.json"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CgatError, match=r"cannot be written"):
+        fetch(f"{server.url}/{NAME}", tmp_path / "file", Bar())
+    (tmp_path / NAME).mkdir()
+    (tmp_path / "checksums.json").write_text(
+        json.dumps({NAME: {"url": "u", "bytes": 1, "sha256": "0", "etag": None, "last_modified": None}})
+    )
+    with pytest.raises(CgatError, match=rf"{NAME} cannot be written: Is a directory"):
+        fetch(f"{server.url}/{NAME}", tmp_path, Bar())
+
+
+def test_three_processes_with_one_folder_wait_for_each_other(server, tmp_path):
+    found = []
+
+    def run():
+        found.append(fetch(f"{server.url}/{NAME}", tmp_path, Bar()).how)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["fetched", "kept", "kept"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [NAME, "checksums.json"]
+
+
 def test_addresses():
-    assert alexandria_urls("PBE", range(2), "http://x/", "2024.12.15") == [
+    alexandria, lemat, matpes = (COLLECTIONS[name] for name in ("alexandria", "lemat-bulk", "matpes"))
+    assert alexandria.urls("PBE", range(2), "http://x/", "2024.12.15") == [
         "http://x/pbe/2024.12.15/alexandria_000.json.bz2",
         "http://x/pbe/2024.12.15/alexandria_001.json.bz2",
     ]
-    assert alexandria_urls("scan", range(12, 13), "http://x") == ["http://x/scan/alexandria_scan_012.json.bz2"]
-    assert set(PATTERNS) == {"pbe", "pbesol", "scan"}
-    with pytest.raises(CgatError, match="no functional 'hse'; known: pbe, pbesol, scan"):
-        alexandria_urls("hse", range(1))
+    assert alexandria.urls("scan", range(12, 13), "http://x") == ["http://x/scan/alexandria_scan_012.json.bz2"]
+    hub = "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk/resolve/main"
+    assert lemat.urls("pbesol", None) == [f"{hub}/compatible_pbesol/train-0000{i}-of-00002.parquet" for i in (0, 1)]
+    assert lemat.urls("pbe", range(16, 17)) == [f"{hub}/compatible_pbe/train-00016-of-00017.parquet"]
+    assert [url.rsplit("/", 1)[1] for url in matpes.urls("r2scan", None)] == ["MatPES-R2SCAN-2025.2.json.gz"]
+    with pytest.raises(CgatError, match="no functional 'hse' here; known: pbe, pbesol, scan"):
+        alexandria.urls("hse", range(1))
+    with pytest.raises(CgatError, match="there are 2 scan files, numbered from 0, and no number 2"):
+        lemat.urls("scan", range(3))
+    with pytest.raises(CgatError, match="the number of pbe files is not fixed; say which"):
+        alexandria.urls("pbe", None)
+    assert all(found.licence for found in COLLECTIONS.values())

@@ -18,7 +18,7 @@ class Stored:
 
     experiment: SimpleNamespace
     metrics: dict
-    predictions: pd.DataFrame
+    errors: pd.DataFrame
 
 
 def run(n: int, seed: int, mae: float, ids=None) -> Stored:
@@ -28,8 +28,7 @@ def run(n: int, seed: int, mae: float, ids=None) -> Stored:
     errors *= mae / errors.mean()
     split = SplitConfig()
     experiment = SimpleNamespace(seed=seed, split=split, label="volume_per_atom", functional="PBEsol")
-    predictions = pd.DataFrame({"material_id": ids, "target": 0.0, "prediction": errors})
-    return Stored(experiment, {"n_train": n, "test_mae": mae}, predictions)
+    return Stored(experiment, {"n_train": n, "test_mae": mae}, pd.DataFrame({"crystal": ids, "error": errors}))
 
 
 def law(sizes, noise=0.0, floor=0.0) -> list[Stored]:

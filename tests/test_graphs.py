@@ -2,10 +2,13 @@
 
 import hashlib
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
 from cgatlib import CgatError
@@ -14,6 +17,7 @@ from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.graphs.resident import ResidentGraphs
 
 WHOLE = GraphConfig(neighbours=12)
+CONTINUOUS = GraphConfig(neighbours=12, ties="continuous", tolerance=0)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unable to accurately infer 'num_nodes':UserWarning")
 
@@ -36,6 +40,18 @@ def triclinic():
     lattice = np.array([[4.1, 0.3, -0.2], [0.5, 4.6, 0.4], [-0.6, 0.2, 5.2]])
     coords = np.array([[0.02, 0.11, 0.07], [0.52, 0.43, 0.31], [0.13, 0.62, 0.71], [0.66, 0.08, 0.83]])
     return lattice, np.array([20, 6, 8, 8]), coords
+
+
+def random_cell(seed):
+    """Two to five atoms at general positions of a triclinic cell, no two nearer than 1.3 Å."""
+    rng = np.random.default_rng(seed)
+    lattice, atoms = np.diag([4.1, 4.7, 5.3]) + rng.uniform(-0.8, 0.8, (3, 3)), rng.integers(2, 6)
+    while True:
+        coords = rng.random((atoms, 3))
+        delta = coords[:, None] - coords
+        distance = np.linalg.norm((delta - np.round(delta)) @ lattice, axis=-1)
+        if (distance[np.triu_indices(atoms, 1)] > 1.3).all():
+            return lattice, rng.integers(1, 90, atoms), coords
 
 
 CELLS = {"rocksalt": rocksalt(), "perovskite": perovskite(), "rutile": rutile(), "triclinic": triclinic()}
@@ -119,9 +135,19 @@ def test_whole_shells_see_the_crystal_not_its_description(name, move, receiver, 
     assert canonical(move(CELLS[name]), config) == canonical(CELLS[name], config)
 
 
-def test_different_crystals_have_different_graphs():
-    seen = [canonical(cell) for cell in CELLS.values()]
-    seen.append(canonical((rocksalt()[0], np.array([11, 9]), rocksalt()[2])))
+ANY_CELL = st.one_of(st.sampled_from(list(CELLS.values())), st.integers(0, 10_000).map(random_cell))
+
+
+@given(cell=ANY_CELL, move=st.sampled_from(MOVES[:-1]), quotient=st.booleans())
+def test_continuous_graphs_see_the_crystal_not_its_description_or_size(cell, move, quotient):
+    config = replace(CONTINUOUS, quotient=quotient)
+    assert canonical(move(cell), config) == canonical(cell, config)
+
+
+@pytest.mark.parametrize("config", [WHOLE, CONTINUOUS], ids=["whole shells", "continuous"])
+def test_different_crystals_have_different_graphs(config):
+    seen = [canonical(cell, config) for cell in CELLS.values()]
+    seen.append(canonical((rocksalt()[0], np.array([11, 9]), rocksalt()[2]), config))
     assert len({tuple(sorted(graph)) for graph in seen}) == len(seen)
 
 
@@ -134,11 +160,13 @@ def test_quotient_is_the_same_for_every_size_of_cell():
 
 
 @pytest.mark.parametrize("receiver", ["neighbour", "centre"])
-@pytest.mark.parametrize("ties", ["whole_shells", "deterministic", "reference"])
+@pytest.mark.parametrize("ties", ["continuous", "whole_shells", "deterministic", "reference"])
 def test_quotient_multiplicities_add_up(ties, receiver):
     cells = list(CELLS.values())
-    whole, _ = pack(cells, GraphConfig(12, ties, receiver=receiver, quotient=False))
-    quotient, _ = pack(cells, GraphConfig(12, ties, receiver=receiver, quotient=True))
+    tolerance = 0 if ties == "continuous" else 1e-3
+    config = GraphConfig(12, ties, tolerance, receiver)
+    whole, _ = pack(cells, replace(config, quotient=False))
+    quotient, _ = pack(cells, config)
     assert len(quotient.rank) < len(whole.rank)
     for g, cell in enumerate(cells):
         nodes = slice(quotient.node_ptr[g], quotient.node_ptr[g + 1])
@@ -149,7 +177,7 @@ def test_quotient_multiplicities_add_up(ties, receiver):
             atoms[number] += times
         assert atoms == Counter(cell[1].tolist())
         stood_for = multiplicity[quotient.receiver[edges]] * quotient.count[edges]
-        assert stood_for.sum() == whole.edge_ptr[g + 1] - whole.edge_ptr[g]
+        assert stood_for.sum() == whole.count[whole.edge_ptr[g] : whole.edge_ptr[g + 1]].sum()
 
 
 def test_neighbours_of_the_quotient_are_those_of_the_atoms():

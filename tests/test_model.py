@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
+from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig
 from cgatlib.graphs.packing import pack
 from cgatlib.model.cgat import CGAT, MODELS, ModelConfig
 from cgatlib.model.elements import element_vectors
@@ -167,7 +167,47 @@ CHANGES = {
 
 
 def test_every_field_is_tested():
-    assert set(CHANGES) == set(vars(TINY))
+    assert {*CHANGES, "ranks"} == set(vars(TINY))
+
+
+@pytest.mark.parametrize("variant", ["released", "printed", "hypernetwork"])
+@pytest.mark.usefixtures("float64")
+def test_between_two_ranks_the_edge_features_are_interpolated(variant):
+    whole, continuous = network(VARIANTS[variant]), network(replace(VARIANTS[variant], ranks="continuous"))
+    assert count(whole.config) == count(continuous.config)
+    batch = pack(CELLS, WHOLE)[0].batch([0, 1, 2])
+    finer = batch.clone()
+    finer.rank = RESOLUTION * batch.rank
+    torch.testing.assert_close(continuous(finer), whole(batch))
+    rows = continuous.edge_table().view(-1, whole.rank.shape[1])
+    torch.testing.assert_close(rows[RESOLUTION // 2 :: RESOLUTION], (whole.rank[1:] + whole.rank[:-1]) / 2)
+    finer.rank = finer.rank - 1
+    assert not torch.allclose(continuous(finer), whole(batch), rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_only_ratios_of_edge_weights_matter():
+    model, batch = network(), pack(CELLS, WHOLE)[0].batch([0, 1, 2])
+    before = model(batch)
+    batch["count"] = 64 * batch["count"]
+    torch.testing.assert_close(model(batch), before)
+
+
+@pytest.mark.usefixtures("float64")
+def test_continuous_ranks_make_the_prediction_follow_small_moves():
+    """The least loss of symmetry splits shells, and whole ranks jump; the change of continuous ones shrinks with it."""
+    lattice, numbers, coords = perovskite()
+    steps = np.random.default_rng(0).normal(size=(20, *coords.shape)) @ np.linalg.inv(lattice)
+
+    def change(model, config, size):  # in Å
+        moved = [(lattice, numbers, coords + size * step) for step in steps]
+        return float(
+            (outputs(model, moved, config) - outputs(model, [(lattice, numbers, coords)], config)).abs().mean()
+        )
+
+    continuous = network(replace(TINY, ranks="continuous")), GRAPHS["tiny"]
+    assert change(*continuous, 0.002) < 0.1 * change(*continuous, 0.2)
+    assert change(network(), WHOLE, 0.002) > 0.5 * change(network(), WHOLE, 0.2)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -216,7 +256,8 @@ def test_parameter_counts_are_the_live_ones_of_the_released_code(config, paramet
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_named_model_has_graphs(name):
-    assert GRAPHS[name].neighbours == MODELS[name].neighbours
+    graph, model = GRAPHS[name], MODELS[name]
+    assert (graph.neighbours, graph.ties == "continuous") == (model.neighbours, model.ranks == "continuous")
 
 
 def test_named_models_differ_where_they_should():
@@ -230,6 +271,7 @@ def test_named_models_differ_where_they_should():
     ("change", "sentence"),
     [
         ({"edge_update": "mlp"}, "unknown edge_update 'mlp'; known: plain, attention, hypernetwork"),
+        ({"ranks": "real"}, "unknown ranks 'real'; known: whole, continuous"),
         ({"condition": "none"}, "unknown condition 'none'; known: damped, difference"),
         ({"pooling": "sum"}, "unknown pooling 'sum'; known: concatenate, mean"),
         ({"elements": "word2vec"}, "unknown elements 'word2vec'; known: matscholar, one-hot"),
@@ -267,3 +309,14 @@ def test_element_vectors():
     similarity = matscholar @ matscholar.T
     chlorine, bromine, iron = 16, 34, 25
     assert similarity[chlorine, bromine] > similarity[chlorine, iron]
+
+
+def test_labels_share_everything_but_the_last_layer():
+    one, three = network(), CGAT(TINY, 3)
+    assert three(pack(CELLS, WHOLE)[0].batch(np.arange(len(CELLS)))).shape == (len(CELLS), 6)
+    torch.manual_seed(0)
+    again = CGAT(TINY, 3)
+    torch.nn.init.constant_(again.output.scales, 0.5)
+    weights = one.state_dict()
+    different = {name for name, w in again.state_dict().items() if not torch.equal(w, weights[name])}
+    assert different == {"output.last.weight", "output.last.bias"}

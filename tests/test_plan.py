@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -89,6 +89,11 @@ def test_an_entry_stands_for_every_seed_and_size(tmp_path):
     assert plan(tmp_path).about == "A study of two tables"
 
 
+def plain(value):
+    """As a file has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def test_sizes_and_splits_multiply(tmp_path):
     found = plan(tmp_path, lone={"sizes": [30, None], "splits": [0, 4]}).experiments("lone", NONE)
     assert [(e.split.seed, e.train_size, e.seed) for e in found] == [
@@ -106,6 +111,7 @@ def test_the_functional_is_written_as_the_field_writes_it(tmp_path):
     [
         ("table", "pbesol", lambda e: {"b" * 16: "pbesol"}[e.data]),
         ("label", "volume_per_atom", lambda e: e.label),
+        ("more_labels", ["band_gap", "volume_per_atom"], lambda e: list(e.more_labels)),
         ("seeds", [7], lambda e: [e.seed]),
         ("sizes", [12], lambda e: [e.train_size]),
         ("splits", [3], lambda e: [e.split.seed]),
@@ -116,7 +122,7 @@ def test_the_functional_is_written_as_the_field_writes_it(tmp_path):
         ("learning_rate", 0.5, lambda e: e.training.learning_rate),
         ("learning_rate", 1, lambda e: e.training.learning_rate),
         *(
-            (name, value, lambda e, name=name: getattr(e.training, name))
+            (name, value, lambda e, name=name: plain(getattr(e.training, name)))
             for name, value in {
                 "steps": 77,
                 "batch_size": 9,
@@ -131,6 +137,7 @@ def test_the_functional_is_written_as_the_field_writes_it(tmp_path):
                 "clip": 5,
                 "patience": 0.2,
                 "trunk_rate": 0.1,
+                "label_weights": [2],
             }.items()
         ),
     ],
@@ -147,7 +154,13 @@ def test_each_field_acts_on_a_run_and_as_a_default(name, value, where, tmp_path)
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("mode", "head"), ("target_statistics", "source"), ("reinitialise_head", True), ("test_crystals", "seen")],
+    [
+        ("mode", "head"),
+        ("target_statistics", "source"),
+        ("reinitialise_head", True),
+        ("test_crystals", "seen"),
+        ("source_label", "band_gap"),
+    ],
 )
 def test_each_field_of_the_transfer_acts(name, value, tmp_path):
     found = plan(tmp_path, full={name: value}).experiments("full", ALL)[0]
@@ -308,18 +321,18 @@ def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, tabl
         (("runs", "full", "mode"), "half", r"run full: unknown transfer mode 'half'; known: none, "),
         (("runs", "base", "groups"), "prototype", r"run base: split: unknown groups 'prototype'; known: formula, "),
         (("runs", "base", "precision"), "16", r"run base: training: unknown precision '16'; known: 32-true"),
-        (("runs", "base", "steps"), "many", r"run base: steps must be a whole number, not 'many'"),
-        (("runs", "base", "steps"), True, r"run base: steps must be a whole number, not True"),
+        (("runs", "base", "steps"), "many", r"run base: steps must be a whole number from 0 to 2147483647, not 'many'"),
+        (("runs", "base", "steps"), True, r"run base: steps must be a whole number from 0 .*, not True"),
         (("runs", "base", "steps"), 0, r"run base: training: steps must be at least 1, not 0"),
-        (("runs", "base", "seeds"), 3, r"run base: seeds must be a list of whole numbers, not 3"),
-        (("runs", "base", "seeds"), [], r"run base: seeds must be a list of whole numbers, not \[\]"),
-        (("runs", "base", "sizes"), ["all"], r"run base: sizes must be a list of whole numbers or null, not \['all'\]"),
+        (("runs", "base", "seeds"), 3, r"run base: seeds must be a list of whole numbers from 0 .*, not 3"),
+        (("runs", "base", "seeds"), [], r"run base: seeds must be a list of whole numbers .*, not \[\]"),
+        (("runs", "base", "sizes"), ["all"], r"run base: sizes must be a list of whole numbers above 0 or null, "),
         (("runs", "base", "learning_rate"), "fast", r"run base: learning_rate must be a number, a list of numbers or"),
         (("runs", "base", "learning_rate"), None, r"run base: learning_rate must be a number"),
         (("runs", "full", "reinitialise_head"), 1, r"run full: reinitialise_head must be true or false, not 1"),
         (("runs", "base"), None, r"run base must be settings by name, not None"),
         (("runs",), ["base"], r"runs must be settings by name, not \['base'\]"),
-        (("runs", "base", "network"), {"heads": "two"}, r"run base: '<' not supported"),
+        (("runs", "base", "network"), {"heads": "two"}, r"run base: network: heads must be a whole .*, not 'two'"),
         (("runs", "none", "mode"), "full", r"run none: transfer mode 'full' and the source run do not go together"),
         (("runs", "full", "mode"), "none", r"run full: transfer mode 'none' and the source run do not go together"),
         (("runs", "full", "model"), "small", r"run full: a run and the run it starts from need the same model"),
@@ -327,9 +340,20 @@ def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, tabl
         (("runs", "full", "splits"), [2], r"run full: base, from which it starts, has no split 2; known: 0"),
         (("runs", "full", "from"), "none", r"run full: none has several sizes; write from: \{run: none, size: ...\}"),
         (("runs", "full", "from"), {"run": "base", "size": 9}, r"run full: base, .* has no size 9; known: None"),
-        (("runs", "none", "learning_rate"), {"of": "full"}, r"runs that need each other: none -> full -> none"),
+        (("runs", "none", "learning_rate"), {"of": "full"}, r"runs that need each other: (none|full) -> (none|full)"),
         (("runs", "full", "from"), "full", r"runs that need each other: full -> full"),
         (("tables", "pbe", "functional"), "", r"the functional is empty"),
+        (("tables", "pbe", "fingerprint"), "../../x", r"table pbe: fingerprint must be 16 hexadecimal digits, not "),
+        (("tables", "../../x"), {}, r"tables: '../../x' is no name: up to 100 letters, digits"),
+        (("tables", "pbe", "agree"), {"e_form": 1}, r"table pbe: agree must be \[column, share\] by label, not "),
+        (("tables", "pbe", "labels"), {"e_form": ["x"]}, r"table pbe: labels must be names of columns by label, not "),
+        (("runs", "base", "seeds"), [-1], r"run base: seeds must be a list of whole numbers from 0"),
+        (("runs", "base", "sizes"), [0], r"run base: sizes must be a list of whole numbers above 0 or null"),
+        (("runs", "base", "learning_rate"), float("nan"), r"run base: learning_rate must be a number"),
+        (("runs", "base", "network"), {"output_widths": 3}, r"run base: network: output_widths must be a list of"),
+        (("runs", "base", "graph"), {"quotient": "no"}, r"run base: graph: quotient must be true or false, not 'no'"),
+        (("runs", "base", "label"), "e\ud800", r"run base: label must be a word, not 'e.ud800'"),
+        (("runs", "base", "seeds"), list(range(6000)), r"plan.yaml: a plan has at most 5000 runs and trials, not 60"),
     ],
 )  # fmt: skip
 def test_refused(place, value, sentence, tmp_path):
@@ -340,6 +364,59 @@ def test_refused(place, value, sentence, tmp_path):
     part[place[-1]] = value
     with pytest.raises(CgatError, match=sentence):
         Plan.read(write(tmp_path, content))
+
+
+BOMB = "a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 30)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"about: caf\xe9\n", "cannot be read as a plan: 'utf-8' codec can't decode byte 0xe9"),
+        (b"about: 2026-13-45\n", "cannot be read as a plan: month must be in 1..12"),
+        (b"about: !!timestamp x\n", "cannot be read as a plan: "),
+        (b"about: !!bool x\n", "cannot be read as a plan: "),
+        (b"about: !!int ''\n", "cannot be read as a plan: "),
+        (b"about: " + b"9" * 5000, "cannot be read as a plan: Exceeds the limit"),
+        (b"about: !!python/object/apply:os.getcwd []\n", "cannot be read as a plan: could not determine a constructor"),
+        (b"about: 0x" + b"f" * 5000, "about must be a word, not a number of more than 4096 digits"),
+        (b"[" * 100_000, "cannot be read as a plan: it is nested too deeply"),
+        (b"about: " + b"x" * 200_000, "a plan has at most 200000 bytes"),
+        (b"runs: [" + b"1," * 60_000 + b"1]", "a plan holds at most 50000 values, those that aliases repeat included"),
+        (b"runs: &a [*a]\n", "a plan holds at most 50000 values, those that aliases repeat included"),
+        (BOMB.encode(), "a plan holds at most 50000 values, those that aliases repeat included"),
+        (b"", "plan.yaml must be settings by name, not None"),
+    ],
+)
+def test_files_that_are_no_plans_or_ask_for_too_much_are_refused(content, sentence, tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_bytes(content)
+    with pytest.raises(CgatError, match=f"plan.yaml.* {sentence}|{sentence}"):
+        Plan.read(path)
+
+
+def test_runs_in_a_row_are_bounded_and_each_is_looked_at_once(tmp_path):
+    """Each entry starts from the one before and takes its rate, too: 2^n ways through n of them."""
+
+    def chain(n: int) -> Plan:
+        runs = {f"r{i}": {"from": f"r{i - 1}", "mode": "full", "learning_rate": {"of": f"r{i - 1}"}} for i in range(n)}
+        runs["r0"] = {"learning_rate": RATES}
+        entries = {name: {"table": "pbe", **entry} for name, entry in runs.items()}
+        return Plan.read(write(tmp_path, {**PLAN, "runs": entries}))
+
+    class Counted(Errors):
+        asked: ClassVar[list[float]] = []
+
+        def find(self, experiment: Experiment) -> Any:
+            self.asked.append(experiment.training.learning_rate)
+            return super().find(experiment)
+
+    assert len(chain(10).experiments("r9", Counted(ALL.__dict__["errors"]))) == 2
+    assert Counted.asked == RATES
+    with pytest.raises(CgatError, match="run r10 is the last of more than 10 runs that need each other in a row"):
+        chain(11)
 
 
 @pytest.mark.parametrize(

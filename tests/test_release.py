@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+import torch
+from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from cgatlib import CgatError
 from cgatlib.cards import Domain, EnsembleCard
+from cgatlib.cli import main
 from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.ensemble import Ensemble, load_model
 from cgatlib.experiments import Experiment, RunStore
-from cgatlib.experiments.experiment import Run, file_digest
+from cgatlib.experiments.experiment import Run, file_digest, of_label
 from cgatlib.experiments.runner import parts_of
 from cgatlib.graphs.store import graph_store
 from cgatlib.predictor import Predictor
@@ -40,6 +43,33 @@ def parts(seed_runs, table, cache):
 def outputs(runs, crystals) -> np.ndarray:
     """Predictions of each run (runs, crystals)."""
     return np.stack([Ensemble((Predictor.load(run.path),)).predict(crystals)["prediction"] for run in runs])
+
+
+# Several labels
+
+
+def test_a_model_of_two_labels_is_two_models_of_one(seed_runs, other_table, table_paths, cache, tmp_path):
+    """Each label's numbers are those of the runs, where the label is known."""
+    start = replace(seed_runs[0].experiment, data=other_table.fingerprint, functional="PBEsol")
+    experiments = [replace(start, more_labels=("volume_per_atom",), seed=seed) for seed in (0, 1)]
+    store = RunStore(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, cache)
+    runs = store.get_all(experiments)
+    model = release(runs, other_table, tmp_path / "out", cache)
+    found = model.predict([other_table.crystal(row) for row in range(len(other_table))]).set_index("material_id")
+    for label, accuracy in model.card.accuracy.items():
+        tested = [of_label(run.predictions, run.experiment, label) for run in runs]
+        error = (tested[0]["prediction"] + tested[1]["prediction"]) / 2 - tested[0]["target"]
+        assert accuracy.errors.n_test == len(error)
+        assert accuracy.errors.mae == pytest.approx(error.abs().mean())
+        rows = found.loc[tested[0]["material_id"]]
+        inside = error.abs().to_numpy() <= rows[f"uncertainty_{label}"].to_numpy()
+        assert accuracy.uncertainty.coverage[0] == pytest.approx(inside.mean(), abs=1.5 / len(inside))
+    assert model.card.accuracy["e_form"].errors.n_test < model.card.accuracy["volume_per_atom"].errors.n_test
+    assert load_model(tmp_path / "out").card == model.card
+    shown = CliRunner().invoke(main, ["model", "show", str(tmp_path / "out")])
+    assert "out: e_form, volume_per_atom (PBEsol), eV/atom" in shown.output
+    for label, unit in {"e_form": "eV/atom", "volume_per_atom": "Å³/atom"}.items():
+        assert f"{label}:\ntest MAE: {model.card.accuracy[label].errors.mae:.4g} {unit}, RMSE" in shown.output
 
 
 # What the card says
@@ -182,14 +212,29 @@ def test_a_model_is_replaced_and_anything_else_is_not(seed_runs, table, cache, t
     release(seed_runs[:2], table, out, cache)
     assert {path.name for path in out.iterdir()} == {"card.json", "0.safetensors", "1.safetensors"}
     (tmp_path / "thesis").mkdir()
-    with pytest.raises(CgatError, match="thesis exists and holds no model: it is not replaced"):
+    with pytest.raises(CgatError, match="thesis exists and is not a model: it is not replaced"):
         release(seed_runs, table, tmp_path / "thesis", cache)
+    (out / "notes.md").write_text("mine")
+    with pytest.raises(CgatError, match="out exists and is not a model: it is not replaced"):
+        release(seed_runs, table, out, cache)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "thesis"}
+
+
+def test_a_seed_that_is_a_path_leads_nowhere(seed_runs, table, cache, tmp_path):
+    folder = shutil.copytree(seed_runs[0].path, tmp_path / "runs" / "run")
+    experiment = folder / "experiment.json"
+    experiment.write_text(experiment.read_text().replace('"seed": 0', '"seed": "../../x"'))
+    with pytest.raises(CgatError, match=r"runs/run: experiment: .*seed must be int, not '../../x'"):
+        release([Run(folder)], table, tmp_path / "out", cache)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
 def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, cache, tmp_path):
     folder = shutil.copytree(seed_runs[0].path, tmp_path / "run")
-    weights = load_file(folder / "weights.safetensors")
-    save_file({name: 1.1 * value for name, value in weights.items()}, folder / "weights.safetensors")
+    other = Predictor.load(folder)
+    with torch.no_grad():
+        for weight in other.network.parameters():
+            weight *= 1.1
+    other.save(folder)
     with pytest.raises(CgatError, match="its weights do not give its predictions"):
         release([Run(folder)], table, tmp_path / "out", cache)

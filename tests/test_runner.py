@@ -1,6 +1,7 @@
 """The run store: trains what is missing once, sources first, and leaves nothing half done."""
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.experiments import runner
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.runner import RunStore
+from cgatlib.experiments.archive import find_folders, run_folders
+from cgatlib.experiments.experiment import MEANING, Experiment, Run
+from cgatlib.experiments.runner import RunStore, parts_of
+from cgatlib.experiments.tested import SEEN
 from cgatlib.predictor import Predictor
 from cgatlib.splits import SplitConfig, split
-from cgatlib.training import TrainingConfig, mean_absolute_error
+from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
 QUICK = TrainingConfig(steps=6, batch_size=16, learning_rate=0.01, cycles=1, evaluations=2)
@@ -116,8 +119,7 @@ def test_the_saved_network_gives_the_saved_predictions(store, plain, table):
     np.testing.assert_allclose(again["prediction"], run.predictions["prediction"], rtol=1e-5, atol=1e-6)
     validation = split(table.formulas, SPLIT).validation
     found = model.predict(table.crystal(r) for r in validation)
-    truth = torch.from_numpy(table.label("e_form")[validation])
-    mae = mean_absolute_error(torch.tensor(found["prediction"].to_numpy()), truth)
+    mae = np.abs(found["prediction"] - table.label("e_form")[validation]).mean()
     assert mae == pytest.approx(run.metrics["validation_mae"], rel=1e-5)  # the best weights, all of the validation part
 
 
@@ -158,6 +160,75 @@ def test_no_test_formula_was_seen_in_pre_training(store, transferred, table, oth
     seen = {table.formulas[row] for row in split(table.formulas, run.experiment.source.split).train}
     assert tested
     assert not tested & seen
+
+
+# Several labels
+
+
+@pytest.fixture
+def both(plain, other_table) -> Experiment:
+    """A run of two labels, of which one is missing here and there."""
+    return replace(plain, data=other_table.fingerprint, functional="PBEsol", more_labels=("volume_per_atom",))
+
+
+def test_a_run_of_two_labels_is_complete(store, both, other_table):
+    run = store.get(both)
+    assert run.problems() == []
+    assert (run.experiment, Predictor.load(run.path).card.labels) == (both, ("e_form", "volume_per_atom"))
+    parts = split(other_table.formulas, SPLIT)
+    assert run.predictions["material_id"].tolist() == [other_table.ids[row] for row in parts.test]
+    each = run.metrics["labels"]
+    assert {name: run.metrics[name] for name in ("test_mae", "test_rmse", "test_mad")} == {
+        name: each["e_form"][name] for name in ("test_mae", "test_rmse", "test_mad")
+    }
+    for label, suffix in {"e_form": "", "volume_per_atom": "_volume_per_atom"}.items():
+        truth = {name: other_table.label(label)[rows] for name, rows in vars(parts).items()}
+        np.testing.assert_array_equal(run.predictions[f"target{suffix}"], truth["test"])
+        error = (run.predictions[f"prediction{suffix}"] - truth["test"]).abs()
+        assert each[label]["test_mae"] == pytest.approx(error.mean())
+        assert each[label]["n_train"] == np.isfinite(truth["train"]).sum()
+        mad = np.nanmean(np.abs(truth["test"] - np.nanmean(truth["train"])))
+        assert each[label]["test_mad"] == pytest.approx(mad)
+        best = run.curve.set_index("step").loc[run.metrics["best_step"]]
+        assert each[label]["validation_mae"] == best[f"validation_mae_{label}"]
+        assert run.metrics["validation_mae"] == best["validation_mae"]
+
+
+def test_all_labels_are_predicted(store, both, other_table):
+    run = store.get(both)
+    rows = split(other_table.formulas, SPLIT).test
+    found = load_model(run.path).predict(other_table.crystal(row) for row in rows)
+    assert list(found) == [
+        "material_id",
+        *("prediction_e_form", "uncertainty_e_form", "unit_e_form"),
+        *("prediction_volume_per_atom", "uncertainty_volume_per_atom", "unit_volume_per_atom"),
+        "note",
+    ]
+    for label, suffix, unit in (("e_form", "", "eV/atom"), ("volume_per_atom", "_volume_per_atom", "Å³/atom")):
+        expected = run.predictions[f"prediction{suffix}"]
+        np.testing.assert_allclose(found[f"prediction_{label}"], expected, rtol=1e-5, atol=1e-6)
+        assert set(found[f"unit_{label}"]) == {unit}
+
+
+def test_a_run_starts_from_the_output_of_its_label(store, both, other_table, plain):
+    """Scored as it is, it has the errors of that label."""
+    untouched = replace(plain, source=both, transfer=TransferConfig("untouched", "source"), data=both.data)
+    for label in both.labels:
+        run = store.get(replace(untouched, label=label))
+        assert run.metrics["test_mae"] == pytest.approx(store.get(both).metrics["labels"][label]["test_mae"], rel=1e-5)
+        assert Predictor.load(run.path).card.labels == (label,)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_every_part_needs_every_label(part, store, plain, tmp_path, table):
+    without = set(vars(split(table.formulas, SPLIT))[part])
+    short = CrystalTable.from_crystals(
+        [replace(c, labels={"e_form": c.labels["e_form"]}) if i in without else c for i, c in enumerate(table)], "PBE"
+    )
+    short.write(tmp_path / "short.parquet")
+    e = replace(plain, data=short.fingerprint, more_labels=("volume_per_atom",))
+    with pytest.raises(CgatError, match=f"no crystal of the {part} part carries the label 'volume_per_atom'"):
+        replace(store, tables={short.fingerprint: tmp_path / "short.parquet"}).get(e)
 
 
 # Transfer
@@ -225,6 +296,20 @@ def test_a_source_that_saw_the_test_crystals_must_be_asked_for(plain, transferre
     assert allowed.key != transferred["full"].key
 
 
+def test_a_run_tells_which_test_crystals_its_source_has_seen(store, plain, transferred, table, other_table):
+    leaky = replace(plain, split=replace(SPLIT, seed=1, groups="material_id"))
+    moved = replace(transferred["full"], source=leaky, transfer=TransferConfig("full", test_crystals="seen"))
+    source, run = store.get(leaky), store.get(moved)
+    trained = {table.ids[row] for row in parts_of(leaky, store.graphs(table.fingerprint, plain.graph)).train}
+    formula = dict(zip(other_table.ids, other_table.formulas, strict=True))
+    compositions = {formula[name] for name in trained}
+    for name, seen in zip(run.predictions["material_id"], run.predictions["seen"], strict=True):
+        assert seen == SEEN[0 if name in trained else 1 if formula[name] in compositions else 2]
+    assert run.predictions["formula"].tolist() == [formula[name] for name in run.predictions["material_id"]]
+    assert set(run.errors["seen"]) == set(run.predictions["seen"]) > {SEEN[0]}
+    assert "seen" not in source.errors
+
+
 def test_elements_of_the_source_count_as_seen(store, plain, transferred):
     few = replace(transferred["full"], train_size=2)
     seen = set(Predictor.load(store.get(few).path).card.elements)
@@ -251,12 +336,46 @@ def test_the_same_experiment_gives_the_same_numbers(store, plain, tmp_path):
     assert same_result(store.get(plain), other.get(plain))
 
 
-def test_runs_of_other_code_are_made_again(store, plain, trainings, monkeypatch):
-    store.get(plain)
-    monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
-    assert store.find(plain) is None
-    assert store.get(plain).provenance["training_code"] == "f" * 16
+def test_runs_of_other_code_are_made_again_and_kept(store, plain, trainings, monkeypatch, caplog):
+    first, code = store.get(plain), runner.training_code()
+    numbers = first.metrics
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "training_code", lambda: "f" * 16)
+        assert store.find(plain) is None
+        assert store.get(plain).provenance["training_code"] == "f" * 16
+        assert caplog.messages == [f"{first.path} was made by other code and is kept as {plain.key}-{code[:8]}"]
+        assert find_folders(store.root)[plain.key].path == first.path  # the one that was made last
     assert len(trainings) == 2
+    again = store.get(plain)  # back in the first checkout
+    assert len(trainings) == 2
+    assert again.path.name == f"{plain.key}-{code[:8]}"
+    assert again.metrics == numbers
+    assert [run.problems() for run in run_folders(store.root)] == [[], []]
+
+
+def test_a_folder_of_another_experiment_is_not_its_run(store, plain):
+    other = replace(plain, seed=5)
+    store.get(plain).path.rename(Path(store.root) / other.key)
+    assert store.find(other) is None
+
+
+def test_a_folder_in_the_place_of_a_run_stays(store, plain):
+    (Path(store.root) / plain.key).mkdir(parents=True)
+    (Path(store.root) / plain.key / "thesis.tex").write_text("")
+    with pytest.raises(CgatError, match="exists and is not a run: it is not replaced"):
+        store.get(plain)
+    assert (Path(store.root) / plain.key / "thesis.tex").exists()
+
+
+def test_another_meaning_is_not_trained(store, plain):
+    with pytest.raises(CgatError, match=rf"have meaning {MEANING + 1}, this code's {MEANING}"):
+        store.get(replace(plain, meaning=MEANING + 1))
+
+
+def test_a_run_that_is_not_there_in_the_end_is_named(store, plain, monkeypatch):
+    monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: {})
+    with pytest.raises(CgatError, match=f"run {plain.key} was trained, but .* does not hold it"):
+        store.get_all([plain])
 
 
 def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
@@ -413,6 +532,31 @@ def test_verification_finds_a_changed_file_and_a_metric_that_does_not_follow(sto
 
 
 # Processes
+
+
+def get(store, experiment, log):
+    fit = runner.fit
+
+    def counted(*arguments, **options):
+        with log.open("a") as file:
+            file.write("trained\n")
+        return fit(*arguments, **options)
+
+    runner.fit = counted  # in this process alone
+    store.get(experiment)
+
+
+def test_of_three_processes_one_trains_and_the_others_use_it(store, plain, tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=get, args=(store, plain, tmp_path / "log")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "trained\n"
+    assert {path.name for path in Path(store.root).iterdir()} == {plain.key, ".partial"}
+    assert list((Path(store.root) / ".partial").iterdir()) == []
 
 
 @pytest.mark.slow

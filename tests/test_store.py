@@ -2,8 +2,12 @@
 
 import csv
 import json
+import multiprocessing
+import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -80,9 +84,13 @@ def test_a_file_gives_the_store_of_its_table(built, table, tiny_graph, tmp_path)
 
 def test_few_chunks_are_held_at_a_time(table, tiny_graph, monkeypatch):
     monkeypatch.setattr(writing, "_CHUNK", 10)
+    monkeypatch.setattr(writing, "Processes", ThreadPoolExecutor)  # threads start faster
     drawn = []
 
     class Counted:
+        def __len__(self):
+            return len(table)
+
         def chunks(self, rows):
             for chunk in table.chunks(rows):
                 drawn.append(len(chunk))
@@ -154,8 +162,120 @@ def test_a_truncated_array_is_refused_by_name(name, table, tiny_graph, tmp_path)
     opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
     path = opened.path / f"{name}.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CgatError, match=rf"{name}\.bin has \d+ bytes where \d+ were written: it is truncated"):
+    with pytest.raises(CgatError, match=rf"{name}\.bin has \d+ bytes where \d+ were written; remove it"):
         GraphStore.open(opened.path)
+
+
+@pytest.mark.parametrize("name", ["edges.bin", "node_ptr.bin", "crystals.arrow"])
+def test_a_changed_file_is_refused(name, table, tiny_graph, tmp_path):
+    opened = build_store(table.select(range(20)), tmp_path / "changed", tiny_graph)
+    content = bytearray((opened.path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (opened.path / name).write_bytes(content)
+    with pytest.raises(CgatError, match="changed is damaged: its files are not those that were written; remove it"):
+        GraphStore.open(opened.path)
+    assert len(build_store(table.select(range(20)), tmp_path / "changed", tiny_graph)) == 20  # the damaged one is ours
+
+
+def test_files_of_another_time_are_read_once(table, tiny_graph, tmp_path, monkeypatch):
+    """A copied store is compared with its fingerprint, one that lies where it was written is not."""
+    read, digest = [], store.hashlib.sha256
+    monkeypatch.setattr(store.hashlib, "sha256", lambda *content: read.append(1) or digest(*content))
+    opened = build_store(table.select(range(20)), tmp_path / "first", tiny_graph)
+    read.clear()
+    GraphStore.open(opened.path)
+    assert read == []
+    shutil.copytree(opened.path, tmp_path / "copy", copy_function=shutil.copyfile)
+    for _ in range(2):
+        assert GraphStore.open(tmp_path / "copy").fingerprint == opened.fingerprint
+    assert read == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda meta: meta[:40], "cannot be read"),
+        (
+            lambda meta: meta.replace('"neighbours": 4', '"neighbours": "4"'),
+            "store.json: config: neighbours must be int",
+        ),
+        (lambda meta: meta.replace('"code"', '"coda"'), "store.json has an unknown value, 'coda'"),
+        (lambda meta: meta.replace('"edges"', '"hedges"'), "has other arrays"),
+        (lambda meta: "[" * 100_000, "cannot be read"),
+    ],
+)
+def test_a_damaged_description_is_refused(change, reason, table, tiny_graph, tmp_path):
+    path = build_store(table.select(range(20)), tmp_path / "store", tiny_graph).path / "store.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(CgatError, match=reason):
+        GraphStore.open(path.parent)
+
+
+def test_folders_of_others_stay(table, tiny_graph, tmp_path):
+    """Also a store that somebody put something into."""
+    build_store(table.select(range(20)), tmp_path / "store", tiny_graph)
+    (tmp_path / "mine").mkdir()
+    for name in ("store", "mine"):
+        (tmp_path / name / "thesis.tex").write_text("\\title")
+        with pytest.raises(CgatError, match=rf"{name} exists and is not a graph store: it is not replaced"):
+            build_store(table, tmp_path / name, tiny_graph)
+        assert (tmp_path / name / "thesis.tex").exists()
+
+
+def test_another_store_is_replaced_and_the_same_is_kept(table, tiny_graph, tmp_path, caplog, monkeypatch):
+    out = tmp_path / "store"
+    build_store(table.select(range(20)), out, tiny_graph)
+    build_store(table.select(range(30)), out, tiny_graph)
+    assert caplog.messages == [f"{out} (a graph store) exists and is replaced"]
+    monkeypatch.setattr(store, "packed_chunks", None)  # would fail if called
+    assert len(build_store(table.select(range(30)), out, tiny_graph)) == 30
+
+
+def test_graphs_of_other_code_are_built_again(table, tiny_graph, tmp_path, monkeypatch):
+    cached, out = graph_store(table, tiny_graph, tmp_path / "cache"), build_store(table, tmp_path / "out", tiny_graph)
+    monkeypatch.setattr(store, "graph_code", lambda: "0" * 16)
+    assert graph_store(table, tiny_graph, tmp_path / "cache").path != cached.path
+    before = out.path.stat().st_ino
+    assert build_store(table, out.path, tiny_graph).path.stat().st_ino != before
+
+
+def test_graph_code_covers_what_it_imports(imported):
+    says_nothing = {"crystals.file", "crystals.table", "processes", "files", "values"}
+    needed = set().union(*(imported(module) for module in store._GRAPH_CODE))
+    assert needed - says_nothing <= set(store._GRAPH_CODE)
+
+
+def build(table, config, cache, log):
+    chunks = store.packed_chunks
+
+    def counted(*arguments):
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.1)
+        return chunks(*arguments)
+
+    store.packed_chunks = counted  # in this process alone
+    for neighbours in (2, 3, 4):
+        assert len(graph_store(table, replace(config, neighbours=neighbours), cache)) == len(table)
+
+
+def test_of_three_processes_one_builds_what_all_use(table, tiny_graph, tmp_path):
+    context = multiprocessing.get_context("fork")
+    arguments = (table, tiny_graph, tmp_path / "cache", tmp_path / "log")
+    processes = [context.Process(target=build, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == 3 * "built\n"
+    assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == [table.fingerprint[0]] * 3  # nothing else
+
+
+@pytest.mark.parametrize("name", ["../../x", "", "a/b", "."])
+def test_a_fingerprint_is_no_path(name, tiny_graph, tmp_path):
+    with pytest.raises(CgatError, match="is no fingerprint of a table"):
+        store_path(tmp_path, name, tiny_graph)
 
 
 @pytest.mark.parametrize("name", ["edges.bin", "crystals.arrow"])

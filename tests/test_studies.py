@@ -120,17 +120,17 @@ class TestStudy:
     def test_results(self) -> None:
         metrics = {"test_mae": 0.1, "validation_mae": 0.2, "best_step": 3, "seconds": 1.0}
         experiments = study(seeds=[0]).sizes(LOW, HIGH, "e_form", [5], [7])
-        tested = pd.DataFrame({"material_id": ["b", "a"], "target": [1.0, 2.0], "prediction": [1.1, 1.7]})
+        tested = pd.DataFrame({"crystal": [7, 5], "error": [0.1, -0.3]})
         runs = [
-            SimpleNamespace(experiment=e, metrics={**metrics, "n_train": e.train_size or 100}, predictions=tested)
+            SimpleNamespace(experiment=e, metrics={**metrics, "n_train": e.train_size or 100}, errors=tested)
             for e in [*experiments, *sources_of(experiments)]
         ]
         frame = results(runs[: len(experiments)], runs[len(experiments) :])
         assert set(frame.loc[frame["mode"] == "none", "pretrain_size"]) == {0}
         assert set(frame.loc[frame["mode"] == "full", "pretrain_size"]) == {7, 100}
         assert set(frame["train_size"]) == {5, 100}
-        assert frame["errors"].iloc[0].to_dict() == pytest.approx({"a": 0.3, "b": 0.1})
-        assert list(frame["errors"].iloc[0].index) == ["a", "b"]
+        assert frame["errors"].iloc[0].to_dict() == pytest.approx({7: 0.1, 5: 0.3})
+        assert list(frame["errors"].iloc[0].index) == [7, 5]
 
 
 def made_up(none: float = 0.030, head: float = 0.027, full: float = 0.020, noise: float = 0.0005) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,8 @@ class TestStoredRuns:
         trained: list[str] = []
         monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: trained.extend(missing) or {})
         low, high = made["pbe"].table, made["pbesol"].table
-        get_runs(made, study(**change).modes(low, high, "e_form"), 1)
+        with suppress(CgatError):  # which says that nothing was trained
+            get_runs(made, study(**change).modes(low, high, "e_form"), 1)
         assert len(trained) == retrained
         trained.clear()
         get_runs(made, study().modes(low, high, "e_form"), 1)  # and back

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cgatlib import CgatError, training
 from cgatlib.graphs.packing import pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics, predict, training_rows
 from cgatlib.model.cgat import CGAT
-from cgatlib.training import TrainingConfig, fit, mean_absolute_error
+from cgatlib.training import TrainingConfig, fit
 
 QUICK = TrainingConfig(steps=12, batch_size=8, learning_rate=0.01, cycles=1, evaluations=3)
 WILD = TrainingConfig(steps=40, batch_size=4, learning_rate=0.5, cycles=1, evaluations=40)
@@ -36,13 +37,36 @@ def vectors(n: int, seed: int) -> EmbeddingInputs:
     return EmbeddingInputs(x, 3 + 2 * x[:, 0] - x[:, 1] * x[:, 2])
 
 
+def two_labels(n: int, seed: int) -> EmbeddingInputs:
+    """A second label of another scale, and labels that are missing."""
+    single = vectors(n, seed)
+    targets = torch.stack([single.targets, 100 * single.embeddings[:, 3] - 7], dim=1)
+    targets[::3, 1] = torch.nan
+    targets[1::9, 0] = torch.nan
+    return EmbeddingInputs(single.embeddings, targets)
+
+
 TRAIN, VALIDATION = vectors(45, 0), vectors(17, 1)
+TWO = two_labels(45, 0), two_labels(17, 1)
+TWO_STATISTICS = TargetStatistics.of(TWO[0].targets)
 STATISTICS = TargetStatistics.of(TRAIN.targets)
+
+
+def mean_absolute_error(prediction, target) -> float:
+    return float((prediction - target.double()).abs().mean())
 
 
 def plain_network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def train_two(folder, config=QUICK, data=TWO, **options):
+    """As `train`, of two labels."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+    folder.mkdir(exist_ok=True)
+    return fit(network, *data, TWO_STATISTICS, config, 0, folder / "checkpoint.pt", **options), network
 
 
 def train(folder, config=QUICK, seed=0, **options):
@@ -126,6 +150,7 @@ def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, eval
         ({"evaluations": 13}, "13 evaluations do not fit into 12 steps"),
         ({"validation_size": 0}, "validation_size"),
         ({"precision": "64-true"}, "unknown precision '64-true'; known: 32-true, bf16-mixed"),
+        ({"label_weights": (1.0, 0.0)}, "label_weights must be positive, not 1.0, 0.0"),
         ({"schedule": "flat"}, "unknown schedule 'flat'; known: triangular, one-cycle, cosine"),
         ({"averaging": 0.0}, "averaging must be above 0 and at most 1, not 0.0"),
         ({"averaging": 1.5}, "averaging must be above 0 and at most 1, not 1.5"),
@@ -269,7 +294,7 @@ def test_every_option_changes_the_weights(name, tmp_path):
 
 
 def test_the_other_options_are_tested_elsewhere():
-    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size", "patience"}
+    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size", "patience", "label_weights"}
 
 
 def test_evaluations_change_the_curve_only(tmp_path):
@@ -373,6 +398,78 @@ def test_frozen_parameters_stay(tmp_path):
     assert changed == {"2.weight", "2.bias"}
 
 
+# Several labels
+
+
+def test_each_label_has_its_scale():
+    for place, statistics in enumerate(TWO_STATISTICS.each):
+        column = TWO[0].targets[:, place]
+        assert statistics == TargetStatistics.of(column[~column.isnan()])
+    back = TWO_STATISTICS.restored(TWO_STATISTICS.normalised(TWO[0].targets))
+    torch.testing.assert_close(back.float(), TWO[0].targets, equal_nan=True)
+
+
+def by_hand(network, data, weights) -> float:
+    """The weighted mean of the labels' mean errors, in units of their scales."""
+    off = (TWO_STATISTICS.normalised(predict(network, data, TWO_STATISTICS) - data.targets)
+           - TWO_STATISTICS.normalised(torch.zeros(2))).abs()  # fmt: skip
+    each = [float(column[~column.isnan()].mean()) for column in off.unbind(1)]
+    return (weights[0] * each[0] + weights[1] * each[1]) / sum(weights)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 0.5)])
+def test_loss_and_score_are_weighted_means_over_the_labels(weights, tmp_path):
+    """With a rate too small to change anything they are those of the untrained network."""
+    config = TrainingConfig(steps=5, batch_size=45, learning_rate=1e-12, evaluations=1, label_weights=weights)
+    progress, network = train_two(tmp_path, config)
+    assert progress.curve[0]["train_mae"] == pytest.approx(by_hand(network, TWO[0], weights), rel=1e-5)
+    assert progress.best_mae == pytest.approx(by_hand(network, TWO[1], weights), rel=1e-5)
+    for place, mae in enumerate(progress.best_maes):
+        known = ~TWO[1].targets[:, place].isnan()
+        prediction, target = (x[known, place] for x in (predict(network, TWO[1], TWO_STATISTICS), TWO[1].targets))
+        assert mae == pytest.approx(mean_absolute_error(prediction, target), rel=1e-6)
+        assert progress.curve[0][f"validation_mae_{place}"] == mae
+
+
+def test_label_weights_act(tmp_path):
+    equal, stated, other = (
+        train_two(tmp_path / str(i), replace(QUICK, label_weights=w))[1] for i, w in enumerate([(), (2, 2), (2, 1)])
+    )
+    assert same_state(equal, stated)
+    assert not same_state(equal, other)
+
+
+def test_what_is_not_known_changes_nothing(tmp_path):
+    """A crystal without any label, of either scale: the same weights up to the order of the batches."""
+    config = TrainingConfig(steps=1, batch_size=46, learning_rate=0.01, evaluations=1)
+    x = torch.cat([TWO[0].embeddings, torch.full((1, 4), 50.0)])
+    more = EmbeddingInputs(x, torch.cat([TWO[0].targets, torch.full((1, 2), torch.nan)]))
+    _, with_it = train_two(tmp_path / "with", config, (more, TWO[1]))
+    _, without = train_two(tmp_path / "without", replace(config, batch_size=45))
+    for ours, theirs in zip(with_it.parameters(), without.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_two_labels_are_learnt(tmp_path):
+    config = TrainingConfig(steps=400, batch_size=16, learning_rate=0.02, evaluations=4)
+    progress, network = train_two(tmp_path, config)
+    assert predict(network, TWO[1], TWO_STATISTICS).shape == (17, 2)
+    for mae, statistics in zip(progress.best_maes, TWO_STATISTICS.each, strict=True):
+        assert mae < 0.5 * statistics.std
+
+
+@pytest.mark.parametrize("stops", [(1,), (1, 2)])
+def test_a_stopped_training_of_two_labels_continues_exactly(stops, tmp_path):
+    config = replace(EVERYTHING, label_weights=(2.0, 0.3))
+    whole, expected = train_two(tmp_path / "whole", config)
+    for evaluations in stops:
+        with pytest.raises(Stopped):
+            train_two(tmp_path / "parts", config, report=stop_after(evaluations))
+    resumed, network = train_two(tmp_path / "parts", config)
+    assert resumed == whole
+    assert same_state(network, expected)
+
+
 # Stopped and continued
 
 
@@ -456,20 +553,40 @@ def test_a_half_written_checkpoint_does_not_replace_the_last_one(tmp_path, monke
     whole, expected = train(tmp_path / "whole")
     with pytest.raises(Stopped):
         train(tmp_path / "parts", report=stop_after(1))
-    save = torch.save
+    write = Path.write_bytes
 
-    def killed(state, path):
-        save(state, path)
-        path.write_bytes(path.read_bytes()[:100])
+    def killed(path, content):
+        write(path, content[:100])
         raise Stopped
 
-    monkeypatch.setattr(torch, "save", killed)
+    monkeypatch.setattr(Path, "write_bytes", killed)
     with pytest.raises(Stopped):
         train(tmp_path / "parts")
     monkeypatch.undo()
     resumed, network = train(tmp_path / "parts")
     assert resumed == whole
     assert same_state(network, expected)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-100], lambda b: b[:500] + b"\1" + b[501:], lambda b: b * 2]
+)
+def test_a_damaged_checkpoint_is_named_with_what_to_do(damage, tmp_path):
+    with pytest.raises(Stopped):
+        train(tmp_path, report=stop_after(1))
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        CgatError, match=r"checkpoint\.pt is damaged; remove it, and the run starts again from its first"
+    ):
+        train(tmp_path)
+
+
+def test_a_batch_holds_each_crystal_once_at_most(tmp_path):
+    all_at_once = train(tmp_path / "all", replace(QUICK, batch_size=len(TRAIN)))
+    more = train(tmp_path / "more", replace(QUICK, batch_size=10**12))
+    assert more[0] == all_at_once[0]
+    assert same_state(more[1], all_at_once[1])
 
 
 # What cannot be trained

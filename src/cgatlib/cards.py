@@ -5,14 +5,17 @@ Nothing of the training loop is imported, so that predicting starts quickly.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar
 
+from cgatlib import CgatError
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
+from cgatlib.values import from_plain
 
 _FEW = 5  # training crystals with an element; where there are fewer, it is said
 _NEAREST = GraphConfig(neighbours=1)
@@ -112,6 +115,14 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How well one label is predicted: its errors on the test set; ``uncertainty`` is None for a single member."""
+
+    errors: Errors
+    uncertainty: Uncertainty | None
+
+
+@dataclass(frozen=True)
 class Member:
     """One network of an ensemble, in ``<seed>.safetensors``.
 
@@ -127,6 +138,10 @@ class Member:
     metrics: dict[str, Any]
     code: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if type(self.experiment.get("seed")) is not int:
+            raise CgatError(f"the seed of a member is a whole number, not {self.experiment.get('seed')!r}")
+
     @property
     def file(self) -> str:
         """Name of the file with the weights."""
@@ -139,8 +154,9 @@ class EnsembleCard:
 
     Args:
         label, unit, functional: what it predicts. data: ``name`` and ``licence`` of the training data, and more.
-        domain: what the training crystals span. errors: on the test set. uncertainty: None for a single member.
+        domain: what the training crystals span. errors, uncertainty: as `Accuracy`.
         members: the networks, of one model, graph and split configuration.
+        more_labels: what else it predicts, and how well.
     """
 
     label: str
@@ -151,6 +167,14 @@ class EnsembleCard:
     errors: Errors
     uncertainty: Uncertainty | None
     members: tuple[Member, ...]
+    more_labels: dict[str, Accuracy] = field(default_factory=dict)
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": {}})
+
+    @property
+    def accuracy(self) -> dict[str, Accuracy]:
+        """How well each label is predicted, in order."""
+        return {self.label: Accuracy(self.errors, self.uncertainty), **self.more_labels}
 
     def to_json(self) -> str:
         """Text of ``card.json``."""
@@ -158,21 +182,5 @@ class EnsembleCard:
 
     @classmethod
     def from_json(cls, text: str) -> "EnsembleCard":
-        """Inverse of `to_json`."""
-        values = json.loads(text)
-        domain, errors, uncertainty = values["domain"], values["errors"], values["uncertainty"]
-        ranges = {name: tuple(limits) for name, limits in domain["ranges"].items()}
-        errors["worst_elements"] = tuple(tuple(row) for row in errors["worst_elements"])
-        if uncertainty:
-            listed = {name: tuple(uncertainty[name]) for name in ("coverage", "mae_by_quarter")}
-            uncertainty = Uncertainty(**{**uncertainty, **listed})
-        parsed = {
-            "domain": Domain(domain["elements"], ranges),
-            "errors": Errors(**errors),
-            "uncertainty": uncertainty,
-            "members": tuple(
-                Member(**{**member, "statistics": TargetStatistics(**member["statistics"])})
-                for member in values["members"]
-            ),
-        }
-        return cls(**{**values, **parsed})
+        """Inverse of `to_json`; `CgatError` where a value is missing or of another type."""
+        return from_plain(cls, json.loads(text), "card.json")

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from cgatlib import CgatError
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.resident import ResidentGraphs
+from cgatlib.processes import end_with
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def in_every_process(fabric: Fabric, function: Callable[[Fabric], T]) -> T:
     """
     before = os.environ.get("MASTER_PORT")
     try:
-        outcome = fabric.launch(partial(_caught, function))
+        outcome = fabric.launch(partial(_caught, function, os.getpid()))
     finally:
         if before is None:
             os.environ.pop("MASTER_PORT", None)  # the next launch looks for a free port of its own
@@ -63,8 +64,10 @@ def in_every_process(fabric: Fabric, function: Callable[[Fabric], T]) -> T:
     return outcome
 
 
-def _caught(function: Callable[[Fabric], T], fabric: Fabric) -> T | CgatError:
+def _caught(function: Callable[[Fabric], T], parent: int, fabric: Fabric) -> T | CgatError:
     """The result or the refusal, so that the refusal too arrives in the parent process as it was raised."""
+    if os.getpid() != parent:
+        end_with(parent)
     try:
         return function(fabric)
     except CgatError as error:

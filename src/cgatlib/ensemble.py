@@ -7,7 +7,7 @@ A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,15 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import SYMBOLS, Crystal, check
-from cgatlib.files import file_digest
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.files import holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
+from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
     from cgatlib.experiments.experiment import Run
@@ -52,7 +53,8 @@ class Ensemble:
             ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
             two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
-            reason as its note; what lies outside the training data in another respect is predicted and noted.
+            reason as its note; what lies outside the training data in another respect is predicted and noted. A model
+            of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
             CgatError: something is no structure, or the number of ids differs.
@@ -71,7 +73,7 @@ class Ensemble:
         return found
 
     def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions of every member (members, G)."""
+        """Predictions of every member, (members, G), or (members, G, L) of several labels."""
         return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
@@ -88,13 +90,20 @@ class Ensemble:
         for place, crystal in enumerate(kept):
             warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
             notes[fit[place]] = rejected.get(place, warning)
-        judged = [row for place, row in enumerate(fit) if place not in rejected]
-        prediction, uncertainty = np.full((2, len(crystals)), np.nan)
-        outputs = self.outputs(graphs)
-        prediction[judged] = outputs.mean(axis=0)
-        if self.card and self.card.uncertainty:
-            uncertainty[judged] = self.card.uncertainty.factor * outputs.std(axis=0, ddof=1)
-        columns = {"prediction": prediction, "uncertainty": uncertainty, "unit": self.members[0].card.unit}
+        judged = np.array([row for place, row in enumerate(fit) if place not in rejected], dtype=np.int64)
+        labels = self.members[0].card.labels
+        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
+        finite = np.isfinite(outputs).all(axis=(0, 2))
+        for row in judged[~finite]:
+            notes[row] = "the network's output is not a finite number"
+        columns: dict[str, Any] = {}
+        for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
+            prediction, uncertainty = np.full((2, len(crystals)), np.nan)
+            prediction[judged[finite]] = values.mean(axis=0)
+            if self.card and (known := self.card.accuracy[label].uncertainty):
+                uncertainty[judged[finite]] = known.factor * values.std(axis=0, ddof=1)
+            found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
+            columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
 
     @cached_property
@@ -154,15 +163,11 @@ def read_card(folder: Path) -> EnsembleCard:
 
 
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
-    path = folder / member.file
-    model, graph = ModelConfig(**member.experiment["model"]), GraphConfig(**member.experiment["graph"])
-    network = load_network(model, path)
-    if file_digest(path) != member.sha256:
-        raise CgatError(f"{member.file} is not the file that the card describes")
-    elements = card.domain.numbers
-    return Predictor(
-        network, ModelCard(card.label, card.unit, card.functional, member.statistics, model, graph, elements)
-    )
+    model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
+    graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
+    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
+    what = card.label, card.unit, card.functional, member.statistics
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
 
 
 def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
@@ -170,7 +175,7 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
 
     Args:
         name_or_folder: a released model, the folder of a model, or that of a run.
-        cache: where the members of a model get a folder of their own, by key.
+        cache: where the members of a model get a folder of their own, by key and weights.
 
     Raises:
         CgatError: there is no such model, or it does not say how it was trained.
@@ -186,8 +191,16 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
         raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
     runs = []
     for predictor, member in zip(model.members, model.card.members, strict=True):
-        place = cache / Experiment.from_dict(member.experiment).key
-        predictor.save(place)
-        (place / "experiment.json").write_text(json.dumps(member.experiment, indent=1))
+        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
+        made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs
+
+
+def _is_start(folder: Path) -> bool:
+    return holds_only(folder, "experiment.json", "model.json", "weights.safetensors")
+
+
+def _write_start(predictor: Predictor, experiment: dict[str, Any], folder: Path) -> None:
+    predictor.save(folder)
+    (folder / "experiment.json").write_text(json.dumps(experiment, indent=1))

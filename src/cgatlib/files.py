@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,6 +30,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def code_digest(*modules: str) -> str:
+    """16 hex digits over the sources of modules of this package, by name without the package's: ``graphs.packing``."""
+    digest = hashlib.sha256()
+    for name in modules:
+        digest.update(Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def refuse_same(out: Path, *inputs: Path) -> None:
     """Raise `CgatError` if `out` is one of the inputs, under whatever name, or a folder that one of them lies in."""
     target = Path(out).resolve()
@@ -39,6 +47,19 @@ def refuse_same(out: Path, *inputs: Path) -> None:
             raise CgatError(f"{out} is an input: it is not replaced by the output")
         if target in source.parents:
             raise CgatError(f"{out} holds the input {path}: it is not replaced by the output")
+
+
+def refuse_other(out: Path, what: str, recognised: Callable[[Path], bool]) -> None:
+    """Raise `CgatError` unless `out` is free or may be replaced, as `replacing` does; for asking before long work."""
+    if out.is_symlink():
+        raise CgatError(f"{out} is a symbolic link: neither it nor what it leads to is replaced")
+    if out.exists() and not recognised(out):
+        raise CgatError(f"{out} exists and is not {what}: it is not replaced")
+
+
+def holds_only(folder: Path, *names: str, optional: Collection[str] = ()) -> bool:
+    """Whether a folder holds `names`, perhaps `optional` ones, and nothing else: how an output is recognised."""
+    return folder.is_dir() and set(names) <= {path.name for path in folder.iterdir()} <= {*names, *optional}
 
 
 @contextmanager
@@ -159,24 +180,17 @@ def _runs(pid: int) -> bool:
 @contextmanager
 def _replaced(out: Path, what: str, recognised: Callable[[Path], bool]) -> Iterator[Path]:
     part = out.with_name(f".{out.name}.{os.getpid()}-{socket.gethostname()}.cgatlib.partial")
-    _refuse_other(out, what, recognised)
+    refuse_other(out, what, recognised)
     try:
         with _sentences(out):
             yield part
             _flush(part)
-            _refuse_other(out, what, recognised)  # it may have come meanwhile
+            refuse_other(out, what, recognised)  # it may have come meanwhile
             if out.exists():
                 _log.warning("%s (%s) exists and is replaced", out, what)
             _put(part, out)
     finally:
         _remove(part)
-
-
-def _refuse_other(out: Path, what: str, recognised: Callable[[Path], bool]) -> None:
-    if out.is_symlink():
-        raise CgatError(f"{out} is a symbolic link: neither it nor what it leads to is replaced")
-    if out.exists() and not recognised(out):
-        raise CgatError(f"{out} exists and is not {what}: it is not replaced")
 
 
 def _put(part: Path, out: Path) -> None:

@@ -40,10 +40,10 @@ class Forecast:
             CgatError: fewer than two sizes, or the runs were tested on different crystals.
         """
         ordered = sorted(runs, key=lambda run: (run.metrics["n_train"], run.experiment.seed))
-        tests = {tuple(run.predictions["material_id"]) for run in ordered}
+        tests = {tuple(run.errors["crystal"]) for run in ordered}
         if len(tests) != 1:
             raise CgatError("a forecast needs runs that were tested on the same crystals")
-        errors = [np.abs(run.predictions["prediction"] - run.predictions["target"]) for run in ordered]
+        errors = [np.abs(run.errors["error"].to_numpy(np.float64)) for run in ordered]
         sizes = np.array([run.metrics["n_train"] for run in ordered], dtype=float)
         points = Points(sizes, np.array([run.metrics["test_mae"] for run in ordered]), np.stack(errors))
         e = ordered[0].experiment

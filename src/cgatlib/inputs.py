@@ -1,5 +1,6 @@
 """What a network is trained on: rows with a target, their order and scale, and the predictions for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ class Inputs(Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """(n,) in the label's unit."""
+        """(n,) in the label's unit; of several labels (n, L), NaN where one is missing."""
         ...
 
     def __len__(self) -> int: ...
@@ -35,7 +36,7 @@ class GraphInputs:
 
     graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
     indices: Indices
-    targets: Tensor  # (n,) in the label's unit
+    targets: Tensor  # (n,) or (n, L)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,7 +51,7 @@ class EmbeddingInputs:
     """Crystals as embeddings that no longer change: what the output network alone is trained on."""
 
     embeddings: Tensor  # (n, width)
-    targets: Tensor  # (n,)
+    targets: Tensor  # (n,) or (n, L)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -62,22 +63,59 @@ class EmbeddingInputs:
 
 @dataclass(frozen=True)
 class TargetStatistics:
-    """The network predicts (label - mean) / std."""
+    """The network predicts (label - mean) / std; of several labels mean and std are (L,).
 
-    mean: float
-    std: float
+    Raises:
+        CgatError: a mean is not finite, or a standard deviation not a positive number.
+    """
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        mean, std = self._tensors
+        if mean.shape != std.shape or not (mean.isfinite() & (std > 0) & std.isfinite()).all():
+            raise CgatError(f"a mean of {self.mean} and a standard deviation of {self.std} normalise nothing")
 
     @classmethod
     def of(cls, targets: Tensor) -> "TargetStatistics":
-        """Mean and unbiased standard deviation of `targets` (n,).
+        """Mean and unbiased standard deviation of `targets` (n,), or of what is known of each column (n, L).
 
         Raises:
             CgatError: fewer than two different values.
         """
+        if targets.ndim == 2:
+            return cls.together([cls.of(column[~column.isnan()]) for column in targets.unbind(1)])
         mean, std = float(targets.double().mean()), float(targets.double().std())
         if not std > 0:
             raise CgatError(f"the {len(targets)} training labels do not vary: they cannot be normalised")
         return cls(mean, std)
+
+    @classmethod
+    def together(cls, each: Sequence["TargetStatistics"]) -> "TargetStatistics":
+        """Of several labels from those of each; inverse of `each`."""
+        if len(each) == 1:
+            return each[0]
+        return cls(tuple(s.mean for s in each), tuple(s.std for s in each))  # type: ignore[misc]
+
+    @property
+    def each(self) -> "list[TargetStatistics]":
+        """Those of every label."""
+        return [TargetStatistics(*pair) for pair in zip(*(t.flatten().tolist() for t in self._tensors), strict=True)]
+
+    @property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.mean, dtype=torch.float64), torch.tensor(self.std, dtype=torch.float64)
+
+    def normalised(self, labels: Tensor) -> Tensor:
+        """(label - mean) / std in double precision, of (n,) or (n, L)."""
+        mean, std = self._tensors
+        return (labels - mean) / std
+
+    def restored(self, values: Tensor) -> Tensor:
+        """The labels (n,) or (n, L), in double precision, from the network's values (n, L)."""
+        mean, std = self._tensors
+        return values.double().reshape(-1, *mean.shape) * std + mean
 
 
 def training_rows(step: int, n: int, batch_size: int, seed: int) -> Indices:
@@ -106,20 +144,20 @@ def predict(
     batch_size: int = 512,
     rows: Indices | None = None,
 ) -> Tensor:
-    """Predictions in the label's unit, float64, on the CPU, in single precision whatever the training's.
+    """Predictions in the labels' units, float64, on the CPU, in single precision whatever the training's.
 
     Args:
-        network: maps ``data.inputs(rows)`` to (B, 2). statistics: the scale of its output.
+        network: maps ``data.inputs(rows)`` to (B, 2 L). statistics: the scale of its output.
         batch_size: rows at a time; every row is scored, the last batch too. rows: (n,) which to score; all by default.
 
     Returns:
-        (n,).
+        (n,), or (n, L) of several labels.
     """
     device = next(network.parameters()).device
     rows = np.arange(len(data)) if rows is None else rows
     network.eval()
     parts = [torch.empty(0, device=device)]
     for start in range(0, len(rows), batch_size):
-        parts.append(network(data.inputs(rows[start : start + batch_size]).to(device))[:, 0])
+        parts.append(network(data.inputs(rows[start : start + batch_size]).to(device))[:, ::2])
     network.train()
-    return torch.cat(parts).cpu().double() * statistics.std + statistics.mean
+    return statistics.restored(torch.cat(parts).cpu())

@@ -1,25 +1,31 @@
 """A trained network with the scale of its output and what it was trained on, in one folder."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from errno import ENOENT
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
+from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
+from cgatlib.values import from_plain
+
+_WEIGHTS = "weights.safetensors"
 
 
 @contextmanager
@@ -30,16 +36,35 @@ def reading_model(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CgatError(f"{folder} holds no trained model: {Path(error.filename).name} is missing") from error
     except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
-        raise CgatError(f"the model in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CgatError(f"the model in {folder} cannot be read: {reason}") from error
 
 
-def load_network(config: ModelConfig, weights: Path) -> CGAT:
-    """The network with the weights of a safetensors file, ready to predict."""
-    if not weights.exists():
-        raise FileNotFoundError(ENOENT, "", str(weights))  # safetensors does not say which file
-    network = CGAT(config)
-    network.load_state_dict(load_file(weights))
+def load_network(config: ModelConfig, weights: Path, sha256: str | None, labels: int = 1) -> CGAT:
+    """The network with the weights of a safetensors file, ready to predict.
+
+    Args:
+        sha256: of the file, where it is known. labels: how many the network predicts.
+
+    Raises:
+        CgatError: the file is another one, or a weight is not finite.
+    """
+    content = weights.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
+    network = CGAT(config, labels)
+    network.load_state_dict(load(content))
+    for name, weight in network.state_dict().items():
+        if not torch.isfinite(weight).all():
+            raise CgatError(f"the weight {name} of {weights.name} is not finite")
     return network.eval()
+
+
+def save_network(network: CGAT, path: Path) -> str:
+    """Write the weights as safetensors; returns the file's SHA-256."""
+    content = save(network.state_dict())  # safetensors' own writing does not say that a disk is full in Python's way
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,7 @@ class ModelCard:
         label: property it predicts. unit: of the prediction. functional: that its training labels come from.
         statistics: scale of the output. model, graph: configurations.
         elements: atomic numbers that occur in its training sets, pre-training included.
+        more_labels: properties that it predicts after `label`, each in the unit of `PROPERTIES`.
     """
 
     label: str
@@ -59,20 +85,18 @@ class ModelCard:
     model: ModelConfig
     graph: GraphConfig
     elements: tuple[int, ...]
+    more_labels: tuple[str, ...] = ()
 
-    @classmethod
-    def from_json(cls, text: str) -> "ModelCard":
-        """Inverse of ``json.dumps(asdict(card))``."""
-        card = json.loads(text)
-        return cls(
-            label=card["label"],
-            unit=card["unit"],
-            functional=card["functional"],
-            statistics=TargetStatistics(**card["statistics"]),
-            model=ModelConfig(**card["model"]),
-            graph=GraphConfig(**card["graph"]),
-            elements=tuple(card["elements"]),
-        )
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": ()})
+
+    def __post_init__(self) -> None:
+        if (found := len(self.statistics.each)) != len(self.labels):
+            raise CgatError(f"there are {found} target statistics for the labels {', '.join(self.labels)}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that it predicts."""
+        return (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,26 +109,35 @@ class Predictor:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json``."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.network.state_dict(), folder / "weights.safetensors")
-        (folder / "model.json").write_text(json.dumps(asdict(self.card), indent=1))
+        digest = save_network(self.network, folder / _WEIGHTS)
+        (folder / "model.json").write_text(json.dumps({**asdict(self.card), "sha256": digest}, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
         """Read what `save` wrote; nothing in the files is executed.
 
         Raises:
-            CgatError: a file is missing or does not fit.
+            CgatError: a file is missing, damaged or changed, or a weight is not finite.
         """
         folder = Path(folder)
         with reading_model(folder):
-            card = ModelCard.from_json((folder / "model.json").read_text())
-            return cls(load_network(card.model, folder / "weights.safetensors"), card)
+            values = json.loads((folder / "model.json").read_text())
+            digest = values.pop("sha256", None)
+            if digest is None and (folder / "provenance.json").exists():  # a run from before the digest stood there
+                digest = json.loads((folder / "provenance.json").read_text())["files"][_WEIGHTS]
+            card = from_plain(ModelCard, values, "model.json")
+            return cls(load_network(card.model, folder / _WEIGHTS, digest, len(card.labels)), card)
 
     def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions (G,) in the card's unit, of the graphs `rows` if they are given."""
+        """Predictions (G,), or (G, L) of several labels, in the card's units; of the graphs `rows` if given."""
         rows = np.arange(len(graphs)) if rows is None else rows
         data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
-        return predict(self.network, data, self.card.statistics).numpy() if len(rows) else np.zeros(0)
+        return predict(self.network, data, self.card.statistics).numpy()
+
+
+def is_network(folder: Path) -> bool:
+    """Whether a folder holds what `Predictor.save` writes, and nothing else."""
+    return holds_only(folder, _WEIGHTS, "model.json")
 
 
 def import_released(path: Path, label: str, functional: str) -> Predictor:

@@ -1,27 +1,24 @@
 """From finished runs of several seeds to one model with a card: errors, uncertainty, and where it ends."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from cgatlib import CgatError
-from cgatlib.cards import Domain, EnsembleCard, Errors, Member, Uncertainty
+from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.ensemble import Ensemble, load_model
-from cgatlib.experiments.experiment import Experiment, Run, score
+from cgatlib.ensemble import Ensemble, load_model, read_card
+from cgatlib.experiments.experiment import Experiment, Run, of_label, score
 from cgatlib.experiments.runner import parts_of
-from cgatlib.files import file_digest
+from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
-from cgatlib.predictor import Predictor
-from cgatlib.splits import Split
+from cgatlib.predictor import Predictor, save_network
+from cgatlib.splits import Indices, Split
 
 _ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
 _WORST = 5  # elements that are named
@@ -43,21 +40,29 @@ def release(
         CgatError: the runs do not belong together or to the table, `out` holds something else than a model, or the
             stored weights do not give the stored predictions.
     """
-    _check(runs, table, out)
-    predictors = tuple(Predictor.load(run.path) for run in runs)
-    measured = _Measured(tuple(runs), predictors, table, graph_store(table, runs[0].experiment.graph, cache))
-    described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
-    part = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
-    (part / "card.json").write_text(measured.card(described, members).to_json())
-    shutil.rmtree(out, ignore_errors=True)
-    part.rename(out)
+    refuse_same(out, *(run.path for run in runs))
+    with replacing(out, "a model", is_model) as part:
+        _check(runs, table)
+        predictors = tuple(Predictor.load(run.path) for run in runs)
+        graphs = graph_store(table, runs[0].experiment.graph, cache)
+        measured = _Measured(tuple(runs), predictors, table, graphs)
+        described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
+        part.mkdir()
+        members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
+        card = measured.card({name: str(value) for name, value in described.items()}, members)
+        (part / "card.json").write_text(card.to_json())
     return load_model(out)
 
 
-def _check(runs: Sequence[Run], table: CrystalTable, out: Path) -> None:
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a card and the networks that it names, and nothing else."""
+    try:
+        return holds_only(folder, "card.json", *(member.file for member in read_card(folder).members))
+    except CgatError:
+        return False
+
+
+def _check(runs: Sequence[Run], table: CrystalTable) -> None:
     experiments = [run.experiment for run in runs]
     if len({_without_seeds(e) for e in experiments}) != 1:
         raise CgatError(
@@ -71,8 +76,6 @@ def _check(runs: Sequence[Run], table: CrystalTable, out: Path) -> None:
             f"the runs were trained on a table with fingerprint {experiments[0].data}; "
             f"that of {table.source or 'the table given'} is {table.fingerprint}"
         )
-    if out.exists() and not (out / "card.json").exists():
-        raise CgatError(f"{out} exists and holds no model: it is not replaced")
 
 
 def _without_seeds(experiment: Experiment) -> Experiment:
@@ -82,8 +85,7 @@ def _without_seeds(experiment: Experiment) -> Experiment:
 
 def _member(run: Run, predictor: Predictor, folder: Path) -> Member:
     member = Member("", predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"])
-    save_file(predictor.network.state_dict(), folder / member.file)
-    return replace(member, sha256=file_digest(folder / member.file))
+    return replace(member, sha256=save_network(predictor.network, folder / member.file))
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,18 @@ class _Measured:
 
     def card(self, data: dict[str, str], members: tuple[Member, ...]) -> EnsembleCard:
         e = self.runs[0].experiment
+        accuracy = {label: self._accuracy(label) for label in e.labels}
+        first = accuracy.pop(e.label)
         return EnsembleCard(
             label=e.label,
             unit=PROPERTIES[e.label].unit,
             functional=e.functional,
             data=data,
             domain=self._domain(),
-            errors=self._errors(),
-            uncertainty=self._uncertainty() if len(self.runs) > 1 else None,
+            errors=first.errors,
+            uncertainty=first.uncertainty,
             members=members,
+            more_labels=accuracy,
         )
 
     @cached_property
@@ -122,55 +127,69 @@ class _Measured:
         return Domain.of((self.table.crystal(place[ids[row]]) for row in rows), known)
 
     @cached_property
-    def _tested(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Labels (T,) of the test crystals and the stored predictions (members, T)."""
-        rows = self._parts[0].test
-        ids = [self.graphs.ids[row] for row in rows]
-        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
-        for run, output in zip(self.runs, outputs, strict=True):
-            if run.predictions["material_id"].tolist() != ids:
-                raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
-            off = float(np.abs(output - run.predictions["prediction"]).mean())
-            if off > _SAME * run.metrics["test_mae"]:
-                raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
-        return self.graphs.label(self.runs[0].experiment.label)[rows], np.stack(
-            [run.predictions["prediction"].to_numpy(np.float64) for run in self.runs]
-        )
+    def _outputs(self) -> dict[str, NDArray[np.float64]]:
+        """What the members say of the test and of the validation crystals, (members, n, L) each."""
+        members, parts = Ensemble(self.predictors), vars(self._parts[0])
+        return {
+            name: members.outputs(self.graphs.graphs, parts[name]).reshape(len(self.runs), len(parts[name]), -1)
+            for name in ("test", "validation")
+        }
 
-    def _errors(self) -> Errors:
-        target, outputs = self._tested
+    def _accuracy(self, label: str) -> Accuracy:
+        rows, target, outputs = self._tested(label)
         error = outputs.mean(axis=0) - target
-        found = score(pd.DataFrame({"target": target, "prediction": outputs.mean(axis=0)}))
-        return Errors(
+        found = score(error)
+        errors = Errors(
             n_test=len(target),
             mae=found["test_mae"],
             rmse=found["test_rmse"],
-            mad=float(np.mean([run.metrics["test_mad"] for run in self.runs])),
+            mad=float(np.mean([run.scores(label)["test_mad"] for run in self.runs])),
             spread=float(outputs.std(axis=0, ddof=1).mean()) if len(outputs) > 1 else 0.0,
-            worst_elements=self._worst_elements(np.abs(error)),
+            worst_elements=self._worst_elements(rows, np.abs(error)),
         )
+        return Accuracy(errors, self._uncertainty(label, np.abs(error), outputs) if len(self.runs) > 1 else None)
 
-    def _worst_elements(self, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
+    def _labelled(self, part: str, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
+        """Rows (n,) of a part that carry a label, the labels (n,), and what the members say (members, n)."""
+        rows = vars(self._parts[0])[part]
+        values = self.graphs.label(label)[rows]
+        known = ~np.isnan(values)
+        place = self.runs[0].experiment.labels.index(label)
+        return rows[known], values[known], self._outputs[part][:, known, place]
+
+    def _tested(self, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
+        """As `_labelled` of the test part, with the stored predictions, which must be those of the members."""
+        rows, target, outputs = self._labelled("test", label)
+        ids, stored = [self.graphs.ids[row] for row in rows], []
+        for run, output in zip(self.runs, outputs, strict=True):
+            predictions = of_label(run.predictions, run.experiment, label)
+            if predictions["material_id"].tolist() != ids:
+                raise CgatError(f"run {run.experiment.key} was not tested on the test crystals of this table")
+            stored.append(predictions["prediction"].to_numpy(np.float64))
+            off = float(np.abs(output - stored[-1]).mean())
+            if not off <= _SAME * run.scores(label)["test_mae"]:
+                raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
+        return rows, target, np.stack(stored)
+
+    def _worst_elements(self, rows: Indices, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
         errors: dict[int, list[float]] = {}
         packed = self.graphs.graphs
-        for row, value in zip(self._parts[0].test, error, strict=True):
+        for row, value in zip(rows, error, strict=True):
             for z in set(packed.numbers[packed.node_ptr[row] : packed.node_ptr[row + 1]].tolist()):
                 errors.setdefault(z, []).append(float(value))
-        rows = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
-        return tuple(sorted(rows, key=lambda row: -row[2])[:_WORST])
+        named = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
+        return tuple(sorted(named, key=lambda row: -row[2])[:_WORST])
 
-    def _uncertainty(self) -> Uncertainty:
-        rows = self._parts[0].validation
-        outputs = Ensemble(self.predictors).outputs(self.graphs.graphs, rows)
-        labels = self.graphs.label(self.runs[0].experiment.label)[rows]
-        ratio = np.abs(outputs.mean(axis=0) - labels) / np.maximum(outputs.std(axis=0, ddof=1), np.finfo(float).tiny)
+    def _uncertainty(self, label: str, error: NDArray[np.float64], outputs: NDArray[np.float64]) -> Uncertainty:
+        """From the validation crystals; what it is worth, from the test errors (T,) and outputs (members, T)."""
+        _, labels, known = self._labelled("validation", label)
+        ratio = np.abs(known.mean(axis=0) - labels) / np.maximum(known.std(axis=0, ddof=1), np.finfo(float).tiny)
         factor = float(np.quantile(ratio, _ONE_SIGMA))
-        target, outputs = self._tested
-        error, uncertainty = np.abs(outputs.mean(axis=0) - target), factor * outputs.std(axis=0, ddof=1)
+        uncertainty = factor * outputs.std(axis=0, ddof=1)
         quarters = np.array_split(error[np.argsort(uncertainty, kind="stable")], 4)
         return Uncertainty(
             factor=factor,
-            n_validation=len(rows),
+            n_validation=len(labels),
             coverage=(float((error <= uncertainty).mean()), float((error <= 2 * uncertainty).mean())),
             mae_by_quarter=tuple(float(quarter.mean()) for quarter in quarters if len(quarter)),
         )

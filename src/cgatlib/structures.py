@@ -5,10 +5,8 @@ Imports numpy only, so that processes which read files start quickly.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from cgatlib.crystals.checks import Crystal
 from cgatlib.crystals.readers.folder import read_structure
 from cgatlib.crystals.readers.rows import BadRow, Geometry
 from cgatlib.crystals.readers.structures import from_atoms, from_dict
+from cgatlib.processes import Processes
 
 Candidate = Crystal | str
 """A crystal, or why there is none."""
@@ -94,7 +93,7 @@ def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:
     if workers < 2:
         yield from map(_read, files)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with Processes(workers) as pool:
         yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
 
 

@@ -5,12 +5,15 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 """
 
 import copy
+import hashlib
+import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -26,6 +29,8 @@ from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
 _RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's OneCycleLR
 
+_DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of what precedes them
+
 Schedule = Literal["triangular", "one-cycle", "cosine"]
 _LIMITS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("steps batch_size cycles evaluations validation_size", "at least 1", lambda x: x >= 1),
@@ -40,7 +45,7 @@ class TrainingConfig:
     """How long and how fast to train.
 
     Args:
-        steps: optimiser steps. batch_size: crystals per step (512 in the paper).
+        steps: optimiser steps. batch_size: crystals per step (512 in the paper), or all where there are fewer.
         learning_rate: highest rate of the cycle. weight_decay: of AdamW.
         cycles: of the schedule in the whole run (390 epochs with a period of 130 make 3).
         lowest: the rate between two cycles, as a share of the highest.
@@ -54,6 +59,8 @@ class TrainingConfig:
         clip: largest norm of the gradient; a longer one is shortened. ``None`` leaves it as it is.
         patience: share of `steps` without a better validation error after which training stops; ``None`` goes on.
         trunk_rate: learning rate of all layers but the output network, as a share of that of the output network.
+        label_weights: of several labels, how much the mean error of each counts, in training and validation; equally
+            where none are given.
     """
 
     steps: int = 1000
@@ -70,8 +77,21 @@ class TrainingConfig:
     clip: float | None = None
     patience: float | None = None
     trunk_rate: float = 1.0
+    label_weights: tuple[float, ...] = ()
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "schedule": "triangular",
+            "averaging": 1.0,
+            "clip": None,
+            "patience": None,
+            "trunk_rate": 1.0,
+            "label_weights": (),
+        }
+    )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label_weights", tuple(self.label_weights))  # a list in a plan
         for names, limit, holds in _LIMITS:
             for name in names.split():
                 value = getattr(self, name)
@@ -81,6 +101,8 @@ class TrainingConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise CgatError(f"training: unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        if not all(0 < weight < math.inf for weight in self.label_weights):
+            raise CgatError(f"training: label_weights must be positive, not {', '.join(map(str, self.label_weights))}")
         if self.evaluations > self.steps:
             raise CgatError(f"training: {self.evaluations} evaluations do not fit into {self.steps} steps")
 
@@ -110,15 +132,41 @@ class Progress:
 
     step: int = 0
     best_step: int = 0
-    best_mae: float = math.inf
+    best_mae: float = math.inf  # as `in_one`
+    best_maes: list[float] = field(default_factory=list)  # of each label in its unit
     stopped: str = ""  # by "patience" or at the end of the "budget"
     curve: list[dict[str, float]] = field(default_factory=list)
     earlier_seconds: float = field(default=0.0, compare=False)  # spent by the processes that were interrupted
 
 
-def mean_absolute_error(prediction: Tensor, target: Tensor) -> float:
-    """MAE of two (n,) tensors."""
-    return float((prediction - target.double()).abs().mean())
+def absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum of the absolute errors of each label and how many there are, (2, L), of two tensors (n,) or (n, L).
+
+    A target that is NaN is left out; a prediction that is NaN is not.
+    """
+    known = ~target.isnan()
+    errors = (prediction - target.double()).abs().where(known, 0)
+    return torch.stack([x.double().reshape(len(target), -1).sum(0) for x in (errors, known)])
+
+
+def mean_absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """MAE of each label, (L,), of two tensors as in `absolute_errors`."""
+    total, count = absolute_errors(prediction, target)
+    return total / count
+
+
+def in_one(maes: Tensor, statistics: TargetStatistics, weights: Sequence[float]) -> float:
+    """The MAE of one label in its unit, or the weighted mean of those of several, (L,), in units of their scales."""
+    if len(maes) == 1:
+        return float(maes)
+    shares = _shares(weights, len(maes))
+    return float((shares * maes / torch.tensor(statistics.std, dtype=torch.float64)).sum())
+
+
+def _shares(weights: Sequence[float], labels: int) -> Tensor:
+    """Weight of each label, (labels,), adding up to 1; equal where none are given."""
+    given = torch.tensor(weights or (1.0,) * labels, dtype=torch.float64)
+    return given / given.sum()
 
 
 def fit(
@@ -134,8 +182,11 @@ def fit(
 ) -> Progress:
     """Train `network` and leave the weights with the best validation MAE in it.
 
+    Of several labels, errors are in units of each label's scale, and their mean over the labels is weighted as
+    ``config.label_weights`` says; a crystal without a label says nothing of that label.
+
     Args:
-        network: maps ``train.inputs(rows)`` to (B, 2); only parameters that require a gradient are trained.
+        network: maps ``train.inputs(rows)`` to (B, 2 L); only parameters that require a gradient are trained.
         train, validation: data with labels. statistics: how targets are normalised.
         seed: of the order of the training rows. checkpoint: file written at each evaluation and resumed from.
         fabric: device, precision and processes, of `fabric_of`; one CPU process by default. With several processes
@@ -177,20 +228,30 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
-        if self.fabric.world_size > self.config.batch_size:
+        self.batch_size = min(self.config.batch_size, len(self.train))
+        if self.fabric.world_size > self.batch_size:
             raise CgatError(
-                f"training: a batch of {self.config.batch_size} cannot be shared by {self.fabric.world_size} processes"
+                f"training: a batch of {self.batch_size} cannot be shared by {self.fabric.world_size} processes"
             )
         rate, decay = self.config.learning_rate, self.config.weight_decay
         self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
         self.averaged = self.network if self.config.averaging == 1 else copy.deepcopy(self.network)
         self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
-        normalised = (self.train.targets.float() - self.statistics.mean) / self.statistics.std
-        self.targets = self.fabric.to_device(normalised)
+        self._place_targets()
         self.progress, self.best = Progress(), copy.deepcopy(self.network.state_dict())
         self.losses: list[Tensor] = []  # of the steps since the last evaluation, left on the device
         if self.checkpoint.exists():
             self._resume()
+
+    def _place_targets(self) -> None:
+        """Targets (n, L) and what an error in each of them adds to the loss, on the device."""
+        n = len(self.train)
+        targets = self.statistics.normalised(self.train.targets).reshape(n, -1)
+        known = ~targets.isnan()
+        shares = _shares(self.config.label_weights, targets.shape[1])
+        weights = known * shares * (n / known.sum(0))  # so that the loss is the mean of the labels' mean errors
+        self.targets = self.fabric.to_device(targets.where(known, 0).float())
+        self.weights = self.fabric.to_device(weights.float())
 
     def _groups(self) -> list[dict[str, Any]]:
         """What is trained; the output network apart where the rest learns at a rate of its own."""
@@ -207,13 +268,14 @@ class TrainingLoop:
 
         Nothing in it waits for the device, so that the next step is prepared while the device works on this one.
         """
-        rows = training_rows(step, len(self.train), self.config.batch_size, self.seed)
+        rows = training_rows(step, len(self.train), self.batch_size, self.seed)
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.factor(step) * group["share"]
-        output = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, 0]
-        error = output.float() - self.targets.index_select(0, sent(rows, self.targets.device))
-        loss = error.abs().sum() / (self.config.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
+        values = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, ::2].float()
+        there = sent(rows, self.targets.device)
+        errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
+        loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.wrapped.zero_grad()
         self.fabric.backward(loss)
         if self.config.clip is not None:
@@ -239,35 +301,36 @@ class TrainingLoop:
         """Mean over steps and processes: all processes see the same and go on or stop together."""
         return float(cast(Tensor, self.fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean")))
 
-    def _validation_mae(self) -> float:
-        """Every process scores its share of the validation set."""
+    def _validation_maes(self) -> Tensor:
+        """MAE of each label, (L,), in its unit; every process scores its share of the validation set."""
         rows = np.arange(self.fabric.global_rank, len(self.validation), self.fabric.world_size)
         prediction = predict(self.averaged, self.validation, self.statistics, rows=rows)
-        total = (prediction - self.validation.targets[rows].double()).abs().sum()
+        errors = absolute_errors(prediction, self.validation.targets[rows])
         if self.fabric.world_size > 1:
-            total = cast(Tensor, self.fabric.all_reduce(total, reduce_op="sum"))
-        return float(total) / len(self.validation)
+            errors = cast(Tensor, self.fabric.all_reduce(errors, reduce_op="sum"))
+        return errors[0] / errors[1]
 
     def evaluate(self, step: int) -> None:
         """Score the validation set, extend the learning curve, write the checkpoint."""
-        loss, mae = self._mean(self.losses), self._validation_mae()
+        loss, maes = self._mean(self.losses), self._validation_maes()
+        mae = in_one(maes, self.statistics, self.config.label_weights)
         if not math.isfinite(mae):
             raise CgatError(f"the validation error is no longer finite at step {step}; lower the learning rate")
         self.losses.clear()
         progress = self.progress
         progress.step = step
         if mae < progress.best_mae:
-            progress.best_mae, progress.best_step = mae, step
+            progress.best_mae, progress.best_maes, progress.best_step = mae, maes.tolist(), step
             self.best = copy.deepcopy(self.averaged.state_dict())
-        progress.curve.append(
-            {
-                "step": step,
-                "epoch": step * self.config.batch_size / len(self.train),
-                "learning_rate": self.config.learning_rate * self.config.factor(step),
-                "train_mae": loss * self.statistics.std,
-                "validation_mae": mae,
-            }
-        )
+        row = {
+            "step": step,
+            "epoch": step * self.batch_size / len(self.train),
+            "learning_rate": self.config.learning_rate * self.config.factor(step),
+            "train_mae": loss if isinstance(std := self.statistics.std, tuple) else loss * std,
+            "validation_mae": mae,
+        }
+        each = {f"validation_mae_{place}": value for place, value in enumerate(maes.tolist())} if len(maes) > 1 else {}
+        progress.curve.append(row | each)
         if self.fabric.is_global_zero:
             self._save()
 
@@ -280,18 +343,28 @@ class TrainingLoop:
             "progress": vars(self.progress) | {"earlier_seconds": self._seconds()},
             "best": self.best,
         }
+        file = io.BytesIO()
+        torch.save(state, file)
         partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
+        partial.write_bytes(file.getvalue() + _digest(file.getvalue()))
         partial.replace(self.checkpoint)  # a kill leaves the previous checkpoint or this one, never half of one
 
     def _seconds(self) -> float:
         return self.progress.earlier_seconds + time.perf_counter() - self.start
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True, map_location=self.fabric.device)
+        content = self.checkpoint.read_bytes()
+        content, digest = content[:-_DIGEST], content[-_DIGEST:]
+        if digest != _digest(content):
+            raise CgatError(f"{self.checkpoint} is damaged; remove it, and the run starts again from its first step")
+        state = torch.load(io.BytesIO(content), weights_only=True, map_location=self.fabric.device)
         if state["config"] != repr(self.config):
             raise CgatError(f"{self.checkpoint} belongs to another training configuration; remove it to start again")
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress, self.best = Progress(**state["progress"]), state["best"]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

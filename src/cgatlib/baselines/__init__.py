@@ -2,7 +2,14 @@
 
 from cgatlib.baselines.models import BASELINES, Fitted, Model, Task
 from cgatlib.baselines.planned import planned_baselines
-from cgatlib.baselines.records import Baseline, all_baselines, baseline, read_baselines, write_baselines
+from cgatlib.baselines.records import (
+    Baseline,
+    all_baselines,
+    baseline,
+    baseline_problems,
+    read_baselines,
+    write_baselines,
+)
 
 __all__ = [
     "BASELINES",
@@ -12,6 +19,7 @@ __all__ = [
     "Task",
     "all_baselines",
     "baseline",
+    "baseline_problems",
     "planned_baselines",
     "read_baselines",
     "write_baselines",

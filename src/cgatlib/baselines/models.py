@@ -199,10 +199,16 @@ SOURCE_LABEL = "a calculation with the functional transferred from"
 
 @dataclass(frozen=True)
 class Model:
-    """A baseline: its function, and what it needs to know of a crystal it predicts."""
+    """A baseline: its function, and what it needs to know of a crystal it predicts.
+
+    Args:
+        learns: more than a constant. Where it does not, its errors are the labels of the table but for a constant, or
+            differences of labels, so that of its errors only the mean is stored.
+    """
 
     fit: Callable[[Task], Fitted]
     needs: str
+    learns: bool = True
 
     @property
     def needs_source(self) -> bool:
@@ -212,11 +218,11 @@ class Model:
 
 BASELINES: Mapping[str, Model] = MappingProxyType(
     {
-        "mean": Model(mean, "nothing"),
-        "median": Model(median, "nothing"),
+        "mean": Model(mean, "nothing", learns=False),
+        "median": Model(median, "nothing", learns=False),
         "ridge": Model(ridge, "the composition"),
         "boosting": Model(boosting, "the composition"),
-        "source label": Model(source_label, SOURCE_LABEL),
+        "source label": Model(source_label, SOURCE_LABEL, learns=False),
         "source label + ridge": Model(source_label_ridge, SOURCE_LABEL),
         "source label + boosting": Model(source_label_boosting, SOURCE_LABEL),
     }

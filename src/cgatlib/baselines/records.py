@@ -8,13 +8,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cgatlib import CgatError
 from cgatlib.baselines.models import BASELINES, Task
+from cgatlib.experiments.archive_files import TOLERANCE, kept, of_rows, read_json, read_parquet, write_table
 from cgatlib.experiments.experiment import score
 from cgatlib.experiments.provenance import provenance
-from cgatlib.files import file_digest
+from cgatlib.experiments.tested import errors_of
+from cgatlib.files import file_digest, replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +28,8 @@ class Baseline:
     Attributes:
         name, needs: as in `BASELINES`. functional, label, data, train_size, seed, split: of the experiment.
         n_train, n_validation, n_test: crystals used; fewer than the experiment's where the source label is needed.
-        choices: what the validation part chose.
-        predictions: test crystals: ``material_id``, ``target``, ``prediction``, in the label's unit.
+        choices: what the validation part chose. mae: on the test crystals, in the label's unit.
+        errors: of the test crystals, as `cgatlib.experiments.tested` describes them; none where `Model.learns` is not.
     """
 
     name: str
@@ -40,12 +44,8 @@ class Baseline:
     n_validation: int
     n_test: int
     choices: Mapping[str, float | str]
-    predictions: pd.DataFrame
-
-    @property
-    def mae(self) -> float:
-        """MAE on the test crystals, in the label's unit."""
-        return score(self.predictions)["test_mae"]
+    mae: float
+    errors: pd.DataFrame
 
 
 def baseline(name: str, task: Task) -> Baseline:
@@ -60,6 +60,9 @@ def baseline(name: str, task: Task) -> Baseline:
     if model.needs_source:
         task = task.paired()
     fitted, test = model.fit(task), task.parts.test
+    columns = {"material_id": task.ids, "formula": task.formulas, "target": task.labels}
+    tested = pd.DataFrame({name: values[test] for name, values in columns.items()} | {"prediction": fitted.predictions})
+    errors = errors_of(tested, e.label)
     return Baseline(
         name=name,
         needs=model.needs,
@@ -71,9 +74,8 @@ def baseline(name: str, task: Task) -> Baseline:
         split=asdict(e.split),
         **{f"n_{part}": len(rows) for part, rows in vars(task.parts).items()},
         choices=dict(fitted.choices),
-        predictions=pd.DataFrame(
-            {"material_id": task.ids[test], "target": task.labels[test], "prediction": fitted.predictions}
-        ),
+        mae=score(errors["error"])["test_mae"],
+        errors=errors if model.learns else errors[:0],
     )
 
 
@@ -83,39 +85,51 @@ def all_baselines(task: Task) -> list[Baseline]:
 
 
 def write_baselines(folder: Path, baselines: Iterable[Baseline]) -> None:
-    """Write ``baselines.json`` (everything but the predictions, provenance) and ``baselines.parquet`` (predictions)."""
+    """Write ``baselines.json`` (everything but the errors, provenance) and ``baselines.parquet`` (errors)."""
     folder, baselines = Path(folder), list(baselines)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [item.name for item in fields(Baseline) if item.name != "predictions"]
-    frames = [b.predictions.assign(entry=entry) for entry, b in enumerate(baselines)]
+    names = [item.name for item in fields(Baseline) if item.name != "errors"]
+    frames = [kept(b.errors).assign(entry=np.int32(entry)) for entry, b in enumerate(baselines)]
     table = folder / "baselines.parquet"
-    pd.concat(frames, ignore_index=True).to_parquet(table, index=False, compression="zstd")
+    with replacing(table, "a table of baselines", lambda path: (folder / "baselines.json").is_file()) as part:
+        write_table(part, [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
     record = {
-        "baselines": [{**{name: getattr(b, name) for name in names}, "mae": b.mae} for b in baselines],
+        "baselines": [{name: getattr(b, name) for name in names} for b in baselines],
         "provenance": {**provenance(), "files": {table.name: file_digest(table)}},
     }
-    (folder / "baselines.json").write_text(json.dumps(record, indent=1))
+    with replacing(
+        folder / "baselines.json", "a list of baselines", lambda path: "baselines" in read_json(path)
+    ) as part:
+        part.write_text(json.dumps(record, indent=1))
 
 
 def read_baselines(folder: Path) -> list[Baseline]:
     """Read what `write_baselines` wrote.
 
     Raises:
-        CgatError: a file is missing, or the predictions are not those that were written.
+        CgatError: a file is missing, or the errors are not those that were written.
     """
     folder = Path(folder)
-    table = folder / "baselines.parquet"
+    record, table = read_json(folder / "baselines.json"), read_parquet(folder / "baselines.parquet")
+    if file_digest(folder / "baselines.parquet") != record["provenance"]["files"]["baselines.parquet"]:
+        raise CgatError(f"{folder / 'baselines.parquet'} was changed after it was written")
+    entries = table["entry"].to_numpy()
+    return [
+        Baseline(**values, errors=of_rows(table.filter(pa.array(entries == entry))))
+        for entry, values in enumerate(record["baselines"])
+    ]
+
+
+def baseline_problems(folder: Path) -> list[str]:
+    """What is wrong with the baselines of a folder: changed files, or a MAE that does not follow from the errors."""
+    if not (folder / "baselines.json").exists():
+        return []
     try:
-        record = json.loads((folder / "baselines.json").read_text())
-        digest = file_digest(table)
-    except (OSError, json.JSONDecodeError) as error:
-        raise CgatError(f"{folder} holds no baselines: {error}") from error
-    if digest != record["provenance"]["files"][table.name]:
-        raise CgatError(f"{table} was changed after it was written")
-    parts = dict(iter(pd.read_parquet(table).groupby("entry")))
-    found = []
-    for entry, values in enumerate(record["baselines"]):
-        del values["mae"]  # follows from the predictions
-        predictions = parts[entry].drop(columns="entry").reset_index(drop=True)
-        found.append(Baseline(**values, predictions=predictions))
-    return found
+        found = read_baselines(folder)
+    except CgatError as error:
+        return [str(error)]
+    return [
+        f"baseline {number} ({b.name}): the MAE is {b.mae}, but the errors give {value}"
+        for number, b in enumerate(found)
+        if len(b.errors)
+        and not np.isclose(value := score(b.errors["error"])["test_mae"], b.mae, rtol=TOLERANCE, atol=0)
+    ]

@@ -36,6 +36,7 @@ from cgatlib.experiments.provenance import code_version
 
 Echo = Callable[[str], None]
 DEFAULT_PROFILE = "demo"
+_RENDERER = "from cgatlib.processes import end_with; end_with({}); from jupyter_book.cli.main import main; main()"
 
 
 def build(
@@ -201,7 +202,7 @@ def render(stage: Path, builder: str, folder: Path) -> Path:
     Raises:
         CgatError: a page did not render.
     """
-    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage)]
+    program = [sys.executable, "-c", _RENDERER.format(os.getpid()), "build", str(stage)]
     options = ["--path-output", str(folder), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
     done = subprocess.run(
         [*program, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False

@@ -1,19 +1,13 @@
 """Verdicts on claims about crystals, their labels and their graphs."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.book.printed import Printed
-from cgatlib.book.stored import MissingRunsError
 from cgatlib.book.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
-from cgatlib.composition import element_amounts
 from cgatlib.crystals import CrystalTable
-from cgatlib.evaluation.metrics import GAP_THRESHOLD
 from cgatlib.figures.style import FUNCTIONAL_NAMES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
@@ -38,52 +32,30 @@ def labels_shift(
         stated: the paper's two numbers. metals: compare the shares of metals instead of the means of the labels.
 
     Raises:
-        CgatError: the plan has no such table, or something else is expected.
-        MissingRunsError: the archive has no test labels of one of them.
+        CgatError: the plan has no such table, the second was not compared with the first, or something else is
+            expected.
     """
-    pairs = _paired(evidence, first, second, label)
-    if metals:
-        pairs = pairs.assign(**{c: (pairs[c] < GAP_THRESHOLD).astype(float) for c in ("first", "second")})
     if expected not in ("larger", "smaller"):
         raise CgatError(f"a label cannot be expected {expected!r}; known: larger, smaller")
-    excess = _ratio_of_means(pairs)
+    tables = [evidence.real.summary(name) for name in (first, second)]
+    part = tables[1].labels.get(label)
+    found = part and (part.metals if metals else part.shift)
+    if not found or tables[1].reference != tables[0].fingerprint:
+        raise CgatError(f"the summary of the table {second} does not compare its {label} with that of {first}")
+    excess = Estimate(*found.excess)
     outcome = decide(excess, "better" if expected == "larger" else "worse")
-    a, b = (FUNCTIONAL_NAMES[evidence.real.plan.tables[name]["functional"]] for name in (first, second))
+    a, b = (FUNCTIONAL_NAMES[table.functional] for table in tables)
     what, style = ("share of metals", ".0%") if metals else ("mean", ".2f")
-    means = [f"{pairs[c].mean():{style}}" for c in ("first", "second")]
+    means = [f"{mean:{style}}" for mean in found.means]
     paper = _excess(*(evidence.published[name] for name in stated)) if stated else None
     text = f"{what} {means[0]} ({a}) and {means[1]} ({b}), difference {share_text(excess)}"
-    data = f"DFT labels; {len(pairs):,} test crystals that have both"
-    return Verdict(
-        outcome, text + beside(excess, paper, outcome), data, (label, evidence.real.plan.tables[second]["functional"])
-    )
+    data = f"DFT labels; {found.crystals:,} crystals that have both"
+    return Verdict(outcome, text + beside(excess, paper, outcome), data, (label, tables[1].functional))
 
 
 def _excess(over: Printed, under: Printed) -> Printed:
     ratio = over.over(under)
     return Printed(ratio.value - 1, ratio.low - 1, ratio.high - 1, f"{ratio.value - 1:.0%}")
-
-
-def _paired(evidence: Evidence, first: str, second: str, label: str) -> pd.DataFrame:
-    columns = {}
-    for place, name in (("first", first), ("second", second)):
-        columns[place] = evidence.real.archive.targets(_table(evidence, name)["fingerprint"], label)
-        if columns[place].empty:
-            raise MissingRunsError(f"any entry with {label} of the table {name}")
-    pairs = pd.concat(columns, axis=1, join="inner")
-    return pairs.assign(formula=pairs.index.map(evidence.real.archive.formulas))
-
-
-def _ratio_of_means(pairs: pd.DataFrame) -> Estimate:
-    """Mean of the first over that of the second, minus 1; formulas are redrawn. Infinite where the second is 0."""
-    sums = pairs.groupby("formula")[["first", "second"]].sum().to_numpy()
-    if not sums.any():
-        return Estimate(0.0, -math.inf, math.inf)
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value, drawn = (np.divide(some[..., 0], some[..., 1]) - 1 for some in (sums.sum(axis=0), weights @ sums))
-    return Estimate.of(float(value), drawn[~np.isnan(drawn)])
 
 
 def element_share(evidence: Evidence, element: str, first: str, second: str, expected: str) -> Verdict:
@@ -94,21 +66,12 @@ def element_share(evidence: Evidence, element: str, first: str, second: str, exp
     Args:
         element: symbol. first, second: tables of the plan. expected: of the second, ``"larger"`` or ``"smaller"``.
     """
-    shares, sizes = [], []
-    for name in (first, second):
-        table = _table(evidence, name)
-        _, formulas = evidence.real.archive.crystals(table["fingerprint"])
-        shares.append(sum(element in element_amounts(formula) for formula in formulas) / len(formulas))
-        sizes.append(f"{len(formulas):,} {FUNCTIONAL_NAMES[table['functional']]}")
+    tables = [evidence.real.summary(name) for name in (first, second)]
+    shares = [table.elements.get(element, 0) / len(table) for table in tables]
+    sizes = [f"{len(table):,} {FUNCTIONAL_NAMES[table.functional]}" for table in tables]
     holds = (shares[1] > shares[0]) == (expected == "larger")
     text = f"{element} in {shares[0]:.1%} and {shares[1]:.1%}"
     return Verdict(Outcome.HOLDS if holds else Outcome.FAILS, text, f"all {' and '.join(sizes)} crystals of the tables")
-
-
-def _table(evidence: Evidence, name: str) -> Mapping[str, Any]:
-    if name not in evidence.real.plan.tables:
-        raise CgatError(f"the plan has no table {name!r}")
-    return evidence.real.plan.tables[name]
 
 
 def same_graph(evidence: Evidence, crystals: int, strain: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""Verdicts on claims about errors, from the test predictions of stored runs."""
+"""Verdicts on claims about errors, from the test errors of stored runs."""
 
 import math
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ from cgatlib.evaluation import (
     Scored,
     compare,
     paired_difference,
-    restrict,
     score_interval,
 )
-from cgatlib.evaluation.metrics import GAP_THRESHOLD
+from cgatlib.evaluation.intervals import score_of
+from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.scaling import Estimate
 
 _BASELINES = {"ridge": "a linear model of the composition", "boosting": "boosted trees on the composition"}
@@ -70,15 +70,15 @@ def _comparisons(results: StoredResults, entry: str, reference: str, non_metals:
     """By training size; of splits, whose sizes differ a little, one over all."""
     own, other = results.runs(entry), results.runs(reference)
     if non_metals:
-        a, b = (Scored.of([run.predictions for run in some], results.archive.formulas) for some in (own, other))
+        a, b = (Scored.of([run.errors for run in some]) for some in (own, other))
         return {int(own[0].metrics["n_train"]): compare(a, b, OPEN_GAP_MAE)}
     if len(results.plan.entries[entry].sizes) == 1:
         return {int(own[0].metrics["n_train"]): results.comparison(entry, reference)}
     sizes = [{int(run.metrics["n_train"]) for run in some} for some in (own, other)]
     found = {}
     for size in sorted(set.intersection(*sizes)):
-        parts = [[run.predictions for run in some if run.metrics["n_train"] == size] for some in (own, other)]
-        found[size] = paired_difference(parts[0], parts[1], results.archive.formulas)
+        parts = [[run.errors for run in some if run.metrics["n_train"] == size] for some in (own, other)]
+        found[size] = paired_difference(parts[0], parts[1])
     return found
 
 
@@ -94,9 +94,7 @@ def _relative(first: Score, second: Score) -> Estimate:
 def larger_error(evidence: Evidence, entry: str, parent: str) -> Verdict:
     """Whether training from scratch gives a larger error than the PBE network has on its own test set."""
     own, source = runs_of(evidence.real, (entry, parent))
-    scores = [
-        score_interval([run.predictions for run in some], evidence.real.archive.formulas) for some in (own, source)
-    ]
+    scores = [score_interval([run.errors for run in some]) for some in (own, source)]
     effect = _relative(scores[1], scores[0])  # positive where the PBE network is better
     excess = Estimate(*(x / (1 - x) for x in (effect.value, effect.low, effect.high)))
     text = f"error larger by {share_text(excess)} than that of the PBE network on its own test set"
@@ -106,16 +104,12 @@ def larger_error(evidence: Evidence, entry: str, parent: str) -> Verdict:
 def smaller_on_metals(evidence: Evidence, entry: str) -> Verdict:
     """Whether the gaps of metals are predicted with a smaller error than those of other crystals."""
     (own,) = runs_of(evidence.real, (entry,))
-    first = own[0].predictions
-    metal = first["target"] < GAP_THRESHOLD
-    formulas = evidence.real.archive.formulas
-    scores = [
-        score_interval(restrict([run.predictions for run in own], first.loc[part, "material_id"].tolist()), formulas)
-        for part in (metal, ~metal)
-    ]
+    scored = Scored.of([run.errors for run in own])
+    scores = [score_of(scored.at(rows)) for rows in (~scored.kinds, scored.kinds)]
+    share = 1 - scored.kinds.mean()
     effect = _relative(*scores)
     values = " eV and ".join(f"{score.estimate.value:.3f}" for score in scores)
-    text = f"MAE {values} eV on metals and others, smaller by {share_text(effect)}; metals are {metal.mean():.0%}"
+    text = f"MAE {values} eV on metals and others, smaller by {share_text(effect)}; metals are {share:.0%}"
     return Verdict(decide(effect, "better"), text, data_text(evidence.real, own), subject_of(own))
 
 
@@ -127,7 +121,7 @@ def beats_baseline(evidence: Evidence, entry: str, baseline: str) -> Verdict:
     found = [b for b in found if b.split["seed"] == e.split.seed]
     if not found or baseline not in _BASELINES:
         raise CgatError(f"the archive has no baseline {baseline!r} for {entry}")
-    c = paired_difference([run.predictions for run in own], [found[0].predictions], evidence.real.archive.formulas)
+    c = paired_difference([run.errors for run in own], [found[0].errors])
     text = f"error reduction against {_BASELINES[baseline]} {share_text(c.reduction)}"
     return Verdict(decide(c.reduction, "better"), text, data_text(evidence.real, own), subject_of(own))
 

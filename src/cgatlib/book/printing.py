@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,11 +65,10 @@ def print_book(
     """
     program = find_browser(browser)  # before anything is trained
     pdf = (out or root / "_build" / "book.pdf").resolve()
-    with (
-        staged(root, profile, overrides, data, (), False, echo) as stage,
-        tempfile.TemporaryDirectory(prefix="cgatlib-pdf-") as name,
-    ):
-        folder = Path(name)
+    with staged(root, profile, overrides, data, (), False, echo) as stage:
+        folder = stage.with_name("print")
+        shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed
+        folder.mkdir()
         html = render(stage, "singlehtml", folder)
         first = pages(root)[0].relative_to(root).with_suffix(".html")
         page = (html / first).replace(html / "index.html")  # its links to styles and scripts start at the top
@@ -80,6 +78,7 @@ def print_book(
         partial = pdf.with_name(f".{pdf.name}.part")
         shutil.copy2(folder / "book.pdf", partial)
         os.replace(partial, pdf)
+        shutil.rmtree(folder)
     echo(f"The book is at {pdf}")
     return pdf
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from cgatlib import CgatError
 from cgatlib.baselines import Baseline, read_baselines
 from cgatlib.book.pages import banner_box, code_text, note, provenance_box
 from cgatlib.book.studies import results, sources_of
+from cgatlib.book.summaries import TableSummary
 from cgatlib.book.tables import ORIGINS
 from cgatlib.evaluation import (
     Comparison,
@@ -24,17 +25,15 @@ from cgatlib.evaluation import (
     Seeds,
     compare,
     gap_scores,
-    leak_categories,
     leakage_ratio,
     over_splits,
     restrict,
 )
 from cgatlib.experiments.archive import RunArchive
-from cgatlib.experiments.experiment import Run
+from cgatlib.experiments.experiment import Run, score
 from cgatlib.experiments.plan import Plan, UndecidedError
 from cgatlib.experiments.runner import RunStore
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
-from cgatlib.splits import split
 
 
 class MissingRunsError(CgatError):
@@ -113,8 +112,8 @@ class StoredResults:
         return results(found.values(), sources)
 
     def seeds(self, name: str) -> Seeds:
-        """Test predictions of an entry of one split and size, one table per seed."""
-        return [run.predictions for run in self.runs(name)]
+        """Test errors of an entry of one split and size, one table per seed."""
+        return [run.errors for run in self.runs(name)]
 
     def mae(self, name: str) -> Mae:
         """Test MAE of an entry, over seeds and splits."""
@@ -124,17 +123,22 @@ class StoredResults:
     def comparison(self, name: str, reference: str) -> Comparison:
         """An entry against another on the same test crystals; over the splits where there are several."""
         own, other = self.runs(name), self.runs(reference)
-        formulas = self.archive.formulas
         splits = sorted({run.experiment.split.seed for run in own})
         if len(splits) == 1:
-            first, second = (Scored.of([run.predictions for run in some], formulas) for some in (own, other))
+            first, second = (Scored.of([run.errors for run in some]) for some in (own, other))
             return compare(first, second)
         parts = [
-            [[run.predictions for run in some if run.experiment.split.seed == number] for some in (own, other)]
+            [[run.errors for run in some if run.experiment.split.seed == number] for some in (own, other)]
             for number in splits
         ]
         n_train = sum(int(run.metrics["n_train"]) for run in own) / len(own)
-        return over_splits([(first, second) for first, second in parts], formulas, n_train)
+        return over_splits([(first, second) for first, second in parts], n_train)
+
+    def summary(self, table: str) -> TableSummary:
+        """What is known of a table of the plan; `CgatError` where the plan has no such table, or it has no summary."""
+        if table not in self.plan.tables:
+            raise CgatError(f"the plan has no table {table!r}")
+        return TableSummary.read(self.archive.path.parent, self.plan.tables[table]["fingerprint"])
 
     def data_table(self) -> pd.DataFrame:
         """What every table of the plan holds: one row per table and label, texts."""
@@ -181,7 +185,7 @@ class StoredResults:
         """Gaps as a classification into metals and non-metals, one row per mode."""
         rows = {}
         for mode in modes:
-            found = gap_scores(self.seeds(f"{target}-{mode}"), self.archive.formulas)
+            found = gap_scores(self.seeds(f"{target}-{mode}"))
             rows[MODES[mode].name] = {
                 "balanced accuracy": interval_text(found.balanced_accuracy.estimate, 3),
                 "ROC AUC": interval_text(found.roc_auc.estimate, 3),
@@ -190,23 +194,14 @@ class StoredResults:
             }
         return pd.DataFrame.from_dict(rows, orient="index")
 
-    def leaks(self, name: str, seen_source: str) -> Mapping[str, Comparison]:
-        """``NAME-seen`` against NAME by what the leaky pre-training has seen of a test crystal."""
-        source = self.runs(seen_source)[0].experiment
-        ids, known = self.archive.crystals(source.data)
-        trained = split(ids, source.split).train
-        pretraining = {ids[row]: known[row] for row in trained}
-        clean, seen = self.seeds(name), self.seeds(f"{name}-seen")
-        test = {i: self.archive.formulas[i] for i in clean[0]["material_id"]}
-        return leakage_ratio(clean, seen, leak_categories(test, pretraining), self.archive.formulas)
-
-    def leak_table(self, names: Sequence[str], seen_source: str) -> pd.DataFrame:
-        """Ratio of the MAEs by what was seen, one row per entry."""
+    def leak_table(self, names: Sequence[str]) -> pd.DataFrame:
+        """Ratio of the MAEs of ``NAME-seen`` and NAME by what the leaky pre-training has seen, one row per entry."""
         rows = {}
         for name in names:
             e = self.runs(name)[0].experiment
             title = f"{QUANTITIES[e.label].text} {FUNCTIONAL_NAMES[e.functional]}, {MODES[e.transfer.mode].name}"
-            found = {"all": self.comparison(f"{name}-seen", name), **self.leaks(name, seen_source)}
+            parts = leakage_ratio(self.seeds(name), self.seeds(f"{name}-seen"))
+            found = {"all": self.comparison(f"{name}-seen", name), **parts}
             rows[title] = {f"{what}": f"{interval_text(c.ratio, 2)} ({c.crystals:,})" for what, c in found.items()}
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -241,9 +236,9 @@ def _mean(found: Sequence[Baseline], name: str) -> Mae:
 
 def _restricted(runs: Sequence[Run], paired: Sequence[Baseline]) -> Mae:
     """MAE of runs on the crystals that the baselines of the same split have predicted."""
-    ids = {b.split["seed"]: list(b.predictions["material_id"]) for b in paired}
-    parts = [restrict([run.predictions], ids[run.experiment.split.seed])[0] for run in runs]
-    maes = pd.Series([(part["prediction"] - part["target"]).abs().mean() for part in parts])
+    crystals = {b.split["seed"]: list(b.errors["crystal"]) for b in paired}
+    parts = [restrict([run.errors], crystals[run.experiment.split.seed])[0] for run in runs]
+    maes = pd.Series([score(part["error"])["test_mae"] for part in parts])
     return Mae(float(maes.mean()), float(maes.std(ddof=1)))
 
 

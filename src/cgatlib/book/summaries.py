@@ -4,6 +4,7 @@ A summary holds counts, moments and histograms, and no label of a single crystal
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,10 +17,48 @@ import pandas as pd
 from cgatlib import CgatError
 from cgatlib.crystals import SYMBOLS, CrystalTable
 from cgatlib.experiments.sources import Source
+from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.figures.data import histogram_edges
+from cgatlib.scaling import Estimate
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
+
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A number of each crystal in the table `TableSummary.reference` against the same crystal's in this one.
+
+    Args:
+        crystals: that have both. means: in the reference, and here.
+        excess: first over second mean, minus 1, with its 95 % interval (value, low, high), formulas being redrawn.
+    """
+
+    crystals: int
+    means: tuple[float, float]
+    excess: tuple[float, float, float]
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> "Shift":
+        """From plain values."""
+        return cls(values["crystals"], tuple(values["means"]), tuple(values["excess"]))
+
+    @classmethod
+    def of(cls, pairs: pd.DataFrame) -> "Shift":
+        """Of a table ``formula``, ``first``, ``second``."""
+        sums = pairs.groupby("formula")[["first", "second"]].sum().to_numpy()
+        means = float(pairs["first"].mean()), float(pairs["second"].mean())
+        if not sums.any():
+            return cls(len(pairs), means, (0.0, -math.inf, math.inf))
+        rng = np.random.default_rng(0)
+        weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value, drawn = (np.divide(some[..., 0], some[..., 1]) - 1 for some in (sums.sum(axis=0), weights @ sums))
+        found = Estimate.of(float(value), drawn[~np.isnan(drawn)])
+        return cls(len(pairs), means, (found.value, found.low, found.high))
 
 
 @dataclass(frozen=True)
@@ -31,7 +70,8 @@ class LabelSummary:
         edges: ends of the bins, common to all tables that were summarised together.
         crystals: number in each bin; the tails outside are in no bin.
         difference: mean difference to the value of the same crystal in the table `reference`.
-        pairs: number of those crystals; without any, `difference` is None.
+        pairs: number of those crystals; without any, `difference` and what follows is None.
+        shift: of the label. metals: of a band gap, of being a metal (1) or not (0).
     """
 
     count: int
@@ -42,6 +82,8 @@ class LabelSummary:
     crystals: tuple[int, ...]
     difference: float | None = None
     pairs: int = 0
+    shift: Shift | None = None
+    metals: Shift | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +132,33 @@ class TableSummary:
         path = _path(stored, fingerprint)
         try:
             values: dict[str, Any] = json.loads(path.read_text())
-            labels = {name: LabelSummary(**part) for name, part in values["labels"].items()}
-            tuples = {name: (tuple(part.edges), tuple(part.crystals)) for name, part in labels.items()}
-            labels = {name: replace(labels[name], edges=e, crystals=c) for name, (e, c) in tuples.items()}
-            return cls(**{**values, "labels": labels})
+            return cls(**{**values, "labels": {name: _read_label(part) for name, part in values["labels"].items()}})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CgatError(f"the summary of table {fingerprint} cannot be read: {error}") from error
+
+
+def _read_label(values: dict[str, Any]) -> LabelSummary:
+    parts = {name: Shift.read(values[name]) for name in ("shift", "metals") if values.get(name)}
+    return LabelSummary(**{**values, "edges": tuple(values["edges"]), "crystals": tuple(values["crystals"]), **parts})
+
+
+def summary_problems(stored: Path) -> list[tuple[Path, str]]:
+    """What is wrong with the summaries among the stored results of a folder: unreadable, or of another table."""
+    found = []
+    for path in sorted((Path(stored) / FOLDER).glob("*.json")):
+        try:
+            table = TableSummary.read(stored, path.stem)
+        except CgatError as error:
+            found.append((path, str(error)))
+            continue
+        if table.fingerprint != path.stem:
+            found.append((path, f"it is of table {table.fingerprint}"))
+        found += [
+            (path, f"{name} has {sum(label.crystals)} crystals in its bins, but {label.count} values of {len(table)}")
+            for name, label in table.labels.items()
+            if not sum(label.crystals) <= label.count <= len(table)
+        ]
+    return found
 
 
 def _path(stored: Path, fingerprint: str) -> Path:
@@ -136,19 +199,28 @@ def _summary(source: Source, edges: Mapping[str, list[float]], reference: Crysta
 
 def _label(table: CrystalTable, label: str, edges: list[float], reference: CrystalTable) -> LabelSummary:
     values = pd.Series(table.label(label), index=table.ids).dropna()
-    pairs = pd.Series(dtype=float)
+    pairs = pd.DataFrame({"formula": [], "first": [], "second": []})
     if table is not reference and label in reference.labels:
         other = pd.Series(reference.label(label), index=reference.ids)
-        pairs = (values - other.reindex(values.index)).dropna()
-    return LabelSummary(
+        formulas = pd.Series(table.formulas, index=table.ids)
+        pairs = pd.DataFrame({"formula": formulas, "first": other.reindex(table.ids), "second": values}).dropna()
+    summary = LabelSummary(
         count=len(values),
         median=float(values.median()),
         mean=float(values.mean()),
         deviation=float(values.std()),
         edges=tuple(edges),
         crystals=tuple(np.histogram(values, edges)[0].tolist()),
-        difference=float(pairs.mean()) if len(pairs) else None,
+    )
+    if pairs.empty:
+        return summary
+    metals = pairs.assign(**{name: (pairs[name] <= GAP_THRESHOLD).astype(float) for name in ("first", "second")})
+    return replace(
+        summary,
+        difference=float((pairs["second"] - pairs["first"]).mean()),
         pairs=len(pairs),
+        shift=Shift.of(pairs),
+        metals=Shift.of(metals) if label == "band_gap" else None,
     )
 
 

@@ -25,9 +25,12 @@ def import_(file: Path, out: Path, label: str, functional: str) -> None:
     Example:
       cgatlib checkpoint import e_form.ckpt --out models/e_form --label e_form --functional PBE
     """
-    from cgatlib.predictor import import_released
+    from cgatlib.files import refuse_same, replacing
+    from cgatlib.predictor import import_released, is_network
 
-    predictor = import_released(file, label, functional)
-    predictor.save(out)
+    refuse_same(out, file)
+    with replacing(out, "an imported model", is_network) as part:
+        predictor = import_released(file, label, functional)
+        predictor.save(part)
     c = predictor.card.model
     click.echo(f"model: {out} (C {c.atom_width}, D {c.edge_width}, {c.heads} heads, {c.steps} steps, k {c.neighbours})")

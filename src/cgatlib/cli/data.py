@@ -1,4 +1,4 @@
-"""``cgatlib data``: crystals in, from files and from the public archive, and what a table holds."""
+"""``cgatlib data``: crystals in, from files and from public collections, and what a table holds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data() -> None:
     "--format",
     "format_name",
     metavar="NAME",
-    help="alexandria, jarvis, json, jsonl, csv, folder or parquet; told from the source if absent.",
+    help="alexandria, lemat, jarvis, json, jsonl, csv, folder or parquet; told from the source if absent.",
 )
 @click.option(
     "--label",
@@ -134,37 +134,46 @@ def _report_text(report: ImportReport) -> str:
 
 
 @data.command("fetch")
-@click.argument("archive", type=click.Choice(["alexandria"]))
-@click.option("--functional", required=True, type=click.Choice(["pbe", "pbesol", "scan"], case_sensitive=False))
+@click.argument("collection", type=click.Choice(["alexandria", "lemat-bulk", "matpes"]))
 @click.option(
-    "--files", required=True, metavar="FROM:TO", help="File numbers, TO excluded (0:3 is 0, 1, 2), or one number."
+    "--functional", required=True, type=click.Choice(["pbe", "pbesol", "scan", "r2scan"], case_sensitive=False)
+)
+@click.option(
+    "--files",
+    metavar="FROM:TO",
+    help="File numbers, TO excluded (0:3 is 0, 1, 2), or one number; all files if absent, where their number is fixed.",
 )
 @click.option("--to", required=True, type=PATH, help="Folder for the files and their checksums.json.")
-@click.option("--base-url", help="Another address of the archive, e.g. a mirror.")
-@click.option("--release", help="Release of the PBE files.")
+@click.option("--base-url", help="Another address of the collection, e.g. a mirror.")
+@click.option("--release", help="Another release, where addresses name one.")
 @click.option("--replace-changed", is_flag=True, help="Fetch files again that have changed on the server.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was fetched as JSON.")
 def fetch_(
-    archive: str,
+    collection: str,
     functional: str,
-    files: str,
+    files: str | None,
     to: Path,
     base_url: str | None,
     release: str | None,
     replace_changed: bool,
     as_json: bool,
 ) -> None:
-    """Download numbered files of ARCHIVE; run again to go on after an interruption.
+    """Download numbered files of COLLECTION; run again to go on after an interruption.
+
+    The licence of the data is told on standard error. LeMat-Bulk and MatPES were added by their documentation, and
+    not tried on their servers.
 
     \b
-    Example:
+    Examples:
       cgatlib data fetch alexandria --functional scan --files 0:3 --to downloads/scan
+      cgatlib data fetch lemat-bulk --functional pbesol --to downloads/lemat
+      cgatlib data fetch matpes --functional r2scan --to downloads/matpes
     """
     from cgatlib.crystals import fetch as module
 
-    urls = module.alexandria_urls(
-        functional, _file_range(files), base_url or module.BASE_URL, release or module.PBE_RELEASE
-    )
+    found = module.COLLECTIONS[collection]
+    urls = found.urls(functional, None if files is None else _file_range(files), base_url, release)
+    click.echo(f"{collection}: licence {found.licence}; {found.about}", err=True)
     done = []
     for url in urls:
         got = module.fetch(url, to, _bar, replace_changed)

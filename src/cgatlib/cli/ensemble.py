@@ -13,7 +13,7 @@ from cgatlib import CgatError
 from cgatlib.cli.options import FUNCTIONAL, JSON, PATH
 
 if TYPE_CHECKING:
-    from cgatlib.cards import EnsembleCard
+    from cgatlib.cards import Accuracy, EnsembleCard
 
 
 @click.command()
@@ -44,7 +44,7 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
         click.echo(result.to_json(orient="records") if as_json else table, nl=as_json)
         return
     out.write_text(table)
-    judged = int(result["prediction"].notna().sum())
+    judged = int(result.filter(like="prediction").notna().any(axis=1).sum())
     counts = {"crystals": len(result), "predicted": judged, "not_judged": len(result) - judged, "out": str(out)}
     click.echo(json.dumps(counts) if as_json else f"{judged} of {len(result)} crystals predicted: {out}")
 
@@ -63,16 +63,19 @@ def list_(as_json: bool) -> None:
     Example:
       cgatlib model list
     """
+    from cgatlib.crystals.checks import PROPERTIES
     from cgatlib.ensemble import read_card, released_models
 
     cards = {name: read_card(folder) for name, folder in released_models().items()}
     if as_json:
         click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
     for name, card in {} if as_json else cards.items():
-        click.echo(
-            f"{name:20s} {card.label:16s} {card.functional:7s} test MAE {card.errors.mae:.3g} {card.unit}, "
-            f"{card.members[0].metrics['n_train']:,} training crystals, {len(card.members)} members"
-        )
+        for label, accuracy in card.accuracy.items():
+            click.echo(
+                f"{name:20s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} "
+                f"{PROPERTIES[label].unit}, {card.members[0].metrics['n_train']:,} training crystals, "
+                f"{len(card.members)} members"
+            )
 
 
 @model.command()
@@ -93,28 +96,38 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
-    m, split, errors, unit = card.members[0].metrics, card.members[0].experiment["split"], card.errors, card.unit
-    yield f"{name}: {card.label} ({card.functional}), {unit}"
+    from cgatlib.crystals.checks import PROPERTIES
+
+    m, split, unit = card.members[0].metrics, card.members[0].experiment["split"], card.unit
+    yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {unit}"
     yield from (f"{key}: {value}" for key, value in card.data.items())
-    yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {errors.n_test:,} to test"
+    yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
     yield f"split: by {split['groups']}, seed {split['seed']}"
     for member in card.members:
         source = member.experiment["source"]
         start = f"{source['label']} {source['functional']}, seed {source['seed']}" if source else "random weights"
         yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; from {start}"
+    for label, accuracy in card.accuracy.items():
+        if card.more_labels:
+            yield f"{label}:"
+        yield from _accuracy(accuracy, PROPERTIES[label].unit)
+    for what, (low, high) in card.domain.ranges.items():
+        yield f"{what} in training: {low:.3g} to {high:.3g}"
+    yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
+    code = card.members[0].code
+    yield f"trained with cgatlib {code['version']} ({code['commit'] or 'no commit'})"
+
+
+def _accuracy(accuracy: "Accuracy", unit: str) -> Iterator[str]:
+    errors = accuracy.errors
     yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
-    if u := card.uncertainty:
+    if u := accuracy.uncertainty:
         once, twice = u.coverage
         yield f"uncertainty: {u.factor:.3g} standard deviations of the members, from {u.n_validation:,} other crystals"
         yield f"test errors within it: {once:.1%}, within twice of it: {twice:.1%}"
         yield f"test MAE by quarter of uncertainty: {', '.join(f'{mae:.3g}' for mae in u.mae_by_quarter)} {unit}"
     worst = ", ".join(f"{symbol} {mae:.3g} ({n})" for symbol, n, mae in errors.worst_elements)
     yield f"largest errors by element, {unit} (test crystals): {worst}"
-    for what, (low, high) in card.domain.ranges.items():
-        yield f"{what} in training: {low:.3g} to {high:.3g}"
-    yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
-    code = card.members[0].code
-    yield f"trained with cgatlib {code['version']} ({code['commit'] or 'no commit'})"
 
 
 @model.command()

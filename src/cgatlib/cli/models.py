@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cgatlib import CgatError
 from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, several, size_of, whole_numbers
 
 if TYPE_CHECKING:
@@ -16,11 +17,29 @@ if TYPE_CHECKING:
     from cgatlib.experiments.experiment import Experiment, Run
 
 _TRAINING = several(
-    click.option("--label", required=True, help="Property to learn, e.g. e_form; band_gap=COLUMN names its column."),
+    click.option(
+        "--label",
+        "labels",
+        required=True,
+        multiple=True,
+        help="Property to learn, e.g. e_form; band_gap=COLUMN names its column. Of several, one network learns all.",
+    ),
     click.option("--steps", type=int, default=3000, help="Optimiser steps."),
     click.option("--batch-size", type=int, default=128, help="Crystals per step."),
     click.option("--learning-rate", type=float, default=1e-3, help="Highest rate of the cyclical schedule."),
     click.option("--cycles", type=int, default=1, help="Rises and falls of the learning rate; three in the paper."),
+    click.option("--lowest", type=float, default=0.1, help="Rate at the end of a cycle, as a share of the highest."),
+    click.option(
+        "--schedule",
+        type=click.Choice(["triangular", "one-cycle", "cosine"]),
+        default="triangular",
+        help="Shape of a cycle; triangular in the paper.",
+    ),
+    click.option(
+        "--averaging", type=float, default=1.0, help="Share of a step in the mean of the weights, e.g. 0.002."
+    ),
+    click.option("--clip", type=float, help="Largest norm of the gradient [default: any]."),
+    click.option("--patience", type=float, help="Stop when this share of the steps brought nothing better, e.g. 0.2."),
     click.option("--runs", type=PATH, default=Path("runs"), help="Folder of runs."),
     click.option(
         "--precision",
@@ -75,15 +94,23 @@ def train(table: Path, model: str, **options: Any) -> None:
 @_SOURCE
 @click.option(
     "--target-statistics",
-    type=click.Choice(["target", "source"]),
+    type=click.Choice(["target", "source", "fitted"]),
     default="target",
-    help="Normalise by the new labels or, as the released code, by the old ones.",
+    help="Normalise by the new labels; as the released code, by the old ones; or by the line that fits at the start.",
 )
+@click.option("--source-label", help="Output to start from where the model has several, but not this label; or fresh.")
+@click.option("--trunk-rate", type=float, default=1.0, help="Rate below the output network, as a share of its rate.")
 @click.option("--reinitialise-head", is_flag=True, help="Start the output network from random weights.")
 @_ENSEMBLE
 @_TRAINING
 def transfer(
-    table: Path, source: str, mode: Any, target_statistics: Any, reinitialise_head: bool, **options: Any
+    table: Path,
+    source: str,
+    mode: Any,
+    target_statistics: Any,
+    reinitialise_head: bool,
+    source_label: str | None,
+    **options: Any,
 ) -> None:
     """Continue every member of a pre-trained model on TABLE (parquet): another functional, or another property.
 
@@ -97,7 +124,7 @@ def transfer(
     from cgatlib.transfer import TransferConfig
 
     crystals, starts = _read(table, options), _starts(source, options)
-    how = TransferConfig(mode, target_statistics, reinitialise_head)
+    how = TransferConfig(mode, target_statistics, reinitialise_head, source_label=source_label)
     runs = _run(crystals, _experiments(crystals, options, starts, transfer=how), starts, options)
     _report(crystals, runs, options)
 
@@ -124,6 +151,8 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     from cgatlib.graphs.store import graph_store
     from cgatlib.transfer import TransferConfig
 
+    if len(options["labels"]) > 1:
+        raise CgatError("a forecast is made for one --label")
     crystals, starts = _read(table, options), _starts(source, options)
     whole = _experiments(crystals, options | {"train_size": None}, starts, transfer=TransferConfig(mode))
     graphs = graph_store(crystals, whole[0].graph, _graphs(options), options["workers"])
@@ -134,12 +163,19 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
 
 
 def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
-    """The table, whose label may be in a column of another name; an unknown label is refused before any work."""
+    """The table, whose labels may be in columns of other names; what cannot end well is refused before any work."""
     from cgatlib.crystals.table import CrystalTable
+    from cgatlib.files import refuse_other
+    from cgatlib.release import is_model
 
-    options["label"], _, column = options["label"].partition("=")
-    crystals = CrystalTable.read(table, options["functional"], {options["label"]: column} if column else None)
-    crystals.label(options["label"])
+    if options.get("out"):
+        refuse_other(options["out"], "a model", is_model)
+
+    named = [text.partition("=") for text in options.pop("labels")]
+    options["label"], *options["more_labels"] = (label for label, _, _ in named)
+    crystals = CrystalTable.read(table, options["functional"], {label: c for label, _, c in named if c} or None)
+    for label, _, _ in named:
+        crystals.label(label)
     return crystals
 
 
@@ -160,11 +196,11 @@ def _experiments(
     from cgatlib.experiments.experiment import Experiment
     from cgatlib.training import TrainingConfig
 
-    steps = options["steps"]
-    taken = {name: options[name] for name in ("batch_size", "learning_rate", "cycles", "precision")}
-    training = TrainingConfig(steps, **taken, evaluations=min(30, steps))
+    known = {item.name for item in fields(TrainingConfig)}
+    taken = {name: value for name, value in options.items() if name in known}
+    training = TrainingConfig(**taken, evaluations=min(30, options["steps"]))
     common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
-    common |= {name: options[name] for name in ("label", "train_size")} | configurations
+    common |= {name: options[name] for name in ("label", "more_labels", "train_size")} | configurations
     if not starts:
         return [Experiment(**common, seed=seed) for seed in options["seeds"] or [0]]
     sources = [run.experiment for run in starts]
@@ -191,12 +227,10 @@ def _run(
 
 def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, Any]) -> None:
     """Print what came out, and make one model of the runs where that is wanted."""
-    from cgatlib.crystals.checks import PROPERTIES
-
     report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
     lines = [
         f"seed {run.experiment.seed}: trained on {m['n_train']} crystals, tested on {m['n_test']}: "
-        f"MAE {m['test_mae']:.4g} {PROPERTIES[options['label']].unit}, run: {run.path}"
+        f"{_maes(run)}, run: {run.path}"
         for run in runs
         if (m := run.metrics)
     ]
@@ -210,3 +244,12 @@ def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, 
             f"model: {out}, MAE {card.errors.mae:.4g} {card.unit}; use it with `cgatlib predict --model {out}`"
         )
     click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
+
+
+def _maes(run: "Run") -> str:
+    """Test error in words, of several labels of each."""
+    from cgatlib.crystals.checks import PROPERTIES
+
+    labels = run.experiment.labels
+    errors = {label: f"{run.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in labels}
+    return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"

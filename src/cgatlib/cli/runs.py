@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,9 @@ def _find(root: Path) -> dict[str, "Run"]:
 
 
 def _key(root: Path, known: Iterable[str], start: str) -> str:
-    """The only key that begins so."""
+    """The only key that begins so, or that is just this."""
     known = list(known)
-    found = [key for key in known if key.startswith(start)]
+    found = [key for key in known if key == start] or [key for key in known if key.startswith(start)]
     if len(found) != 1:
         names = ", ".join(found or known) or "none"
         raise CgatError(f"{start!r} names {len(found)} runs in {root}; {'candidates' if found else 'known'}: {names}")
@@ -99,29 +99,38 @@ def show(key: str, root: Path) -> None:
 @runs.command()
 @ANY_ROOT
 def verify(root: Path) -> None:
-    """Check that no file was changed and that each run's key and metrics follow from what is stored.
+    """Check that no file was changed and that each run's metrics follow from what is stored.
 
-    Metrics follow from the predictions to nine digits in a run's folder and to six in an archive. Ends with exit code
-    1 when something is wrong.
+    Metrics follow from the predictions to nine digits in a run's folder, and from the errors to six in an archive.
+    Baselines beside an archive and summaries of tables are checked, too. Ends with exit code 1 when something is wrong.
 
     \b
     Example:
       cgatlib runs verify --runs data/runs
     """
-    from cgatlib.experiments.archive import RunArchive, find_archives, find_folders
+    from cgatlib.baselines import baseline_problems
+    from cgatlib.book.summaries import summary_problems
+    from cgatlib.experiments.archive import RunArchive, find_archives, run_folders
 
-    checked: dict[str, Run | RunArchive] = {**find_folders(root)}
+    checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
     checked |= {str(archive.path): archive for archive in find_archives(root)}
     count, bad = 0, 0
     for name, what in checked.items():
         try:
             problems = what.problems()
-            count += len(what) if isinstance(what, RunArchive) else 1
+            if isinstance(what, RunArchive):
+                count += len(what)
+                problems += baseline_problems(what.path)
+            else:
+                count += 1
         except CgatError as error:
             problems = [str(error)]
         for problem in problems:
             click.echo(f"{name}: {problem}")
         bad += len(problems)
+    for path, problem in summary_problems(root):
+        click.echo(f"{path}: {problem}")
+        bad += 1
     click.echo(f"{count} runs checked, {bad} problems")
     if bad:
         raise SystemExit(1)
@@ -133,10 +142,11 @@ def verify(root: Path) -> None:
 @click.option("--plan", "plan_file", type=_PATH, help="Archive the runs of this plan only.")
 @click.option("--data", type=_PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
 def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) -> None:
-    """Keep experiments, metrics, learning curves, predictions and provenance of many runs in six files.
+    """Keep experiments, metrics, learning curves, test errors and provenance of many runs in four files.
 
-    Weights stay behind. Prediction errors are kept in single precision, so metrics follow from them to six digits.
-    Runs of an archive that is already there stay; the same runs always give the same bytes.
+    Weights stay behind, and so do ids, formulas and labels of the tables: a test crystal is known by a digest. Errors
+    are kept in single precision, so metrics follow from them to six digits. Runs of an archive that is already there
+    stay; the same runs always give the same bytes.
 
     \b
     Example:
@@ -147,25 +157,9 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) ->
     found = _find(root)
     if plan_file is not None:
         found = _of_plan(plan_file, data, root, found)
-    written = RunArchive.write(out, found.values(), _crystals(root / ".graphs", found.values()))
+    written = RunArchive.write(out, found.values())
     size = sum(path.stat().st_size for path in out.iterdir())
     click.echo(f"{len(found)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
-
-
-def _crystals(cache: Path, runs: Iterable["Run"]) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
-    """Ids and formulas of the tables whose graphs are there; the others are told."""
-    from cgatlib.graphs.store import GraphStore, store_path
-
-    found: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
-    experiments = {run.experiment.data: run.experiment for run in sorted(runs, key=lambda run: run.experiment.key)}
-    for data, experiment in experiments.items():
-        path = store_path(cache, data, experiment.graph)
-        if path.exists():
-            graphs = GraphStore.open(path)
-            found[data] = (list(graphs.ids), list(graphs.formulas))
-        else:
-            click.echo(f"the formulas of table {data} are not archived, as its graphs are not in {cache}", err=True)
-    return found
 
 
 def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Run"]:
@@ -188,15 +182,15 @@ def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "R
 @click.argument("key")
 @ROOT
 def remove(key: str, root: Path) -> None:
-    """Delete one run's folder.
+    """Delete one run's folder; KEY may be abbreviated, KEY-CODE is one that other code has made.
 
     \b
     Example:
       cgatlib runs remove 3fa21c0d9e8b7a65
     """
-    from cgatlib.experiments.archive import find_folders
+    from cgatlib.experiments.archive import run_folders
 
-    known = find_folders(root)
+    known = {run.path.name: run for run in run_folders(root)}
     folder = known[_key(root, known, key)].path
     shutil.rmtree(folder)
     click.echo(f"removed {folder}")

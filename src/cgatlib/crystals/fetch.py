@@ -1,36 +1,116 @@
-"""Download of the public Alexandria files: resumed where it stopped, checked, with recorded checksums.
+"""Download of files of public collections: resumed where it stopped, checked, with recorded checksums.
 
 The files of one folder are listed in its ``checksums.json``: name -> url, bytes, sha256, and the server's ETag and
-Last-Modified. A file on its way is ``NAME.part`` beside ``NAME.part.json``, which says what it is a part of.
+Last-Modified. A file on its way is ``NAME.part`` beside ``NAME.part.json``, which says what it is a part of. Processes
+with the same folder wait for each other.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 import requests
 
 from cgatlib import CgatError
+from cgatlib.files import file_digest, locked
+from cgatlib.values import from_plain
 
-BASE_URL = "https://alexandria.icams.rub.de/data"
-PBE_RELEASE = "2024.12.15"
-PATTERNS = {
-    "pbe": "pbe/{release}/alexandria_{i:03d}.json.bz2",
-    "pbesol": "pbesol/alexandria_ps_{i:03d}.json.bz2",
-    "scan": "scan/alexandria_scan_{i:03d}.json.bz2",
-}
 CHECKSUMS = "checksums.json"
 CHUNK = 1 << 18
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
+
+_log = logging.getLogger("cgatlib")
+_BYTES = re.compile(r"\d{1,18}")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Numbered files of a public collection, at the addresses that its documentation gives.
+
+    Args:
+        base_url: what all addresses begin with. release: of the collection, where addresses name one.
+        patterns: the rest of the address by functional, with ``{release}`` and ``{i}``.
+        files: number of files by functional, where it is fixed. licence: of the data. about: what else to know.
+    """
+
+    base_url: str
+    release: str
+    patterns: Mapping[str, str]
+    licence: str
+    about: str
+    files: Mapping[str, int] = field(default_factory=dict)
+
+    def urls(
+        self, functional: str, files: range | None, base_url: str | None = None, release: str | None = None
+    ) -> list[str]:
+        """Addresses of some of its files, or of all of them.
+
+        Raises:
+            CgatError: it has no such functional or file, or does not say how many there are.
+        """
+        name = functional.lower()
+        if name not in self.patterns:
+            raise CgatError(f"there is no functional {functional!r} here; known: {', '.join(self.patterns)}")
+        count = self.files.get(name)
+        if files is None and count is None:
+            raise CgatError(f"the number of {name} files is not fixed; say which, e.g. --files 0:3")
+        wanted = files if files is not None else range(count or 0)
+        if count is not None and wanted.stop > count:
+            raise CgatError(f"there are {count} {name} files, numbered from 0, and no number {wanted.stop - 1}")
+        rest = self.patterns[name]
+        start = (base_url or self.base_url).rstrip("/")
+        return [f"{start}/{rest.format(release=release or self.release, i=i)}" for i in wanted]
+
+
+COLLECTIONS: Mapping[str, Collection] = MappingProxyType(
+    {
+        "alexandria": Collection(
+            "https://alexandria.icams.rub.de/data",
+            "2024.12.15",
+            {
+                "pbe": "pbe/{release}/alexandria_{i:03d}.json.bz2",
+                "pbesol": "pbesol/alexandria_ps_{i:03d}.json.bz2",
+                "scan": "scan/alexandria_scan_{i:03d}.json.bz2",
+            },
+            "CC BY 4.0",
+            "formation energies, hull distances and gaps of relaxed crystals",
+        ),
+        "lemat-bulk": Collection(
+            "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk/resolve",
+            "main",
+            {
+                "pbe": "{release}/compatible_pbe/train-{i:05d}-of-00017.parquet",
+                "pbesol": "{release}/compatible_pbesol/train-{i:05d}-of-00002.parquet",
+                "scan": "{release}/compatible_scan/train-{i:05d}-of-00002.parquet",
+            },
+            "CC BY 4.0",
+            "relaxed crystals of the Materials Project, Alexandria and OQMD; energies are total ones, so that a table "
+            "has the volume alone; addresses are those of its documentation, not tried here",
+            {"pbe": 17, "pbesol": 2, "scan": 2},
+        ),
+        "matpes": Collection(
+            "https://s3.us-east-1.amazonaws.com/materialsproject-contribs/MatPES_2025_1",
+            "2025.2",
+            {"pbe": "MatPES-PBE-{release}.json.gz", "r2scan": "MatPES-R2SCAN-{release}.json.gz"},
+            "BSD-3-Clause",
+            "crystals as they move at 300 K, with formation energies and gaps; addresses are those of its "
+            "documentation, not tried here",
+            {"pbe": 1, "r2scan": 1},
+        ),
+    }
+)
+"""Public collections by name. LeMat-Bulk: huggingface.co/datasets/LeMaterial/LeMat-Bulk; MatPES: matpes.ai and Kaplan
+et al., arXiv:2503.04070 (2025)."""
 
 
 class Bar(Protocol):
@@ -54,10 +134,12 @@ class Version:
 
     @classmethod
     def of(cls, response: requests.Response, url: str) -> Version:
-        """Read the headers of an answer, whole or partial."""
+        """Read the headers of an answer, whole or partial; `CgatError` where its length is no number."""
         length = response.headers.get("Content-Length")
+        if length and not _BYTES.fullmatch(length):
+            raise CgatError(f"{url} was answered with a Content-Length of {length[:40]!r}, which is no number of bytes")
         total = int(length) if length else None
-        content_range = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        content_range = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
         if content_range:
             total = int(content_range.group(1))
         return cls(url, total, response.headers.get("ETag"), response.headers.get("Last-Modified"))
@@ -94,16 +176,15 @@ class Fetched:
     sha256: str
 
 
-def alexandria_urls(functional: str, files: range, base_url: str = BASE_URL, release: str = PBE_RELEASE) -> list[str]:
-    """Return the addresses of the numbered files of one functional (``pbe``, ``pbesol``, ``scan``).
+@dataclass(frozen=True)
+class _Record:
+    """What ``checksums.json`` holds of a file."""
 
-    Raises:
-        CgatError: functional unknown.
-    """
-    pattern = PATTERNS.get(functional.lower())
-    if pattern is None:
-        raise CgatError(f"Alexandria has no functional {functional!r}; known: {', '.join(PATTERNS)}")
-    return [f"{base_url.rstrip('/')}/{pattern.format(release=release, i=i)}" for i in files]
+    url: str
+    bytes: int
+    sha256: str
+    etag: str | None
+    last_modified: str | None
 
 
 def fetch(url: str, to: Path, bar: MakeBar, replace_changed: bool = False) -> Fetched:
@@ -117,14 +198,16 @@ def fetch(url: str, to: Path, bar: MakeBar, replace_changed: bool = False) -> Fe
 
     Raises:
         CgatError: not found, no answer, ended too early (the part is kept and resumed by the next call), changed on
-            the server, or the local file is not what was fetched.
+            the server, the local file is not what was fetched, or the folder cannot be written to.
     """
-    to.mkdir(parents=True, exist_ok=True)
-    target = to / url.rsplit("/", 1)[1]
-    with requests.Session() as session:
+    target = Path(to) / url.rsplit("/", 1)[1]
+    with locked(target.with_name(CHECKSUMS)), requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"
-        kept = _kept(session, url, target, replace_changed) if target.exists() else None
-        return kept or _download(session, url, target, bar)
+        try:
+            kept = _kept(session, url, target, replace_changed) if target.exists() else None
+            return kept or _download(session, url, target, bar)
+        except OSError as error:
+            raise CgatError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def _kept(session: requests.Session, url: str, target: Path, replace_changed: bool) -> Fetched | None:
@@ -132,19 +215,19 @@ def _kept(session: requests.Session, url: str, target: Path, replace_changed: bo
     record = _checksums(target.parent).get(target.name)
     if record is None:
         raise CgatError(f"{target} is there but not in {CHECKSUMS}; move it away to fetch it")
-    sha256 = _sha256(target)
-    if sha256 != record["sha256"]:
+    sha256 = file_digest(target)
+    if sha256 != record.sha256:
         raise CgatError(f"{target} is not what was fetched (its sha256 differs); remove it to fetch it again")
     with _answer(session, "HEAD", url) as response:
         now = Version.of(response, url)
-    before = Version(record["url"], record["bytes"], record["etag"], record["last_modified"])
+    before = Version(record.url, record.bytes, record.etag, record.last_modified)
     change = before.differs(now)
     if change and not replace_changed:
         raise CgatError(
             f"{url} has changed on the server since {target} was fetched ({change}); "
             "keep the file as it is or fetch it again with --replace-changed"
         )
-    return None if change else Fetched(target, "kept", record["bytes"], sha256)
+    return None if change else Fetched(target, "kept", record.bytes, sha256)
 
 
 def _download(session: requests.Session, url: str, target: Path, bar: MakeBar) -> Fetched:
@@ -175,7 +258,11 @@ def _resumable(part: Path, note: Path, url: str) -> tuple[int, str | None]:
     """Return how much of the file is there and what proves that the rest belongs to it."""
     if not (part.exists() and note.exists()):
         return 0, None
-    version = Version(**json.loads(note.read_text(encoding="utf-8")))
+    try:
+        version = from_plain(Version, json.loads(note.read_text(encoding="utf-8")), str(note))
+    except (ValueError, RecursionError, CgatError) as error:
+        _log.warning("%s is damaged (%s): %s is fetched from its start", note, error, part)
+        return 0, None
     return (part.stat().st_size, version.validator) if version.url == url else (0, None)
 
 
@@ -185,11 +272,11 @@ def _finish(part: Path, note: Path, target: Path, version: Version, how: str) ->
         raise CgatError(
             f"{version.url} ended after {size} of {version.total} bytes; {part} is kept, run the command again to go on"
         )
-    sha256 = _sha256(part)
-    record: dict[str, Any] = {"url": version.url, "bytes": size, "sha256": sha256}
-    record |= {"etag": version.etag, "last_modified": version.last_modified}
+    sha256 = file_digest(part)
+    record = _Record(version.url, size, sha256, version.etag, version.last_modified)
+    listed = {name: asdict(known) for name, known in (_checksums(target.parent) | {target.name: record}).items()}
     # The record first: a file without one is refused, a record without its file does no harm.
-    _write_json(target.parent / CHECKSUMS, _checksums(target.parent) | {target.name: record})
+    _write_json(target.parent / CHECKSUMS, listed)
     os.replace(part, target)
     note.unlink()
     return Fetched(target, how, size, sha256)
@@ -219,22 +306,20 @@ def _chunks(response: requests.Response, url: str, part: Path) -> Iterator[bytes
         ) from error
 
 
-def _checksums(folder: Path) -> dict[str, dict[str, Any]]:
+def _checksums(folder: Path) -> dict[str, _Record]:
     path = folder / CHECKSUMS
     if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise CgatError(f"{path} is no JSON ({error}); repair or remove it") from error
+    if not isinstance(values, dict):
+        raise CgatError(f"{path} holds no records by file name; repair or remove it")
+    return {name: from_plain(_Record, value, f"{path}: {name}") for name, value in values.items()}
 
 
 def _write_json(path: Path, content: object) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.part")  # under the lock of the folder, so that one left behind is written over
     part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(part, path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, reduced_formula
 
 FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
 METADATA_KEY = b"cgatlib"
@@ -116,9 +116,11 @@ def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
 
 
 def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
-    """16 hex digits over functional, label names and values, ids and geometry, in row order.
+    """16 hex digits over functional, label names and values, ids, geometry and formulas, in row order.
 
-    Independent of compression, row groups, integer widths and extra columns.
+    Independent of compression, row groups, integer widths and extra columns. A formula that is the reduced formula of
+    the row's atoms follows from the geometry; only another one, which a file may state and the split then uses, is
+    hashed, so that tables from before formulas counted keep their fingerprint.
 
     Args:
         column: the values of a column piece by piece, as often as it is called; no more is held at a time.
@@ -144,7 +146,21 @@ def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], 
             digest.update(np.isnan(floats(part)).tobytes())
         for part in column(name):
             digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
+    for other in _other_formulas(column):
+        digest.update(json.dumps(other).encode())
     return digest.hexdigest()[:16]
+
+
+def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Iterator[tuple[int, str]]:
+    """Rows whose formula is not that of their atoms, and what it is."""
+    first = 0
+    for formulas, numbers in zip(column("formula"), column("numbers"), strict=True):
+        ends, atoms = flatten(numbers)
+        known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
+        for row, formula in enumerate(formulas.to_pylist()):
+            if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
+                yield first + row, formula or ""
+        first += len(formulas)
 
 
 def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

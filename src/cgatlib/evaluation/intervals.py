@@ -19,7 +19,7 @@ therefore resampled in pairs, and what they have in common cancels in their diff
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,8 @@ class Comparison:
     Attributes:
         first, second: the metric of either.
         difference: first - second. reduction: 1 - first / second; positive where the first has the smaller error.
-        seeds: of the first and of the second. crystals, formulas: in the test set, or in all of them. splits: how many.
+        seeds: of the first and of the second. crystals, formulas: in the test set, or in those of all splits together.
+        splits: how many.
     """
 
     first: Estimate
@@ -72,42 +73,34 @@ class Comparison:
         return Estimate(1 - r.value, 1 - r.high, 1 - r.low, level=r.level)
 
 
-def score_interval(
-    seeds: Seeds, formulas: Mapping[str, str], metric: Metric = MAE, *, resamples: int = 2000, rng_seed: int = 0
-) -> Score:
+def score_interval(seeds: Seeds, metric: Metric = MAE, *, resamples: int = 2000, rng_seed: int = 0) -> Score:
     """A metric of one kind of run with its 95 % interval.
 
     Args:
-        seeds: predictions, one table per seed. formulas: reduced formula by material id. metric: what to measure.
+        seeds: errors, one table per seed. metric: what to measure.
         resamples, rng_seed: of the interval; equal ones give equal numbers.
 
     Raises:
         CgatError: as `Scored.of`.
     """
-    return score_of(Scored.of(seeds, formulas), metric, resamples, rng_seed)
+    return score_of(Scored.of(seeds), metric, resamples, rng_seed)
 
 
 def score_of(scored: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Score:
-    """`score_interval` of predictions that are in order already."""
+    """`score_interval` of errors that are in order already."""
     values = metric_by_seed(scored, metric)
     (samples,) = _resample([scored], metric, resamples, rng_seed)
     return Score(
         estimate=_estimate(float(values.mean()), samples, scored),
         spread=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
         seeds=len(values),
-        crystals=len(scored.ids),
-        formulas=len(set(scored.formulas)),
+        crystals=len(scored.crystals),
+        formulas=scored.formulas,
     )
 
 
 def paired_difference(
-    first: Seeds,
-    second: Seeds,
-    formulas: Mapping[str, str],
-    metric: Metric = MAE,
-    *,
-    resamples: int = 2000,
-    rng_seed: int = 0,
+    first: Seeds, second: Seeds, metric: Metric = MAE, *, resamples: int = 2000, rng_seed: int = 0
 ) -> Comparison:
     """Compare two kinds of run on the same test crystals.
 
@@ -115,18 +108,17 @@ def paired_difference(
     whether or not they have anything in common; otherwise the seeds count as independent.
 
     Args:
-        first, second: predictions, one table per seed. formulas: reduced formula by material id.
+        first, second: errors of one label, one table per seed.
         metric: what to compare. resamples, rng_seed: of the intervals.
 
     Raises:
-        CgatError: the test crystals or their targets differ, or as `Scored.of`.
+        CgatError: the test crystals differ, or as `Scored.of`.
     """
-    a, b = Scored.of(first, formulas, "the first"), Scored.of(second, formulas, "the second")
-    return compare(a, b, metric, resamples, rng_seed)
+    return compare(Scored.of(first, "the first"), Scored.of(second, "the second"), metric, resamples, rng_seed)
 
 
 def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Comparison:
-    """`paired_difference` of predictions that are in order already; `CgatError` when the test crystals differ."""
+    """`paired_difference` of errors in order; `CgatError` when the test crystals differ."""
     a.require_same(b, "the first", "the second")
     x, y = float(metric_by_seed(a, metric).mean()), float(metric_by_seed(b, metric).mean())
     xs, ys = _resample([a, b], metric, resamples, rng_seed)
@@ -137,13 +129,13 @@ def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, r
         second=_estimate(y, ys, a),
         difference=_estimate(x - y, xs - ys, a),
         reduction=_estimate(reduction, reductions, a),
-        seeds=(len(a.predictions), len(b.predictions)),
-        crystals=len(a.ids),
-        formulas=len(set(a.formulas)),
+        seeds=(len(a.errors), len(b.errors)),
+        crystals=len(a.crystals),
+        formulas=a.formulas,
     )
 
 
-def over_splits(splits: Sequence[tuple[Seeds, Seeds]], formulas: Mapping[str, str], n_train: float) -> Comparison:
+def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Comparison:
     """Compare two kinds of run by their MAE on several splits of one small set.
 
     The mean over splits, each the mean over its seeds, with the corrected interval of Nadeau and Bengio (Machine
@@ -151,8 +143,7 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], formulas: Mapping[str, st
     so that the variance of the mean of J splits is (1/J + n_test/n_train) times that between the splits.
 
     Args:
-        splits: for every split the seeds of the first and of the second kind.
-        formulas: reduced formula by material id. n_train: training crystals (mean over splits).
+        splits: for every split the seeds of the first and of the second kind. n_train: training crystals (mean).
 
     Raises:
         CgatError: fewer than two splits; or as `paired_difference`, for any of them.
@@ -162,20 +153,20 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], formulas: Mapping[str, st
     pairs = []
     for number, (first, second) in enumerate(splits, start=1):
         names = f"the first of split number {number}", f"the second of split number {number}"
-        a, b = Scored.of(first, formulas, names[0]), Scored.of(second, formulas, names[1])
+        a, b = Scored.of(first, names[0]), Scored.of(second, names[1])
         a.require_same(b, *names)
         pairs.append((a, b))
     x, y = (np.array([metric_by_seed(pair[i]).mean() for pair in pairs]) for i in range(2))
-    crystals = sum(len(a.ids) for a, _ in pairs)
+    crystals = sum(len(a.crystals) for a, _ in pairs)
     test_to_train = crystals / len(pairs) / n_train
     return Comparison(
         first=corrected_interval(x, test_to_train),
         second=corrected_interval(y, test_to_train),
         difference=corrected_interval(x - y, test_to_train),
         reduction=corrected_interval(1 - x / y, test_to_train),
-        seeds=(sum(len(a.predictions) for a, _ in pairs), sum(len(b.predictions) for _, b in pairs)),
+        seeds=(sum(len(a.errors) for a, _ in pairs), sum(len(b.errors) for _, b in pairs)),
         crystals=crystals,
-        formulas=len({formula for a, _ in pairs for formula in a.formulas}),
+        formulas=sum(a.formulas for a, _ in pairs),
         splits=len(pairs),
     )
 
@@ -190,13 +181,13 @@ def corrected_interval(values: Array, test_to_train: float, level: float = 0.95)
 
 def metric_by_seed(scored: Scored, metric: Metric = MAE) -> Array:
     """The metric on the test set itself, (S,)."""
-    return metric.of(scored.predictions, scored.targets, np.ones((1, len(scored.targets))))[0]
+    return metric.of(scored, np.ones((1, len(scored.crystals))))[0]
 
 
 def _estimate(value: float, samples: Array, scored: Scored) -> Estimate:
     """Percentile interval; resamples without a value are left out, a single formula leaves all open."""
     samples = samples[~np.isnan(samples)]
-    if len(set(scored.formulas)) < 2 or len(samples) == 0:
+    if scored.formulas < 2 or len(samples) == 0:
         return Estimate(value, -math.inf, math.inf)
     return Estimate.of(value, samples)
 
@@ -206,7 +197,7 @@ def _resample(several: Sequence[Scored], metric: Metric, resamples: int, rng_see
     blocks: list[list[Array]] = [[] for _ in several]
     for weights in _weights(several[0].groups, resamples, rng_seed):
         for found, scored in zip(blocks, several, strict=True):
-            found.append(metric.of(scored.predictions, scored.targets, weights))
+            found.append(metric.of(scored, weights))
     samples = []
     for found, scored in zip(blocks, several, strict=True):
         drawn = np.concatenate(found)  # (R, S)

@@ -1,7 +1,7 @@
 """Weighted metrics, for all seeds and all resamples of the test crystals at once.
 
-A metric takes predictions (S, T), targets (T,) and weights (R, T), the number of times each test crystal was drawn, and
-gives (R, S). With weights of 1 it is the metric of scikit-learn's name. A resample without any crystal the metric
+A metric takes `Scored` errors of S seeds on T crystals and weights (R, T), the number of times each crystal was drawn,
+and gives (R, S). With weights of 1 it is the metric of scikit-learn's name. A resample without any crystal the metric
 speaks of gives NaN.
 """
 
@@ -9,12 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-
-GAP_THRESHOLD = 0.1
-"""eV; crystals with a wider gap are non-metals. The cutoff of Hoffmann et al. (2023), section III, not tuned here."""
+from cgatlib.evaluation.scored import Array, Scored
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Metric:
     """
 
     name: str
-    of: Callable[[Array, Array, Array], Array]
+    of: Callable[[Scored, Array], Array]
     highest: float = np.inf
 
 
@@ -36,19 +32,17 @@ def _share(part: Array, whole: Array) -> Array:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _mae(predictions: Array, targets: Array, weights: Array) -> Array:
-    return _share(weights @ np.abs(predictions - targets).T, weights.sum(axis=1))
+def _mae(scored: Scored, weights: Array) -> Array:
+    return _share(weights @ scored.errors.T, weights.sum(axis=1))
 
 
-def _open_gap_mae(predictions: Array, targets: Array, weights: Array) -> Array:
-    is_open = targets > GAP_THRESHOLD
-    return _mae(predictions[:, is_open], targets[is_open], weights[:, is_open])
+def _open_gap_mae(scored: Scored, weights: Array) -> Array:
+    return _mae(scored.at(scored.kinds), weights[:, scored.kinds])
 
 
-def _calls(predictions: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array, Array]:
+def _calls(scored: Scored, weights: Array) -> tuple[Array, Array, Array, Array]:
     """True non-metals (R,), those found (R, S), true metals (R,), those called non-metals (R, S)."""
-    is_open = targets > GAP_THRESHOLD
-    called = (predictions > GAP_THRESHOLD).astype(float)
+    is_open, called = scored.kinds, (_levels(scored) > 0).astype(float)
     open_weights, closed_weights = weights[:, is_open], weights[:, ~is_open]
     return (
         open_weights.sum(axis=1),
@@ -58,20 +52,24 @@ def _calls(predictions: Array, targets: Array, weights: Array) -> tuple[Array, A
     )
 
 
-def _balanced_accuracy(predictions: Array, targets: Array, weights: Array) -> Array:
-    positives, found, negatives, wrong = _calls(predictions, targets, weights)
+def _balanced_accuracy(scored: Scored, weights: Array) -> Array:
+    positives, found, negatives, wrong = _calls(scored, weights)
     return (_share(found, positives) + 1 - _share(wrong, negatives)) / 2
 
 
-def _f1(predictions: Array, targets: Array, weights: Array) -> Array:
-    positives, found, _, wrong = _calls(predictions, targets, weights)
+def _f1(scored: Scored, weights: Array) -> Array:
+    positives, found, _, wrong = _calls(scored, weights)
     return _share(2 * found, positives[:, None] + found + wrong)
 
 
-def _roc_auc(predictions: Array, targets: Array, weights: Array) -> Array:
-    is_open = targets > GAP_THRESHOLD
-    areas = [_area(scores, weights * is_open, weights * ~is_open) for scores in predictions]
-    return np.stack(areas, axis=1)
+def _roc_auc(scored: Scored, weights: Array) -> Array:
+    is_open = scored.kinds
+    return np.stack([_area(levels, weights * is_open, weights * ~is_open) for levels in _levels(scored)], axis=1)
+
+
+def _levels(scored: Scored) -> Array:
+    """(S, T); as of `Scored.kinds`, there are none but of band gaps."""
+    return np.asarray(scored.levels, dtype=float)
 
 
 def _area(scores: Array, positives: Array, negatives: Array) -> Array:

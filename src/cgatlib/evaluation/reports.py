@@ -6,25 +6,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.evaluation.intervals import Comparison, Score, compare, score_of
-from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, GAP_THRESHOLD, OPEN_GAP_MAE, ROC_AUC
+from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, OPEN_GAP_MAE, ROC_AUC
 from cgatlib.evaluation.scored import Scored, Seeds
-
-SAME_ID = "same id in pre-training"
-SAME_FORMULA = "same formula only"
-NEITHER = "neither"
+from cgatlib.experiments.tested import SEEN
 
 
-def report_table(kinds: Mapping[str, Seeds], formulas: Mapping[str, str], reference: str = "none") -> pd.DataFrame:
+def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.DataFrame:
     """All kinds of run for one target on one test set.
 
     Args:
-        kinds: predictions by the name of the kind of run (a transfer mode, a baseline), one table per seed.
-        formulas: reduced formula by material id. reference: the kind that the others are compared with.
+        kinds: errors by the name of the kind of run (a transfer mode, a baseline), one table per seed.
+        reference: the kind that the others are compared with.
 
     Returns:
         A row per kind: ``mode``, ``seeds``, ``crystals``, ``mae``, ``low``, ``high`` (95 % interval), ``spread``
@@ -36,7 +32,7 @@ def report_table(kinds: Mapping[str, Seeds], formulas: Mapping[str, str], refere
     """
     if reference not in kinds:
         raise CgatError(f"the reference {reference!r} is not there; the kinds are: {', '.join(kinds)}")
-    scored = {name: Scored.of(seeds, formulas, repr(name)) for name, seeds in kinds.items()}
+    scored = {name: Scored.of(seeds, repr(name)) for name, seeds in kinds.items()}
     rows = []
     for name, own in scored.items():
         own.require_same(scored[reference], repr(name), repr(reference))
@@ -55,8 +51,8 @@ def report_table(kinds: Mapping[str, Seeds], formulas: Mapping[str, str], refere
 class GapScores:
     """Predicted band gaps as a classification into metals and non-metals, and their error where there is a gap.
 
-    A gap above `GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no threshold on the
-    prediction. ``open_gap_mae`` (eV) is the MAE of the crystals that are non-metals.
+    A gap above `cgatlib.experiments.tested.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
+    threshold on the prediction. ``open_gap_mae`` (eV) is the MAE of the crystals that are non-metals.
     """
 
     balanced_accuracy: Score
@@ -67,16 +63,16 @@ class GapScores:
     non_metals: int
 
 
-def gap_scores(seeds: Seeds, formulas: Mapping[str, str]) -> GapScores:
-    """Score predicted band gaps (eV) as a classification, with intervals; compare two kinds of run by
+def gap_scores(seeds: Seeds) -> GapScores:
+    """Score predicted band gaps as a classification, with intervals; compare two kinds of run by
     `paired_difference` with the metrics of `cgatlib.evaluation.metrics`.
 
     Raises:
-        CgatError: the test set holds metals only or non-metals only; or as `Scored.of`.
+        CgatError: the errors are not of band gaps, or of metals only or non-metals only; or as `Scored.of`.
     """
-    scored = Scored.of(seeds, formulas)
-    non_metals = int((scored.targets > GAP_THRESHOLD).sum())
-    metals = len(scored.targets) - non_metals
+    scored = Scored.of(seeds)
+    non_metals = int(scored.kinds.sum())
+    metals = len(scored.crystals) - non_metals
     if 0 in (metals, non_metals):
         raise CgatError(f"a classification needs both kinds of crystal: {metals} metals, {non_metals} non-metals")
     return GapScores(
@@ -89,41 +85,23 @@ def gap_scores(seeds: Seeds, formulas: Mapping[str, str]) -> GapScores:
     )
 
 
-def leak_categories(test: Mapping[str, str], pretraining: Mapping[str, str]) -> dict[str, str]:
-    """How close the pre-training set comes to each test crystal; both map material id to reduced formula."""
-    known = set(pretraining.values())
-
-    def category(material_id: str, formula: str) -> str:
-        if material_id in pretraining:
-            return SAME_ID
-        return SAME_FORMULA if formula in known else NEITHER
-
-    return {material_id: category(material_id, formula) for material_id, formula in test.items()}
-
-
-def leakage_ratio(
-    clean: Seeds, seen: Seeds, categories: Mapping[str, str], formulas: Mapping[str, str]
-) -> dict[str, Comparison]:
+def leakage_ratio(clean: Seeds, seen: Seeds) -> dict[str, Comparison]:
     """What it is worth to have been pre-trained on the test crystals.
 
     Args:
-        clean: predictions after pre-training without the test crystals and their formulas, one table per seed.
-        seen: predictions of the same crystals after pre-training that may have held them.
-        categories: category by material id, from `leak_categories` with what ``seen`` was pre-trained on.
-        formulas: reduced formula by material id.
+        clean: errors after pre-training without the test crystals and their formulas, one table per seed.
+        seen: errors on the same crystals after pre-training that may have held them, which their column ``seen`` says.
 
     Returns:
-        By category, `Comparison` of ``seen`` (first) with ``clean`` (second); its ``ratio`` is MAE seen / clean.
-        The crystals of category `NEITHER` tell how far the two differ for other reasons.
+        By a value of `SEEN`, `Comparison` of ``seen`` (first) with ``clean`` (second); its ``ratio`` is MAE seen /
+        clean. The crystals of which pre-training has seen nothing tell how far the two differ for other reasons.
 
     Raises:
-        CgatError: the test crystals differ, or one of them has no category.
+        CgatError: the test crystals differ, or it is not known what pre-training has seen.
     """
-    a, b = Scored.of(seen, formulas, "the seen runs"), Scored.of(clean, formulas, "the clean runs")
+    a, b = Scored.of(seen, "the seen runs"), Scored.of(clean, "the clean runs")
     a.require_same(b, "the seen runs", "the clean runs")
-    absent = [i for i in a.ids if i not in categories]
-    if absent:
-        raise CgatError(f"{len(absent)} test crystals have no category, {absent[0]} among them")
-    own = np.array([categories[i] for i in a.ids])
-    present = sorted(set(own.tolist()), key=(SAME_ID, SAME_FORMULA, NEITHER).index)
-    return {name: compare(a.at(own == name), b.at(own == name)) for name in present}
+    if a.seen is None:
+        raise CgatError("the seen runs do not say which test crystals their pre-training has seen")
+    parts = {name: a.seen == name for name in SEEN}
+    return {name: compare(a.at(rows), b.at(rows)) for name, rows in parts.items() if rows.any()}

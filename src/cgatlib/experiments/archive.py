@@ -1,6 +1,8 @@
-"""Archives: the results of many runs in six files, small enough to be kept beside the code; weights stay behind."""
+"""Archives: the results of many runs in four files, small enough to be kept beside the code.
 
-import os
+Weights stay behind, and so does what is not a result: ids, formulas and labels of the tables.
+"""
+
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,26 +11,28 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from cgatlib import CgatError
 from cgatlib.experiments.archive_files import (
     FILES,
-    Crystals,
-    read_crystals,
+    of_rows,
     read_json,
     read_parquet,
     write_files,
 )
 from cgatlib.experiments.archived_run import ArchivedRun
-from cgatlib.experiments.experiment import Run, file_digest
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.files import file_digest, replacing
 
 
 @dataclass(frozen=True)
 class RunArchive(Mapping[str, Run]):
-    """Runs by key, read from the folder `path` when they are asked for."""
+    """Runs by key, read from the folder `path` when they are asked for.
+
+    Keys are those that the experiments have today, whatever they were called when they were archived.
+    """
 
     path: Path
 
@@ -39,10 +43,10 @@ class RunArchive(Mapping[str, Run]):
         return self._runs[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.records)
+        return iter(self._runs)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._runs)
 
     @classmethod
     def open(cls, folder: Path) -> "RunArchive":
@@ -57,17 +61,16 @@ class RunArchive(Mapping[str, Run]):
         return cls(folder)
 
     @classmethod
-    def write(cls, folder: Path, runs: Iterable[Run], crystals: Crystals | None = None) -> "RunArchive":
+    def write(cls, folder: Path, runs: Iterable[Run]) -> "RunArchive":
         """Archive `runs`; runs of an archive that is already there stay, those with the same key are replaced.
 
         The same runs give the same bytes, in whatever order and in however many steps they come.
 
         Args:
             folder: of the archive; other files in it stay. runs: finished runs.
-            crystals: ids and formulas of the runs' tables, where they are known.
 
         Raises:
-            CgatError: a run is damaged, starts from one that is not archived, or contradicts the labels of another.
+            CgatError: a run is damaged, or starts from one that is not archived.
         """
         folder = Path(folder)
         before = cls(folder) if (folder / "archive.json").is_file() else None
@@ -81,18 +84,12 @@ class RunArchive(Mapping[str, Run]):
             source = run.experiment.source
             if source is not None and source.key not in merged:
                 raise CgatError(f"run {key} cannot be archived without run {source.key}, which it starts from")
-        part = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        ordered = sorted(merged.values(), key=_place)
-        tables = {run.experiment.data for run in ordered}
-        kept = {**(before.all_crystals if before else {}), **(crystals or {})}
-        kept = {data: kept[data] for data in kept if data in tables}
-        write_files(part, ordered, [_errors_of(run) for run in ordered], kept)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (*FILES, "archive.json"):  # a kill in between leaves hashes that do not fit
-            os.replace(part / name, folder / name)
-        part.rmdir()
+        with replacing(folder, "an archive of runs", _may_be_replaced) as part:
+            part.mkdir()
+            for path in folder.iterdir() if folder.exists() else ():
+                if path.name not in (*FILES, "archive.json"):
+                    shutil.copy2(path, part)
+            write_files(part, sorted(merged.values(), key=_place))
         return cls(folder)
 
     @cached_property
@@ -101,8 +98,28 @@ class RunArchive(Mapping[str, Run]):
         return read_json(self.path / "runs.json")
 
     @cached_property
+    def experiments(self) -> dict[str, Experiment]:
+        """What was run, by the key of the time.
+
+        Raises:
+            CgatError: a run that another starts from is missing.
+        """
+        found: dict[str, Experiment] = {}
+
+        def of(name: str) -> Experiment:
+            if name not in found:
+                values = self.records[name]["experiment"]
+                source = values["source"]
+                if source is not None and source not in self.records:
+                    raise CgatError(f"{self.path} lacks run {source}, from which run {name} starts")
+                found[name] = Experiment.from_dict({**values, "source": source and of(source).to_dict()})
+            return found[name]
+
+        return {name: of(name) for name in self.records}
+
+    @cached_property
     def _runs(self) -> dict[str, ArchivedRun]:
-        return {key: ArchivedRun(self.path, self, key) for key in self.records}
+        return {e.key: ArchivedRun(self.path, self, name) for name, e in self.experiments.items()}
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -112,61 +129,20 @@ class RunArchive(Mapping[str, Run]):
     @cached_property
     def _errors(self) -> tuple[pa.Table, dict[str, slice]]:
         """The table of errors, and the rows of each run, which lie together."""
-        table = read_parquet(self.path / "predictions.parquet")
+        table = read_parquet(self.path / "errors.parquet")
         places, start = {}, 0
         for key, rows in groupby(table["key"].to_pylist()):
             stop = start + sum(1 for _ in rows)
             places[key], start = slice(start, stop), stop
         return table, places
 
-    def errors(self, key: str) -> pd.DataFrame:
-        """``material_id`` and ``error`` of one run's test set."""
+    def errors(self, name: str) -> pd.DataFrame:
+        """`Run.errors` of the run that was archived as `name`; `CgatError` where they are missing."""
         table, places = self._errors
-        if key not in places:
-            raise CgatError(f"{self.path} holds no predictions of run {key}")
-        rows = places[key]
-        part = table.select(["material_id", "error"]).slice(rows.start, rows.stop - rows.start)
-        return part.to_pandas()
-
-    @cached_property
-    def _targets(self) -> dict[tuple[str, str], pd.Series]:
-        frame = read_parquet(self.path / "targets.parquet").to_pandas()
-        groups = frame.groupby(["data", "label"], sort=False)
-        return {key: rows.set_index("material_id")["target"] for key, rows in groups}
-
-    def targets(self, data: str, label: str) -> pd.Series:
-        """Test labels of a table by material id; empty where there are none."""
-        return self._targets.get((data, label), pd.Series(dtype=np.float64))
-
-    @cached_property
-    def all_crystals(self) -> dict[str, tuple[list[str], list[str]]]:
-        """Ids and formulas of the tables' crystals, by the tables' fingerprints."""
-        return read_crystals(self.path / "crystals.parquet")
-
-    def crystals(self, data: str) -> tuple[list[str], list[str]]:
-        """Ids and reduced formulas of the crystals of a table, by its fingerprint, in its order.
-
-        Raises:
-            CgatError: the archive does not know that table.
-        """
-        if data not in self.all_crystals:
-            known = ", ".join(self.all_crystals) or "none"
-            raise CgatError(f"{self.path} does not hold the crystals of table {data}; known: {known}")
-        return self.all_crystals[data]
-
-    @cached_property
-    def formulas(self) -> dict[str, str]:
-        """Reduced formula of each crystal by its id.
-
-        Raises:
-            CgatError: two tables mean different crystals by one id.
-        """
-        found: dict[str, str] = {}
-        for ids, formulas in self.all_crystals.values():
-            for name, formula in zip(ids, formulas, strict=True):
-                if found.setdefault(name, formula) != formula:
-                    raise CgatError(f"{self.path}: {name} is {found[name]} in one table and {formula} in another")
-        return found
+        if name not in places:
+            raise CgatError(f"{self.path} holds no errors of run {name}")
+        rows = places[name]
+        return of_rows(table.slice(rows.start, rows.stop - rows.start))
 
     def problems(self) -> list[str]:
         """What is wrong with the archive: changed files, or else whatever its runs report."""
@@ -176,7 +152,18 @@ class RunArchive(Mapping[str, Run]):
                 found.append(f"{name} is missing")
             elif file_digest(self.path / name) != digest:
                 found.append(f"{name} was changed after it was archived")
-        return found or [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        if found:
+            return found
+        try:
+            return [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
+        except CgatError as error:
+            return [str(error)]
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """An archive, baselines that go with one, or an empty folder."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    return not there or bool(there & {"archive.json", "baselines.json"})
 
 
 def find_runs(folder: Path) -> dict[str, Run]:
@@ -198,8 +185,15 @@ def find_archives(folder: Path) -> list[RunArchive]:
 
 
 def find_folders(folder: Path) -> dict[str, Run]:
-    """The runs that have a folder each in `folder`, by key; `CgatError` where there is no such folder."""
-    return {path.parent.name: Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")}
+    """The runs that have a folder each in `folder`, by key, not those that `RunStore` has set aside where there is
+    another; `CgatError` where there is no such folder."""
+    runs = run_folders(folder)
+    return {run.experiment.key: run for run in reversed(runs)}  # the name of one set aside is longer, so comes later
+
+
+def run_folders(folder: Path) -> list[Run]:
+    """Every run that has a folder in `folder`, by name of the folder; `CgatError` where there is no such folder."""
+    return [Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")]
 
 
 def _children(folder: Path, pattern: str) -> list[Path]:
@@ -212,10 +206,3 @@ def _place(run: Run) -> tuple[str, ...]:
     """Runs with equal test sets one after the other, which compresses their ids to almost nothing."""
     e = run.experiment
     return e.data, e.label, repr(e.split), e.key
-
-
-def _errors_of(run: Run) -> pd.DataFrame:
-    if isinstance(run, ArchivedRun):
-        return run.errors  # as they are: archiving twice must not round twice
-    error = (run.predictions["prediction"] - run.predictions["target"]).astype(np.float32)
-    return pd.DataFrame({"material_id": run.predictions["material_id"], "error": error})

@@ -8,80 +8,66 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.experiments.archive_files import TOLERANCE
 from cgatlib.experiments.experiment import Experiment, Run, score
 
 if TYPE_CHECKING:
     from cgatlib.experiments.archive import RunArchive
 
-_TOLERANCE = 1e-6  # relative; ten times what single precision can do to an error
-
 
 @dataclass(frozen=True)
 class ArchivedRun(Run):
-    """A finished run without weights, read from an archive; `path` is the archive's folder."""
+    """A finished run without weights and predictions, read from an archive; `path` is the archive's folder.
+
+    Args:
+        archive: that holds it. name: its key when it was archived, which its rows bear.
+    """
 
     archive: "RunArchive"
-    key: str
+    name: str
 
     def __reduce__(self) -> Any:
-        return type(self), (self.path, self.archive, self.key)  # a process reads again what another has in memory
+        return type(self), (self.path, self.archive, self.name)  # a process reads again what another has in memory
 
     @property
-    def _record(self) -> dict[str, Any]:
-        return self.archive.records[self.key]
-
-    @cached_property
     def experiment(self) -> Experiment:
-        """What was run; `CgatError` where the run it starts from is not in the archive."""
-        values = self._record["experiment"]
-        source = values["source"]
-        if source is None:
-            return Experiment.from_dict(values)
-        if source not in self.archive:
-            raise CgatError(f"{self.path} lacks run {source}, from which run {self.key} starts")
-        return Experiment.from_dict({**values, "source": self.archive[source].experiment.to_dict()})
+        """As `Run.experiment`."""
+        return self.archive.experiments[self.name]
 
     @property
     def metrics(self) -> dict[str, Any]:
         """As `Run.metrics`."""
-        return dict(self._record["metrics"])
+        return dict(self.archive.records[self.name]["metrics"])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """As `Run.provenance`; its ``files`` are those of the run's folder before it was archived."""
-        return dict(self._record["provenance"])
+        return dict(self.archive.records[self.name]["provenance"])
 
     @cached_property
     def curve(self) -> pd.DataFrame:
         """As `Run.curve`."""
         curves = self.archive.curves
-        return curves.loc[curves["key"] == self.key].drop(columns="key").reset_index(drop=True)
+        return curves.loc[curves["key"] == self.name].drop(columns="key").reset_index(drop=True)
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``error``, which is prediction minus target, in the label's unit."""
-        return self.archive.errors(self.key)
+        """As `Run.errors`, in single precision."""
+        return self.archive.errors(self.name)
 
-    @cached_property
+    @property
     def predictions(self) -> pd.DataFrame:
-        """As `Run.predictions`."""
-        e = self.experiment
-        ids, error = self.errors["material_id"], self.errors["error"].astype(np.float64)
-        target = ids.map(self.archive.targets(e.data, e.label))
-        if target.isna().any():
-            raise CgatError(
-                f"{self.path} lacks the {e.label} of {ids[target.isna()].iloc[0]}, which run {self.key} tested"
-            )
-        return pd.DataFrame({"material_id": ids, "target": target, "prediction": target + error})
+        """Raises `CgatError`: with the errors, predictions would be the labels of the table."""
+        raise CgatError(f"{self.path} is an archive, which holds errors and no predictions of run {self.name}")
 
     def problems(self) -> list[str]:
-        """What is wrong: no source or predictions, a key that is not the experiment's, metrics that do not follow."""
+        """What is wrong: no errors, or metrics that do not follow from them."""
         try:
-            key, found = self.experiment.key, score(self.predictions)
+            found = score(self.errors["error"])
         except CgatError as error:
             return [str(error)]
-        wrong = [] if key == self.key else [f"the experiment's key is {key}"]
-        for name, value in found.items():
-            if not np.isclose(value, self.metrics[name], rtol=_TOLERANCE, atol=0):
-                wrong.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
-        return wrong
+        return [
+            f"{name} is {self.metrics[name]}, but the errors give {value}"
+            for name, value in found.items()
+            if not np.isclose(value, self.metrics[name], rtol=TOLERANCE, atol=0)
+        ]

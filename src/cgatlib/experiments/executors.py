@@ -1,18 +1,15 @@
 """Many runs: in which order, in which processes or cluster jobs, and what happens when one fails."""
 
-import os
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from cgatlib.experiments.experiment import Experiment
+from cgatlib.processes import Processes
 
 Train = Callable[[Experiment], None]
 Report = Callable[[str, str | None], None]
@@ -114,18 +111,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _processes(workers: int) -> ProcessPoolExecutor:
-    threads = max(1, torch.get_num_threads() // workers)
-    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (os.getpid(), threads))
-
-
-def _start_worker(parent: int, threads: int) -> None:
-    """Share the cores; end when the process that started this one is gone, instead of training on for nobody."""
-    torch.set_num_threads(threads)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _processes(workers: int) -> Processes:
+    """They share the cores."""
+    return Processes(workers, torch.set_num_threads, (max(1, torch.get_num_threads() // workers),))

@@ -7,21 +7,26 @@ written under a temporary name and renamed, so that a killed run leaves nothing 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
-from cgatlib.files import file_digest
+from cgatlib.experiments.tested import errors_of
+from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
+from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
     *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
@@ -29,6 +34,9 @@ _TRAINING_CODE = (
     *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )
 
+MEANING = 1
+"""Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
+so that no stored run is taken for a run of the new meaning."""
 
 FILES = (
     "experiment.json",
@@ -50,7 +58,8 @@ class Experiment:
         train_size: crystals of the training part to use; ``None`` takes them all.
         seed: of the initial weights, of the order of training and of the choice of the training crystals.
         source: the run whose network is transferred. transfer: how.
-        graph, split, model, training: configurations.
+        graph, split, model, training: configurations. meaning: `MEANING` of the code that made the experiment.
+        more_labels: properties that the same network learns beside `label`; a crystal may lack some of all.
     """
 
     data: str
@@ -64,13 +73,27 @@ class Experiment:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    meaning: int = MEANING
+    more_labels: tuple[str, ...] = ()
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1, "more_labels": ()})
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list in a plan
+        if len(set(self.labels)) < len(self.labels):
+            raise CgatError(f"a label is named twice: {', '.join(self.labels)}")
+        if self.training.label_weights and len(self.training.label_weights) != len(self.labels):
+            raise CgatError(
+                f"training: there are {len(self.training.label_weights)} label_weights for the labels "
+                f"{', '.join(self.labels)}"
+            )
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
                 f"neighbours are {self.model.neighbours}"
             )
+        if (self.graph.ties == "continuous") != (self.model.ranks == "continuous"):
+            raise CgatError(f"graphs with {self.graph.ties} ties do not go with a network for {self.model.ranks} ranks")
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
         if self.transfer.mode == "head" and self.training.trunk_rate != 1:
@@ -81,56 +104,42 @@ class Experiment:
             if self.source.split != self.split and self.transfer.test_crystals == "unseen":
                 raise CgatError("a run and the run it starts from need the same split, or test crystals leak")
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All properties that are learnt."""
+        return (self.label, *self.more_labels)
+
+    def suffix(self, label: str) -> str:
+        """What follows ``target`` and ``prediction`` in the names of a label's columns."""
+        return "" if label == self.label else f"_{label}"
+
     def to_dict(self) -> dict[str, Any]:
         """Nested dictionary of plain values."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
-        """Inverse of `to_dict`, also after a passage through json."""
-        parts = {
-            "transfer": TransferConfig,
-            "graph": GraphConfig,
-            "split": SplitConfig,
-            "model": ModelConfig,
-            "training": TrainingConfig,
-        }
-        source = values["source"]
-        nested: dict[str, Any] = {name: kind(**values[name]) for name, kind in parts.items()}
-        nested["source"] = None if source is None else cls.from_dict(source)
-        return cls(**{**values, **nested})
+    def from_dict(cls, values: Any) -> "Experiment":
+        """Inverse of `to_dict`, also after a passage through json; the one reader of every stored experiment.
+
+        Raises:
+            CgatError: a value is unknown, missing or of another type, or values contradict each other.
+        """
+        try:
+            return from_plain(cls, values, "experiment")
+        except RecursionError as error:
+            raise CgatError("experiment: more sources, one starting from the other, than can be read") from error
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits over everything above, the name of the run's folder.
-
-        Values equal to a configuration's default are left out, so that a field added later, whose default is what was
-        done before, leaves the keys of stored runs as they are.
-        """
-        return hashlib.sha256(json.dumps(_stated(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _stated(config: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, nested dataclasses likewise."""
-    stated = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            if nested := _stated(value):
-                stated[item.name] = nested
-        elif value != item.default:
-            stated[item.name] = value
-    return stated
+        """16 hex digits over every value, defaults included: the name of the run's folder."""
+        values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def training_code() -> str:
     """Fingerprint of the modules that determine a run's numbers: a run made by other code is made again."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in _TRAINING_CODE:
-        digest.update((folder.joinpath(*name.split(".")).with_suffix(".py")).read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(*_TRAINING_CODE)
 
 
 @dataclass(frozen=True)
@@ -142,21 +151,29 @@ class Run:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             return json.loads((self.path / name).read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
 
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
-        return Experiment.from_dict(self._json("experiment.json"))
+        try:
+            return Experiment.from_dict(self._json("experiment.json"))
+        except CgatError as error:
+            raise CgatError(f"{self.path}: {error}") from error
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``test_mae``, ``test_rmse``, ``test_mad`` (MAE of predicting the training mean), ``validation_mae`` in the
-        label's unit; ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
+        label's unit (of several labels, those of the first, but ``validation_mae`` as the curve has it, and in
+        ``labels`` those of each); ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
         ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
         was trained."""
         return self._json("metrics.json")
+
+    def scores(self, label: str) -> dict[str, Any]:
+        """What the metrics say of one label."""
+        return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -165,13 +182,31 @@ class Run:
 
     @cached_property
     def curve(self) -> pd.DataFrame:
-        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``."""
+        """Learning curve: ``step``, ``epoch``, ``learning_rate``, ``train_mae``, ``validation_mae``.
+
+        Of several labels, the last two are weighted means in units of the labels' scales, and
+        ``validation_mae_<label>`` is that of each in its unit.
+        """
         return pd.read_parquet(self.path / "curve.parquet")
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Test set: ``material_id``, ``target``, ``prediction``, in the label's unit."""
+        """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
+        pre-training may have seen it (`cgatlib.experiments.tested`).
+
+        Of several labels, target and prediction are the first's; the others have ``target_<label>`` and
+        ``prediction_<label>``. A target is NaN where a crystal lacks the label.
+        """
         return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`.
+
+        Of several labels, these are the errors of the first.
+        """
+        label = self.experiment.label
+        return errors_of(of_label(self.predictions, self.experiment, label), label)
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
@@ -183,15 +218,24 @@ class Run:
                 found.append(f"{name} was changed after the run")
         if found:
             return found
-        if self.experiment.key != self.path.name:
-            found.append(f"the experiment's key is {self.experiment.key}, not the folder's name")
-        for name, value in score(self.predictions).items():
-            if not np.isclose(value, self.metrics[name], rtol=1e-9):
-                found.append(f"{name} is {self.metrics[name]}, but the predictions give {value}")
+        for label in self.experiment.labels:
+            tested = of_label(self.predictions, self.experiment, label)
+            stated, whose = self.scores(label), f"{label}: " if self.experiment.more_labels else ""
+            for name, value in score(tested["prediction"] - tested["target"]).items():
+                if not np.isclose(value, stated[name], rtol=1e-9):
+                    found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
         return found
 
 
-def score(predictions: pd.DataFrame) -> dict[str, float]:
-    """``test_mae`` and ``test_rmse`` of a table with columns ``target`` and ``prediction``."""
-    error = predictions["prediction"] - predictions["target"]
-    return {"test_mae": float(error.abs().mean()), "test_rmse": float(np.sqrt((error**2).mean()))}
+def of_label(predictions: pd.DataFrame, experiment: Experiment, label: str) -> pd.DataFrame:
+    """`Run.predictions` for one label of the experiment, of the crystals that carry it."""
+    suffixes = [experiment.suffix(other) for other in experiment.labels if other != label]
+    table = predictions.drop(columns=[f"{name}{suffix}" for suffix in suffixes for name in ("target", "prediction")])
+    names = {f"{name}{experiment.suffix(label)}": name for name in ("target", "prediction")}
+    return table.rename(columns=names).dropna(subset="target")
+
+
+def score(errors: ArrayLike) -> dict[str, float]:
+    """``test_mae`` and ``test_rmse`` of errors (T,)."""
+    e = np.asarray(errors, dtype=np.float64)
+    return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}

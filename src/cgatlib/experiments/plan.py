@@ -6,14 +6,14 @@ that the trial that wins is one of them. Test errors decide nothing.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
 from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.plan_file import Entry, Start, read_plan
+from cgatlib.experiments.plan_file import Entry, Start, read_plan, refuse_misfits
 from cgatlib.experiments.runner import RunStore
 from cgatlib.experiments.sources import Source, load_source
 from cgatlib.graphs.neighbours import GRAPHS
@@ -52,7 +52,6 @@ class Plan:
             CgatError: a field, name or value of the file is unknown, missing or impossible.
         """
         plan = cls(*read_plan(path))
-        plan._refuse_circles()
         blank = replace(plan, tables={name: {"fingerprint": name, **table} for name, table in plan.tables.items()})
         for entry in plan.entries.values():
             blank._expand(entry, _first_rate(plan.entries))
@@ -88,15 +87,11 @@ class Plan:
         Raises:
             CgatError: there is no such entry or a table is not known. UndecidedError: a trial has not been run.
         """
-        return self._expand(self._entry(name), cache(lambda other: self.rate(other, store)))
+        return self._expand(self._entry(name), self._rates(store))
 
     def trials(self, name: str, store: RunStore) -> dict[float, Experiment]:
         """The experiments that decide an entry's learning rate, by that rate; none where it is given."""
-        entry = self._entry(name)
-        if len(entry.rates) < 2:
-            return {}
-        rates = cache(lambda other: self.rate(other, store))
-        return {rate: self._trial(entry, rate, rates) for rate in entry.rates}
+        return self._trials(self._entry(name), self._rates(store))
 
     def rate(self, name: str, store: RunStore) -> float:
         """The learning rate of an entry: given, or that of the trial with the lowest validation error.
@@ -104,29 +99,38 @@ class Plan:
         Raises:
             UndecidedError: a trial has not been run.
         """
-        entry = self._entry(name)
-        if entry.rate_of is not None:
-            return self.rate(entry.rate_of, store)
-        if len(entry.rates) < 2:
-            return _only(entry)
-        found = {rate: store.find(trial) for rate, trial in self.trials(name, store).items()}
-        lacking = [f"{rate:g}" for rate, run in found.items() if run is None]
-        if lacking:
-            raise UndecidedError(f"the learning rate of {name} is open: no run at {', '.join(lacking)} in {store.root}")
-        errors = {rate: run.metrics["validation_mae"] for rate, run in found.items() if run is not None}
-        return min(errors, key=lambda rate: (errors[rate], rate))
+        return self._rates(store)(name)
+
+    def _rates(self, store: RunStore) -> Rates:
+        """The same of every entry, each looked for once."""
+
+        @cache
+        def rates(name: str) -> float:
+            entry = self._entry(name)
+            if entry.rate_of is not None:
+                return rates(entry.rate_of)
+            if len(entry.rates) < 2:
+                return _only(entry)
+            found = {rate: store.find(trial) for rate, trial in self._trials(entry, rates).items()}
+            lacking = ", ".join(f"{rate:g}" for rate, run in found.items() if run is None)
+            if lacking:
+                raise UndecidedError(f"the learning rate of {name} is open: no run at {lacking} in {store.root}")
+            errors = {rate: run.metrics["validation_mae"] for rate, run in found.items() if run is not None}
+            return min(errors, key=lambda rate: (errors[rate], rate))
+
+        return rates
 
     def outline(self, name: str, store: RunStore) -> list[Experiment]:
         """The experiments of one entry, its trials included, as far as they are known.
 
         Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.
         """
-        entry, first = self._entry(name), _first_rate(self.entries)
+        entry, first, found = self._entry(name), _first_rate(self.entries), self._rates(store)
 
         @cache
         def rates(other: str) -> float:
             try:
-                return self.rate(other, store)
+                return found(other)
             except UndecidedError:
                 return first(other)
 
@@ -146,6 +150,9 @@ class Plan:
             for seed in entry.seeds
         ]
         return list(dict.fromkeys(found))
+
+    def _trials(self, entry: Entry, rates: Rates) -> dict[float, Experiment]:
+        return {rate: self._trial(entry, rate, rates) for rate in entry.rates if len(entry.rates) > 1}
 
     def _trial(self, entry: Entry, rate: float, rates: Rates) -> Experiment:
         size = None if None in entry.sizes else max(size for size in entry.sizes if size is not None)
@@ -171,8 +178,9 @@ class Plan:
                 split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
                 model=_changed(MODELS[entry.model], "network", entry.network),
                 training=TrainingConfig(learning_rate=rate, **entry.training),
+                more_labels=entry.more_labels,
             )
-        except (CgatError, TypeError) as error:  # a value of the wrong kind in network or graph is a TypeError
+        except CgatError as error:
             raise CgatError(f"run {entry.name}: {error}") from error
 
     def _source(self, name: str, start: Start, seed: int, split: int, rates: Rates) -> Experiment:
@@ -203,18 +211,6 @@ class Plan:
             raise CgatError(f"table {table}: the plan does not state its fingerprint, and its data are not given")
         return str(self.tables[table]["fingerprint"])
 
-    def _refuse_circles(self) -> None:
-        def visit(name: str, above: tuple[str, ...]) -> None:
-            if name in above:
-                raise CgatError(f"runs that need each other: {' -> '.join([*above[above.index(name) :], name])}")
-            entry = self.entries[name]
-            for other in (entry.start.run if entry.start else None, entry.rate_of):
-                if other is not None:
-                    visit(other, (*above, name))
-
-        for name in self.entries:
-            visit(name, ())
-
 
 def _only(entry: Entry) -> float:
     return entry.rates[0] if entry.rates else TrainingConfig().learning_rate  # nothing is trained without one
@@ -229,8 +225,5 @@ def _first_rate(entries: Mapping[str, Entry]) -> Rates:
 
 
 def _changed(config: Any, what: str, changes: Mapping[str, Any]) -> Any:
-    known = [item.name for item in fields(config)]
-    for name in changes:
-        if name not in known:
-            raise CgatError(f"{what}: unknown field {name!r}; known: {', '.join(known)}")
+    refuse_misfits(what, changes, config)
     return replace(config, **changes)

@@ -1,23 +1,29 @@
 """Plan files: YAML that declares crystal tables and the runs on them, checked field by field.
 
 A file holds ``about`` (a sentence), ``tables``, ``defaults`` and ``runs``; `Entry` lists the fields of a run, which
-override those of ``defaults``.
+override those of ``defaults``. A file may come from somebody else, so that the work it can ask for is bounded.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.crystals.schema import functional_name
 from cgatlib.experiments import sources
+from cgatlib.experiments.plan_yaml import load_yaml
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+
+MOST_RUNS, MOST_IN_A_ROW = 5_000, 10
+"""Runs and trials of a plan, and entries each of which needs the one before."""
+_NAME = re.compile(r"\w[\w .+-]{0,99}")  # a table's is part of a file's name
+_UNPRINTED = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Entry:
     """One entry of a plan, which stands for a run of every seed, size and split.
 
     Args:
-        name: in the plan. table: name of a table. label: property to learn.
+        name: in the plan. table: name of a table. label: property to learn. more_labels: learnt beside it.
         seeds: of the runs. sizes: of the training set; ``None`` takes all. splits: seeds of the split.
         groups: what a split keeps together, as in `SplitConfig`.
         model: name of a model and graph configuration; network, graph: changes to them.
@@ -59,28 +65,57 @@ class Entry:
     rates: tuple[float, ...] = ()
     rate_of: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    more_labels: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> set[str]:
+        """Names of the entries without which its runs are not known."""
+        return {name for name in (self.start.run if self.start else None, self.rate_of) if name is not None}
 
 
-def _is(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+Fits = Callable[[Any], bool]
 
 
-def _each(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and bool(value) and all(map(_is(kind), value))
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and not _UNPRINTED.search(value)
 
 
-_TEXT = ("a word", _is(str))
-_WHOLE = ("a whole number", _is(int))
-_NUMBER = ("a number", _is((int, float)))
-_NUMBER_OR_NULL = ("a number or null", _is((int, float, type(None))))
-_WHOLES = ("a list of whole numbers", _each(int))
-_SETTINGS = ("settings by name", lambda value: isinstance(value, dict) and all(isinstance(n, str) for n in value))
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and _number(value) and 0 <= value < 2**31
+
+
+def _or_null(fits: Fits) -> Fits:
+    return lambda value: value is None or fits(value)
+
+
+def _each(fits: Fits) -> Fits:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
+
+
+def _by_name(fits: Fits) -> Fits:
+    return lambda value: isinstance(value, dict) and all(map(_text, value)) and all(map(fits, value.values()))
+
+
+_TEXT = ("a word", _text)
+_WHOLE = ("a whole number from 0 to 2147483647", _whole)
+_NUMBER = ("a finite number", _number)
+_WHOLES = ("a list of whole numbers from 0 to 2147483647", _each(_whole))
+_WORDS = ("a list of words", _each(_text))
+_TRUTH = ("true or false", lambda value: isinstance(value, bool))
+_SETTINGS = ("settings by name", _by_name(lambda value: True))
+_COLUMNS = ("names of columns by label", _by_name(_text))
+_KINDS = {bool: _TRUTH, int: _WHOLE, float: _NUMBER, str: _TEXT, tuple: _WHOLES}
 
 _TRANSFER = {
     "mode": _TEXT,
     "target_statistics": _TEXT,
-    "reinitialise_head": ("true or false", _is(bool)),
+    "reinitialise_head": _TRUTH,
     "test_crystals": _TEXT,
+    "source_label": _TEXT,
 }
 _TRAINING = {
     "steps": _WHOLE,
@@ -89,28 +124,36 @@ _TRAINING = {
     "cycles": _WHOLE,
     "lowest": _NUMBER,
     "evaluations": _WHOLE,
-    "validation_size": ("a whole number or null", _is((int, type(None)))),
+    "validation_size": ("a whole number or null", _or_null(_whole)),
     "precision": _TEXT,
     "schedule": _TEXT,
     "averaging": _NUMBER,
-    "clip": _NUMBER_OR_NULL,
-    "patience": _NUMBER_OR_NULL,
+    "clip": ("a number or null", _or_null(_number)),
+    "patience": ("a number or null", _or_null(_number)),
     "trunk_rate": _NUMBER,
+    "label_weights": ("a list of numbers", _each(_number)),
 }
 _RUN = {
     "table": _TEXT,
     "label": _TEXT,
     "model": _TEXT,
     "seeds": _WHOLES,
-    "sizes": ("a list of whole numbers or null", _each((int, type(None)))),
+    "sizes": (
+        "a list of whole numbers above 0 or null",
+        _each(lambda size: size is None or (_whole(size) and size > 0)),
+    ),
     "splits": _WHOLES,
+    "more_labels": _WORDS,
     "groups": _TEXT,
     "network": _SETTINGS,
     "graph": _SETTINGS,
-    "from": ("a run's name or {run: ..., seed: ..., split: ..., size: ...}", _is((str, dict))),
+    "from": (
+        "a run's name or {run: ..., seed: ..., split: ..., size: ...}",
+        lambda value: _text(value) or isinstance(value, dict),
+    ),
     "learning_rate": (
         "a number, a list of numbers or {of: run}",
-        lambda value: _NUMBER[1](value) or isinstance(value, dict) or _each((int, float))(value),
+        lambda value: _number(value) or isinstance(value, dict) or _each(_number)(value),
     ),
     **_TRANSFER,
     **_TRAINING,
@@ -118,10 +161,13 @@ _RUN = {
 _TABLE = {
     "file": _TEXT,
     "functional": _TEXT,
-    "labels": _SETTINGS,
-    "agree": _SETTINGS,
-    "pairs": _SETTINGS,
-    "fingerprint": _TEXT,
+    "labels": _COLUMNS,
+    "agree": (
+        "[column, share] by label",
+        _by_name(lambda value: isinstance(value, list) and len(value) == 2 and _text(value[0]) and _number(value[1])),
+    ),
+    "pairs": _COLUMNS,
+    "fingerprint": ("16 hexadecimal digits", lambda value: _text(value) and bool(re.fullmatch("[0-9a-f]{16}", value))),
     "origin": _TEXT,
 }
 _START = {"run": _TEXT, "seed": _WHOLE, "split": _WHOLE, "size": _WHOLE}
@@ -133,10 +179,17 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
     """What a plan file says: its sentence, its tables and its entries by name.
 
     Raises:
-        CgatError: not YAML, a name given twice, unknown or missing, or a value of the wrong kind.
+        CgatError: not YAML, beyond the bounds above, a name given twice, unknown, missing or with odd characters, a
+            value of the wrong kind, or runs that need each other.
     """
-    content = _load(Path(path))
+    content = load_yaml(Path(path))
     _check(f"{path}", content, _PLAN, ("about", "tables", "runs"))
+    for what in ("tables", "runs"):
+        for name in content[what]:
+            if not _NAME.fullmatch(name):
+                raise CgatError(
+                    f"{path}: {what}: {_shown(name)} is no name: up to 100 letters, digits, '_. +-' make one"
+                )
     for name, table in content["tables"].items():
         _check(f"table {name}", table, _TABLE, ("file", "functional"))
         table["functional"] = functional_name(table["functional"])
@@ -144,17 +197,33 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
     _check("defaults", defaults, _RUN)
     entries = {name: _entry(name, defaults, values) for name, values in content["runs"].items()}
     for entry in entries.values():
-        known: dict[str, tuple[str | None, Iterable[str]]] = {
-            "table": (entry.table, content["tables"]),
-            "label": (entry.label, PROPERTIES),
-            "model": (entry.model, MODELS.keys() & GRAPHS.keys()),
-            "from": (entry.start.run if entry.start else None, entries),
-            "learning_rate of": (entry.rate_of, entries),
-        }
-        for what, (value, names) in known.items():
+        known: list[tuple[str, str | None, Iterable[str]]] = [
+            ("table", entry.table, content["tables"]),
+            *(("label", label, PROPERTIES) for label in (entry.label, *entry.more_labels)),
+            ("model", entry.model, MODELS.keys() & GRAPHS.keys()),
+            ("from", entry.start.run if entry.start else None, entries),
+            ("learning_rate of", entry.rate_of, entries),
+        ]
+        for what, value, names in known:
             if value is not None and value not in names:
                 raise CgatError(f"run {entry.name}: unknown {what} {value!r}; known: {', '.join(sorted(names))}")
+    _refuse_too_much(path, entries)
     return content["about"], content["tables"], entries
+
+
+def _refuse_too_much(path: Path, entries: Mapping[str, Entry]) -> None:
+    try:
+        order = list(TopologicalSorter({name: entry.needs for name, entry in entries.items()}).static_order())
+    except CycleError as error:
+        raise CgatError(f"runs that need each other: {' -> '.join(error.args[1][::-1])}") from error
+    depth: dict[str, int] = {}
+    for name in order:
+        depth[name] = 1 + max((depth[other] for other in entries[name].needs), default=0)
+        if depth[name] > MOST_IN_A_ROW:
+            raise CgatError(f"run {name} is the last of more than {MOST_IN_A_ROW} runs that need each other in a row")
+    runs = sum(math.prod(map(len, (e.seeds, e.sizes, e.splits))) + len(e.rates) for e in entries.values())
+    if runs > MOST_RUNS:
+        raise CgatError(f"{path}: a plan has at most {MOST_RUNS} runs and trials, not {runs}")
 
 
 def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
@@ -175,48 +244,34 @@ def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
         "training": {key: merged.pop(key) for key in _TRAINING if key in merged},
         "rate_of": rate["of"] if isinstance(rate, dict) else None,
         "rates": () if rate is None or isinstance(rate, dict) else tuple(rate if isinstance(rate, list) else [rate]),
-        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits") if key in merged},
+        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits", "more_labels") if key in merged},
     }
     return Entry(name=name, **merged, **fields)
 
 
-def _check(
-    where: str, values: Any, known: Mapping[str, tuple[str, Callable[[Any], bool]]], needed: Iterable[str] = ()
-) -> None:
+def refuse_misfits(where: str, values: Mapping[str, Any], config: Any) -> None:
+    """Raise `CgatError` unless `values` are fields of the dataclass `config` and of the kinds of its own values."""
+    own = {item.name: getattr(config, item.name) for item in fields(config)}
+    _check(where, values, {name: _KINDS.get(type(value), ("", lambda _: True)) for name, value in own.items()})
+
+
+def _check(where: str, values: Any, known: Mapping[str, tuple[str, Fits]], needed: Iterable[str] = ()) -> None:
     if not isinstance(values, dict):
-        raise CgatError(f"{where} must be settings by name, not {values!r}")
+        raise CgatError(f"{where} must be settings by name, not {_shown(values)}")
     for name, value in values.items():
         if name not in known:
-            raise CgatError(f"{where}: unknown field {name!r}; known: {', '.join(known)}")
+            raise CgatError(f"{where}: unknown field {_shown(name)}; known: {', '.join(known)}")
         what, fits = known[name]
         if not fits(value):
-            raise CgatError(f"{where}: {name} must be {what}, not {value!r}")
+            raise CgatError(f"{where}: {name} must be {what}, not {_shown(value)}")
     for name in needed:
         if name not in values:
             raise CgatError(f"{where} does not state its {name}")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a name given twice is an error and 1e-3 is a number."""
-
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
-                raise CgatError(f"{name!r} stands twice in the settings that begin in line {node.start_mark.line + 1}")
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _load(path: Path) -> Any:
+def _shown(value: Any) -> str:
     try:
-        return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506  # a SafeLoader
-    except CgatError as error:
-        raise CgatError(f"{path}: {error}") from error
-    except (OSError, yaml.YAMLError) as error:
-        raise CgatError(f"{path} cannot be read as a plan: {' '.join(str(error).split())}") from error
+        text = repr(value)
+    except ValueError:  # more digits than Python writes out
+        text = f"a number of more than {2**12} digits"
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,39 +1,42 @@
 """The run store: asks for the result of an experiment and trains it if nobody has."""
 
 import json
-import shutil
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, Experiment, Run, score, training_code
+from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
 from cgatlib.experiments.provenance import provenance
-from cgatlib.files import file_digest
+from cgatlib.experiments.tested import seen_in
+from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Split, split, training_subset
-from cgatlib.training import Progress, fit, mean_absolute_error
-from cgatlib.transfer import embed_all, prepare, trained_part
+from cgatlib.splits import Indices, Split, split, training_subset
+from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
+from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
 
+Array = NDArray[np.floating]
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -41,8 +44,11 @@ _CHECKPOINT = "checkpoint.pt"
 class RunStore:
     """Folders of finished runs, and the means to make those that are missing.
 
+    A run lies in the folder of its experiment's key. When other code trains it again, the run before stays as
+    ``KEY-CODE``, with the first digits of the code that made it, and that code finds it there.
+
     Args:
-        root: where runs are kept, one folder per experiment key.
+        root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
@@ -62,10 +68,9 @@ class RunStore:
 
     def made(self, experiment: Experiment) -> Run | None:
         """The run of an experiment in `root`, made by the present code, or None."""
-        run = Run(Path(self.root) / experiment.key)
-        if (run.path / "provenance.json").exists() and run.provenance["training_code"] == training_code():
-            return run
-        return None
+        places = (Path(self.root) / name for name in (experiment.key, _aside(experiment.key, training_code())))
+        finished = (Run(place) for place in places if (place / "provenance.json").exists())
+        return next((run for run in finished if _code(run) == training_code() and run.experiment == experiment), None)
 
     def get(self, experiment: Experiment) -> Run:
         """The run of an experiment, trained now (its sources first) if it does not exist."""
@@ -88,7 +93,10 @@ class RunStore:
                 keys.setdefault(reason, []).append(key)
             reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
             raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
-        return [run for e in experiments if (run := self.find(e)) is not None]
+        found = [self.find(experiment) for experiment in experiments]
+        if None in found:
+            raise CgatError(f"run {experiments[found.index(None)].key} was trained, but {self.root} does not hold it")
+        return cast(list[Run], found)
 
     def train(
         self,
@@ -153,36 +161,73 @@ class RunStore:
 
 
 def _train(store: RunStore, experiment: Experiment) -> None:
-    """Train one experiment whose source exists."""
+    """Train one experiment whose source exists; of several processes one does, the others wait for it."""
+    if experiment.meaning != MEANING:
+        raise CgatError(f"the values of run {experiment.key} have meaning {experiment.meaning}, this code's {MEANING}")
     folder = Path(store.root) / ".partial" / f"{experiment.key}-{training_code()}"  # other code starts afresh
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with locked(folder):
         if store.made(experiment) is not None:  # another process was faster
             return
+        folder.mkdir(exist_ok=True)
         fabric = fabric_of(store.accelerator, store.devices, experiment.training.precision)
         in_every_process(fabric, _Trainer(store, experiment, folder, silent=parent_process() is not None).run)
         final = Path(store.root) / experiment.key
-        shutil.rmtree(final, ignore_errors=True)
-        folder.rename(final)
+        with locked(final):
+            _set_aside(final)
+            folder.rename(final)
+
+
+def _code(run: Run) -> str:
+    """Fingerprint of the code that made a run."""
+    return str(run.provenance.get("training_code", "unknown"))
+
+
+def _aside(key: str, code: str) -> str:
+    return f"{key}-{code[:8]}"
+
+
+def _set_aside(folder: Path) -> None:
+    """Make way for a run without losing the one that other code has made.
+
+    Raises:
+        CgatError: there is something else than a run.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "provenance.json").exists():
+        raise CgatError(f"{folder} exists and is not a run: it is not replaced")
+    place = folder.with_name(_aside(folder.name, _code(Run(folder))))
+    if place.exists():
+        raise CgatError(f"{folder} and {place} were both made by code that is not this one: remove one of them")
+    logging.getLogger("cgatlib").warning("%s was made by other code and is kept as %s", folder, place.name)
+    folder.rename(place)
+
+
+def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]:
+    """The label of every graph, (n,), or the labels, (n, L); NaN where one is missing."""
+    columns = [graphs.label(label) for label in experiment.labels]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
-    """Rows of each part that carry the label, the training part cut to its size.
+    """Rows of each part that carry the label (one of the labels), the training part cut to its size.
 
     Raises:
-        CgatError: a part has no such crystal, or the training part has too few.
+        CgatError: a part has no crystal with one of the labels, or the training part has too few.
     """
-    labels = graphs.label(experiment.label)
+    known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
     groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
     whole = split(groups, experiment.split)
-    labelled = Split(*(rows[~np.isnan(labels[rows])] for rows in vars(whole).values()))
-    for name, rows in vars(labelled).items():
-        if len(rows) == 0:
-            raise CgatError(f"no crystal of the {name} part carries the label {experiment.label!r}")
+    labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
     validation = training_subset(labelled.validation, graphs.ids, size, experiment.split.seed)
-    return Split(train, validation, labelled.test)
+    parts = Split(train, validation, labelled.test)
+    for name, rows in vars(parts).items():
+        for label, has in zip(experiment.labels, known[rows].any(axis=0), strict=True):
+            if not has:
+                raise CgatError(f"no crystal of the {name} part carries the label {label!r}")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -197,15 +242,14 @@ class _Trainer:
         start = time.perf_counter()
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
-        labels = graphs.label(e.label)
-        parts = parts_of(e, graphs)
+        labels, parts = labels_of(e, graphs), parts_of(e, graphs)
         there = kept_on(fabric.device, graphs.graphs)
         data: dict[str, Inputs] = {
             name: GraphInputs(there, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
         }
         nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
         elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
-        network, statistics, inherited = self._start(data["train"].targets)
+        network, statistics, inherited = self._start(data["train"])
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
@@ -213,17 +257,13 @@ class _Trainer:
         progress = self._fit(module, data["train"], data["validation"], statistics, fabric)
         if not fabric.is_global_zero:
             return
-        predictions = pd.DataFrame(
-            {
-                "material_id": np.array(graphs.ids)[parts.test],
-                "target": labels[parts.test],
-                "prediction": predict(module, data["test"], statistics).float(),  # in the precision that is kept
-            }
-        )
+        outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
+        predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
+        each = self._scores(predictions, labels, parts, progress.best_maes)
         metrics = {
-            **score(predictions),
-            "test_mad": float(np.abs(labels[parts.test] - labels[parts.train].mean()).mean()),
+            **each[e.label],
             "validation_mae": progress.best_mae,
+            **({"labels": each} if e.more_labels else {}),
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
@@ -231,8 +271,36 @@ class _Trainer:
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
-        self._write(Predictor(network.cpu(), card), metrics, pd.DataFrame(progress.curve), predictions)
-        (self.folder / _CHECKPOINT).unlink(missing_ok=True)
+        names = {f"validation_mae_{place}": f"validation_mae_{label}" for place, label in enumerate(e.labels)}
+        curve = pd.DataFrame(progress.curve).rename(columns=names)
+        self._write(Predictor(network.cpu(), card), metrics, curve, predictions)
+
+    def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
+        """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
+        names = {"material_id": np.array(graphs.ids)[rows], "formula": np.array(graphs.formulas)[rows]}
+        table = pd.DataFrame({**names, **self._seen(graphs, rows)})
+        columns = (x.reshape(len(rows), -1).T for x in (targets, outputs))
+        for label, target, prediction in zip(self.experiment.labels, *columns, strict=True):
+            suffix = self.experiment.suffix(label)
+            table[f"target{suffix}"], table[f"prediction{suffix}"] = target, prediction
+        return table
+
+    def _scores(
+        self, predictions: pd.DataFrame, labels: Array, parts: Split, validation_maes: Sequence[float]
+    ) -> dict[str, dict[str, float]]:
+        """Of every label what `Run.metrics` says of it."""
+        found = {}
+        columns = labels.reshape(len(labels), -1).T
+        for label, column, mae in zip(self.experiment.labels, columns, validation_maes, strict=True):
+            known = {name: column[rows[~np.isnan(column[rows])]] for name, rows in vars(parts).items()}
+            tested = of_label(predictions, self.experiment, label)
+            found[label] = {
+                **score(tested["prediction"] - tested["target"]),
+                "test_mad": float(np.abs(known["test"] - known["train"].mean()).mean()),
+                "validation_mae": mae,
+                **{f"n_{name}": len(values) for name, values in known.items()},
+            }
+        return found
 
     def _fit(
         self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
@@ -240,8 +308,8 @@ class _Trainer:
         """Train with a bar of steps, unless other runs are trained beside this one."""
         e = self.experiment
         if e.transfer.mode == "untouched":
-            mae = mean_absolute_error(predict(module, validation, statistics), validation.targets)
-            return Progress(best_mae=mae)
+            maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
+            return Progress(best_mae=in_one(maes, statistics, e.training.label_weights), best_maes=maes.tolist())
         silent = self.silent or not fabric.is_global_zero
         with tqdm(total=e.training.steps, unit=" steps", desc=e.key, leave=False, disable=silent) as bar:
 
@@ -252,27 +320,40 @@ class _Trainer:
             checkpoint = self.folder / _CHECKPOINT
             return fit(module, train, validation, statistics, e.training, e.seed, checkpoint, fabric, report=report)
 
-    def _start(self, targets: Tensor) -> tuple[CGAT, TargetStatistics, set[int]]:
+    def _start(self, train: Inputs) -> tuple[CGAT, TargetStatistics, set[int]]:
         """The network as it is before training, its target scale, and the elements its source was trained on."""
         e = self.experiment
         torch.manual_seed(e.seed)
-        network = CGAT(e.model)
+        network = CGAT(e.model, len(e.labels))
         if e.source is None:
-            return network, prepare(network, e.transfer, None, None, targets), set()
+            return network, prepare(network, e.transfer, None, None, train), set()
         run = self.store.find(e.source)
         if run is None:
             raise CgatError(f"the source run {e.source.key} does not exist")
         source = Predictor.load(run.path)
-        statistics = prepare(network, e.transfer, source.network, source.card.statistics, targets)
+        taken = outputs_taken(e.transfer, e.labels, source.card.labels)
+        statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
+
+    def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
+        """A column that says how close pre-training came to each test crystal, where it may have seen them."""
+        e = self.experiment
+        if e.source is None or e.transfer.test_crystals == "unseen":
+            return {}
+        before = self.store.graphs(e.source.data, e.graph)
+        known = parts_of(e.source, before).train
+        names = [np.array(texts)[rows] for texts, rows in ((graphs.ids, test), (graphs.formulas, test))]
+        return {"seen": seen_in(*names, *(set(np.array(texts)[known]) for texts in (before.ids, before.formulas)))}
 
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
-        unit = PROPERTIES[e.label].unit
-        return ModelCard(e.label, unit, e.functional, statistics, e.model, e.graph, tuple(sorted(elements)))
+        what = e.label, PROPERTIES[e.label].unit, e.functional
+        return ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels)
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder
+        for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
+            left.unlink()
         predictor.save(folder)
         (folder / "experiment.json").write_text(json.dumps(e.to_dict(), indent=1))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))

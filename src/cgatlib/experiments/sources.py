@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,11 @@ import pandas as pd
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.experiments.provenance import PACKAGE, source_digest
+from cgatlib.files import made_once
 
 FIELDS = ("file", "functional", "labels", "agree")
 """What a declaration says about the import of a table."""
+_TABLE, _REJECTS = "table.parquet", "rejects.csv"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
         entry: ``file`` (in the folder `data`) and ``functional`` (never guessed); optional ``labels`` (our name ->
             column), ``agree`` (label -> [column, tolerance]: rows whose label differs from that column by more than
             this fraction are refused) and ``origin``.
-        data: folder of the files. cache: folder of imported tables, kept under a hash of file and declaration.
+        data: folder of the files. cache: folder of imported tables, each kept in a folder named by a hash of file
+            and declaration.
 
     Raises:
         CgatError: file or functional is missing, or the file cannot be imported.
@@ -50,16 +52,9 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
     if not file.is_file():
         raise CgatError(f"source {name}: {file} does not exist")
     declared = {key: entry[key] for key in FIELDS if key in entry}
-    path = cache / f"{name}-{_digest(file, declared)}.parquet"
-    refused = path.with_suffix(".rejects.csv")
-    if not path.is_file():  # the last of the two to appear
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent) as scratch:
-            part, part_refused = Path(scratch) / path.name, Path(scratch) / refused.name
-            _import(file, declared, part, part_refused)
-            os.replace(part_refused, refused)
-            os.replace(part, path)
-    rejects = pd.read_csv(refused, dtype=str, keep_default_na=False)
+    kept = cache / f"{name}-{_digest(file, declared)}"
+    made_once(kept, "an imported table", Path.is_dir, partial(_import, file, declared))
+    path, rejects = kept / _TABLE, pd.read_csv(kept / _REJECTS, dtype=str, keep_default_na=False)
     return Source(CrystalTable.read(path, entry["functional"]), path, rejects, entry.get("origin", ""))
 
 
@@ -70,10 +65,12 @@ def _digest(file: Path, entry: dict[str, Any]) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def _import(file: Path, entry: dict[str, Any], path: Path, refused: Path) -> None:
-    """Import one file, then drop the rows that disagree with their reference column, into `path`."""
+def _import(file: Path, entry: dict[str, Any], folder: Path) -> None:
+    """Import one file, then drop the rows that disagree with their reference column, into a new folder."""
     from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
 
+    folder.mkdir()
+    path, refused = folder / _TABLE, folder / _REJECTS
     options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
     report = import_crystals(
         ImportRequest([file], path, options=options, functional=entry["functional"], rejects=refused)

@@ -7,7 +7,7 @@ of atoms it stands for, and one edge per distinct (sender colour, rank), with it
 network function on fewer nodes and edges: the *quotient graph*.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -124,12 +124,12 @@ class PackedGraphs:
 
     @property
     def rank(self) -> IntArray:
-        """(E,) shell rank 1 ... k."""
+        """(E,) shell rank 1 ... k, or continuous rank in steps of 1 / `RESOLUTION`."""
         return self.edges[:, 2]
 
     @property
     def count(self) -> IntArray:
-        """(E,) edges of the crystal that the edge stands for."""
+        """(E,) edges of the crystal that the edge stands for, each with its weight (see `shell_lists`)."""
         return self.edges[:, 3]
 
     def batch(self, indices: ArrayLike, target: Tensor | None = None) -> Batch:
@@ -180,10 +180,12 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _colours(crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntArray, ptr: IntArray) -> IntArray:
+def _colours(
+    crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntArray, weight: IntArray, ptr: IntArray
+) -> IntArray:
     """Stable colour of every atom, (atoms,), as 64-bit hashes; edges are ordered by receiver, ptr (atoms + 1,)."""
     colour = _mix(numbers.astype(np.uint64) + (crystal.astype(np.uint64) << np.uint64(8)))
-    label = _mix(rank.astype(np.uint64))
+    label = _mix((rank.astype(np.uint64) << np.uint64(8)) + weight.astype(np.uint64))
     classes = 0
     while (found := len(np.unique(colour))) > classes:
         classes = found
@@ -193,7 +195,7 @@ def _colours(crystal: IntArray, numbers: IntArray, sender: IntArray, rank: IntAr
 
 
 def _quotient(
-    crystal: IntArray, numbers: IntArray, receiver: IntArray, sender: IntArray, rank: IntArray
+    crystal: IntArray, numbers: IntArray, receiver: IntArray, sender: IntArray, rank: IntArray, weight: IntArray
 ) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray, IntArray]:
     """One node per colour class, one edge per distinct (class, sender class, rank); edges come ordered by receiver.
 
@@ -201,25 +203,31 @@ def _quotient(
         Representative atom and multiplicity of each node, then receiver, sender, rank, count of each edge.
     """
     ptr = np.searchsorted(receiver, np.arange(len(numbers) + 1))
-    colour = _colours(crystal, numbers, sender, rank, ptr)
+    colour = _colours(crystal, numbers, sender, rank, weight, ptr)
     _, atom, node, multiplicity = np.unique(colour, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(atom)  # nodes in the order in which their class first appears
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     atom, multiplicity, node = atom[order], multiplicity[order], place[node]
     edges = Ranges.of(ptr, atom).rows
-    key = (node[receiver[edges]] * len(atom) + node[sender[edges]]) * 256 + rank[edges]
-    key, count = np.unique(key, return_counts=True)
-    pair, rank = np.divmod(key, 256)
+    ranks = rank.max() + 1
+    key = (node[receiver[edges]] * len(atom) + node[sender[edges]]) * ranks + rank[edges]
+    key, edge = np.unique(key, return_inverse=True)
+    count = np.bincount(edge, weight[edges]).astype(np.int64)
+    pair, rank = np.divmod(key, ranks)
     receiver, sender = np.divmod(pair, len(atom))
     return atom, multiplicity, receiver, sender, rank, count
 
 
 Cell = tuple[NDArray, IntArray, NDArray]  # lattice (3, 3), numbers (n,), fractional coordinates (n, 3)
+Lists = Callable[[IntArray, IntArray, NDArray, IntArray, GraphConfig], tuple[IntArray, IntArray, IntArray, IntArray]]
 
 
-def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict[int, str]]:
+def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists) -> tuple[PackedGraphs, dict[int, str]]:
     """Graphs of crystals, and why some have none.
+
+    Args:
+        lists: another rule than those of `config` for the lists of neighbours, with the signature of `shell_lists`.
 
     Returns:
         The packed graphs of the crystals that have one, in order, and {index in `cells`: reason} for the others.
@@ -238,15 +246,14 @@ def pack(cells: Sequence[Cell], config: GraphConfig) -> tuple[PackedGraphs, dict
     centre = np.concatenate([p[0] + start for p, start in zip(pairs, first, strict=True)])
     neighbour = np.concatenate([p[1] + start for p, start in zip(pairs, first, strict=True)])
     distance = np.concatenate([p[2] for p in pairs])
-    centre, neighbour, rank = shell_lists(centre, neighbour, distance, numbers, config)
+    centre, neighbour, rank, count = lists(centre, neighbour, distance, numbers, config)
     receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
     order = np.argsort(receiver, kind="stable")
-    receiver, sender, rank = receiver[order], sender[order], rank[order]
+    receiver, sender, rank, count = receiver[order], sender[order], rank[order], count[order]
     atom: IntArray = np.arange(len(numbers))
     multiplicity: IntArray = np.ones(len(numbers), dtype=np.int64)
-    count: IntArray = np.ones(len(rank), dtype=np.int64)
     if config.quotient:
-        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank)
+        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank, count)
     node_ptr = np.searchsorted(crystal[atom], np.arange(len(kept) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
     start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))

@@ -8,10 +8,9 @@ it needs numpy and pyarrow only, so that training does not depend on the machine
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -22,15 +21,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cgatlib import CgatError
+from cgatlib.files import code_digest, holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import DTYPES, WIDTHS, PackedGraphs
 from cgatlib.graphs.writing import StoreWriter, packed_chunks
+from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
     from cgatlib.crystals.file import CrystalFile
     from cgatlib.crystals.table import CrystalTable
 
 _CRYSTALS = "crystals.arrow"
+_FILES = (*(f"{array}.bin" for array in DTYPES), _CRYSTALS)
+_GRAPH_CODE = ("graphs.neighbours", "graphs.packing", "graphs.writing")
+_AGAIN = "remove it to build it again"
 _READ = 4096  # texts that are read at a time
 
 
@@ -92,43 +96,88 @@ class GraphStore:
 
     @classmethod
     def open(cls, path: Path) -> "GraphStore":
-        """Open a store written by `build_store` without loading its arrays; needs no pymatgen."""
+        """Open a store written by `build_store` without loading its arrays; needs no pymatgen.
+
+        Files whose size and time are those of when they were written are taken as they are; of others (copied, or
+        changed) the fingerprint is computed once in a process.
+
+        Raises:
+            CgatError: there is no store of this version, or a file is missing, truncated or changed.
+        """
         path = Path(path)
-        try:
-            meta = json.loads((path / "store.json").read_text())
-        except FileNotFoundError as error:
-            raise CgatError(f"{path} is not a graph store: it has no store.json") from error
-        lost = [n for n in (*(f"{name}.bin" for name in DTYPES), _CRYSTALS) if not (path / n).exists()]
+        meta = _read_meta(path)
+        lost = [name for name in _FILES if not (path / name).is_file()]
         if lost:
-            raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing")
+            raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing; {_AGAIN}")
         arrays = {}
-        for name, length in meta["lengths"].items():
+        for name, length in meta.lengths.items():
             size = (path / f"{name}.bin").stat().st_size
             shape = (length, *WIDTHS[name])
             expected = math.prod(shape) * np.dtype(DTYPES[name]).itemsize
             if size != expected:
-                raise CgatError(f"{path / name}.bin has {size} bytes where {expected} were written: it is truncated")
+                raise CgatError(f"{path / name}.bin has {size} bytes where {expected} were written; {_AGAIN}")
             # The view as a plain array is mapped all the same, and faster to index.
             arrays[name] = np.asarray(np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="r", shape=shape))
+        stamps = _stamps(path)
+        if stamps != meta.stamps and _fingerprint(path, tuple(stamps.items())) != meta.fingerprint:
+            raise CgatError(f"the graph store {path} is damaged: its files are not those that were written; {_AGAIN}")
         return cls(
             path=path,
             graphs=PackedGraphs(**arrays),
-            config=GraphConfig(**meta["config"]),
-            functional=meta["functional"],
-            table_fingerprint=meta["table_fingerprint"],
-            fingerprint=meta["fingerprint"],
+            config=meta.config,
+            functional=meta.functional,
+            table_fingerprint=meta.table_fingerprint,
+            fingerprint=meta.fingerprint,
             crystals=pa.ipc.open_file(pa.memory_map(str(path / _CRYSTALS))).read_all(),
         )
 
 
-def _fingerprint(folder: Path) -> str:
-    """First 16 hex digits of the SHA-256 of the store's arrays and crystals."""
+@dataclass(frozen=True)
+class _Meta:
+    """What ``store.json`` says."""
+
+    config: GraphConfig
+    functional: str
+    table_fingerprint: str
+    fingerprint: str
+    code: str  # that built the graphs
+    lengths: dict[str, int]  # of the arrays
+    stamps: dict[str, tuple[int, int]]  # size and time of every file, as `_stamps` gives them
+
+
+def _read_meta(path: Path) -> _Meta:
+    try:
+        meta = from_plain(_Meta, json.loads((path / "store.json").read_text()), "store.json")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CgatError(f"{path} is not a graph store: it has no store.json") from error
+    except (OSError, ValueError, RecursionError) as error:  # not json, or of another version
+        raise CgatError(f"the graph store {path} cannot be read: {error}; {_AGAIN}") from error
+    if meta.lengths.keys() != DTYPES.keys():
+        raise CgatError(f"the graph store {path} has other arrays than {', '.join(DTYPES)}; {_AGAIN}")
+    return meta
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time of the last change, ns, of each file."""
+    found = ((name, (folder / name).stat()) for name in _FILES)
+    return {name: (status.st_size, status.st_mtime_ns) for name, status in found}
+
+
+@cache
+def _fingerprint(folder: Path, stamps: tuple[tuple[str, tuple[int, int]], ...]) -> str:
+    """First 16 hex digits of the SHA-256 of the store's arrays and crystals; again when `stamps` are others."""
     digest = hashlib.sha256()
-    for name in (*(f"{array}.bin" for array in DTYPES), _CRYSTALS):
+    for name, _ in stamps:
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()[:16]
+
+
+@cache
+def graph_code() -> str:
+    """Fingerprint of the modules that make graphs: those made by other code are made again."""
+    return code_digest(*_GRAPH_CODE)
 
 
 def build_store(table: "CrystalTable | CrystalFile", out: Path, config: GraphConfig, workers: int = 1) -> GraphStore:
@@ -137,44 +186,55 @@ def build_store(table: "CrystalTable | CrystalFile", out: Path, config: GraphCon
     Crystals without a graph (an atom has too few neighbours) are listed with the reason in ``out/rejects.csv``.
 
     Args:
-        table: the crystals; a `CrystalFile` is never read whole. out: folder to make; an existing store is replaced.
+        table: the crystals; a `CrystalFile` is never read whole.
+        out: folder to make; a store of the same table, configuration and code is kept, another store is replaced.
         config: how a crystal becomes a graph. workers: processes.
 
     Raises:
-        CgatError: no crystal of the table has a graph.
+        CgatError: no crystal of the table has a graph, or `out` is something else than a store or cannot be written.
     """
-    out = Path(out)
-    folder = out.with_name(f"{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+
+    def current(path: Path) -> bool:
+        try:
+            GraphStore.open(path)
+        except CgatError:
+            return False
+        meta = _read_meta(path)
+        return (meta.table_fingerprint, meta.config, meta.code) == (table.fingerprint, config, graph_code())
+
+    made_once(out, "a graph store", current, lambda part: _write(part, table, config, workers), _is_store)
+    return GraphStore.open(out)
+
+
+def _is_store(folder: Path) -> bool:
+    """Whole or not."""
+    return holds_only(folder, "store.json", optional=(*_FILES, "rejects.csv"))
+
+
+def _write(folder: Path, table: "CrystalTable | CrystalFile", config: GraphConfig, workers: int) -> None:
+    folder.mkdir()
     with StoreWriter(folder) as writer, tqdm(total=len(table), unit=" crystals", desc="graphs") as bar:
         for rows, packed in packed_chunks(table, config, workers):
             writer.append(rows, packed)
             bar.update(len(rows))
     if writer.lengths["node_ptr"] < 2:
-        shutil.rmtree(folder)
         raise CgatError(f"no crystal has a graph: {writer.reason}")
-    meta = {
-        "config": asdict(config),
-        "functional": table.functional,
-        "table_fingerprint": table.fingerprint,
-        "fingerprint": _fingerprint(folder),
-        "lengths": writer.lengths,
-    }
-    (folder / "store.json").write_text(json.dumps(meta, indent=1))
-    shutil.rmtree(out, ignore_errors=True)
-    folder.rename(out)
-    return GraphStore.open(out)
+    stamps = _stamps(folder)
+    fingerprint = _fingerprint(folder, tuple(stamps.items()))
+    meta = _Meta(config, table.functional, table.fingerprint, fingerprint, graph_code(), writer.lengths, stamps)
+    (folder / "store.json").write_text(json.dumps(asdict(meta), indent=1))
 
 
-def store_path(cache: Path, table_fingerprint: str, config: GraphConfig) -> Path:
-    """Where a cache keeps the graphs of a table under a configuration."""
-    layout = [DTYPES, WIDTHS, _CRYSTALS]  # so that a cache of another layout is left alone
+def store_path(root: Path, table_fingerprint: str, config: GraphConfig) -> Path:
+    """Where a cache keeps the graphs of a table under a configuration, as the present code builds them."""
+    if not table_fingerprint.isalnum():
+        raise CgatError(f"{table_fingerprint!r} is no fingerprint of a table")
+    layout = [DTYPES, WIDTHS, _CRYSTALS, graph_code()]
     digest = hashlib.sha256(json.dumps([layout, asdict(config)], sort_keys=True).encode()).hexdigest()[:8]
-    return Path(cache) / f"{table_fingerprint}-{digest}"
+    return Path(root) / f"{table_fingerprint}-{digest}"
 
 
 def graph_store(table: "CrystalTable | CrystalFile", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
-    """The graphs of a table from the folder `cache`, built there the first time."""
+    """The graphs of a table from the folder `cache`, built there the first time, by one process for all."""
     path = store_path(cache, table.fingerprint, config)
     return GraphStore.open(path) if path.exists() else build_store(table, path, config, workers)

@@ -1,9 +1,10 @@
 """Writing a graph store piece by piece: what is held at a time does not grow with the number of crystals."""
 
 import csv
+import math
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import DTYPES, Cell, PackedGraphs, pack
+from cgatlib.processes import Processes
 
 if TYPE_CHECKING:
     from cgatlib.crystals.file import CrystalFile
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 Packed = tuple[PackedGraphs, dict[int, str]]  # graphs, {row: why it has none}
 
-_CHUNK = 500  # crystals handed to a worker at a time
+_CHUNK = 500  # crystals handed to a worker at a time; for fewer no second process is started
 _ROWS = 1 << 16  # crystals whose identities and labels are written at a time
 _GEOMETRY = ["lattice", "numbers", "frac_coords"]
 
@@ -45,11 +47,12 @@ def packed_chunks(
 ) -> Iterator[tuple[pa.Table, Packed]]:
     """Rows of a table with their graphs, in order; no more of them are held than keep the workers busy."""
     chunks = table.chunks(_CHUNK)
-    if workers == 1:
+    workers = min(workers, math.ceil(len(table) / _CHUNK))
+    if workers < 2:
         yield from ((rows, _pack_rows(rows, config)) for rows in chunks)
         return
     waiting: deque[tuple[pa.Table, Future[Packed]]] = deque()
-    with ProcessPoolExecutor(workers) as pool:
+    with Processes(workers) as pool:
         for rows in chunks:
             geometry = rows.select(_GEOMETRY).combine_chunks()  # a slice would be sent with all that it is a slice of
             waiting.append((rows, pool.submit(_pack_rows, geometry, config)))

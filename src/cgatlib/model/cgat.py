@@ -4,15 +4,19 @@ Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023),
 Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from cgatlib import CgatError
+from cgatlib.graphs.neighbours import RESOLUTION
 from cgatlib.model.attention import Rows, attention_sum
 from cgatlib.model.elements import ElementVectors, element_vectors
 from cgatlib.model.layers import HFCNN, Composition, MultiHeadFCNN, OutputNetwork
@@ -26,7 +30,9 @@ class ModelConfig:
 
     Args:
         atom_width: C. edge_width: D. heads: attention heads. steps: message-passing steps.
-        neighbours: largest shell rank of the graphs.
+        neighbours: largest rank of the graphs.
+        ranks: ``"whole"``, a row of the edge table for each shell; ``"continuous"``, for graphs of that kind (see
+            `GraphConfig.ties`): between two rows an edge's feature is their linear interpolation.
         output_widths: hidden widths of the residual output network.
         edge_update: ``"plain"``, e + FCNN(e), which is what the released code computes; ``"attention"``, equations 2a
             to 2d as printed; ``"hypernetwork"``, the released code's other branch, a generated network on the mean
@@ -43,6 +49,7 @@ class ModelConfig:
     heads: int = 6
     steps: int = 5
     neighbours: int = 24
+    ranks: Literal["whole", "continuous"] = "whole"
     output_widths: tuple[int, ...] = (1024, 1024, 512, 512, 256, 256, 128)
     edge_update: EdgeUpdate = "plain"
     condition: Literal["damped", "difference"] = "damped"
@@ -50,12 +57,15 @@ class ModelConfig:
     roost_steps: int = 3
     elements: ElementVectors = "matscholar"
 
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"ranks": "whole"})
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_widths", tuple(self.output_widths))  # a list when read from json
         for name in ("atom_width", "edge_width", "heads", "steps", "neighbours", "roost_steps"):
             if getattr(self, name) < 1:
                 raise CgatError(f"model: {name} must be at least 1, not {getattr(self, name)}")
         choices = {
+            "ranks": ("whole", "continuous"),
             "edge_update": ("plain", "attention", "hypernetwork"),
             "condition": ("damped", "difference"),
             "pooling": ("concatenate", "mean"),
@@ -78,11 +88,13 @@ class ModelConfig:
         return self.atom_width * (self.heads if self.pooling == "concatenate" else 1)
 
 
+_TINY = ModelConfig(16, 16, 2, 2, neighbours=12, output_widths=(64, 64, 32), roost_steps=1)
 MODELS = {
     "paper": ModelConfig(edge_update="attention", condition="difference"),
     "released": ModelConfig(edge_width=128, heads=5),
-    "small": ModelConfig(32, 32, 2, 2, neighbours=12),
-    "tiny": ModelConfig(16, 16, 2, 2, neighbours=12, output_widths=(64, 64, 32), roost_steps=1),
+    "small": ModelConfig(32, 32, 2, 2, neighbours=12, ranks="continuous"),
+    "tiny": replace(_TINY, ranks="continuous"),
+    "tiny-shells": _TINY,
 }
 """Model configurations by name; `cgatlib.graphs.neighbours.GRAPHS` has the graph configuration that goes with each."""
 
@@ -112,8 +124,8 @@ class Edges:
 
     sender: Tensor  # (E,) node j
     receiver: Tensor  # (E,) node i
-    count: Tensor  # (E,) how many edges of the crystal it stands for
-    rank: Tensor  # (E,) shell rank of the listed neighbour
+    count: Tensor  # (E,) how many edges of the crystal it stands for, or their weight (only ratios matter)
+    rank: Tensor  # (E,) rank of the listed neighbour, a row of e_0
     feature: Tensor  # (E,) row of the matrix of distinct edge features
     n_nodes: int
     n_features: int
@@ -176,7 +188,7 @@ class AttentionEdgeUpdate(nn.Module):
             self.update = MultiHeadFCNN(config.heads * config.edge_width, config.hidden, config.edge_width, 1)
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
-        """New edge features (E, D) and the edges that refer to them; `initial` (k + 1, D) is e_0 by shell rank."""
+        """New edge features (E, D) and the edges that refer to them; `initial` (R, D) is e_0 by rank."""
         s, m = self.fcnn.on_edges(h, e, h, edges.sender_first)  # 2a, 2c: (E, heads, D)
         am = torch.softmax(s, dim=1) * m  # 2b: normalised over the heads
         if isinstance(self.update, Conditioned):
@@ -206,17 +218,20 @@ class Pooling(nn.Module):
 
 
 class CGAT(nn.Module):
-    """Crystal graph attention network: a batch of graphs to normalised (value, log standard deviation)."""
+    """Crystal graph attention network: from a batch of graphs to normalised (value, log standard deviation).
+
+    It has a pair of these for each of its `labels`.
+    """
 
     elements: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, labels: int = 1) -> None:
         super().__init__()
         self.config = config
         vectors = element_vectors(config.elements).to(torch.get_default_dtype())  # (103, F)
         self.register_buffer("elements", vectors, persistent=False)
         self.atom = nn.Linear(vectors.shape[1], config.atom_width, bias=False)
-        self.rank = nn.Parameter(torch.randn(config.neighbours + 1, config.edge_width))  # e_0 by shell rank
+        self.rank = nn.Parameter(torch.randn(config.neighbours + 1, config.edge_width))  # e_0 of whole ranks
         self.nodes = nn.ModuleList(NodeUpdate(config, step) for step in range(config.steps))
         self.edges = nn.ModuleList(  # the edge features after the last step would not be used
             PlainEdgeUpdate(config) if config.edge_update == "plain" else AttentionEdgeUpdate(config, step)
@@ -224,22 +239,30 @@ class CGAT(nn.Module):
         )
         self.composition = Composition(config.atom_width, config.roost_steps, vectors.shape[1])
         self.pooling = Pooling(config)
-        self.output = OutputNetwork((config.embedding_width, *config.output_widths))
+        self.output = OutputNetwork((config.embedding_width, *config.output_widths), labels)
+
+    def edge_table(self) -> Tensor:
+        """e_0 of every rank, (R, D): one row for each shell, or `RESOLUTION` rows from one whole rank to the next."""
+        if self.config.ranks == "whole":
+            return self.rank
+        rows = self.config.neighbours * RESOLUTION + 1
+        table = self.rank.t().unsqueeze(0)  # (1, D, k + 1)
+        return F.interpolate(table, rows, mode="linear", align_corners=True).squeeze(0).t()
 
     def embed(self, batch: Batch) -> Tensor:
         """Crystal embedding (G, embedding_width): everything but the output network."""
         n_graphs = len(batch.ptr) - 1
         h = initial = change = self.atom(self.elements).to(self.rank.dtype).index_select(0, batch.numbers - 1)
         sender, receiver = batch.edge_index
-        e: Tensor = self.rank
+        e = ranks = self.edge_table()
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, batch.rank, len(h), len(e))
         for step, node in enumerate(self.nodes):
             update = node(h, e, edges, initial, change)
             if step < len(self.edges):
-                e, edges = self.edges[step](h, e, edges, self.rank)
+                e, edges = self.edges[step](h, e, edges, ranks)
             h, change = h + update, update
         return self.pooling(h, self.composition(self.elements, batch, n_graphs), batch, n_graphs)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(G, 2): value and log standard deviation, in units of the target's standard deviation."""
+        """(G, 2 labels): of each label value and log standard deviation, in units of the label's standard deviation."""
         return self.output(self.embed(batch))

@@ -132,18 +132,21 @@ def _pairs(graph: Tensor, n_graphs: int) -> Tensor:
 
 
 class OutputNetwork(nn.Module):
-    """The residual network from the crystal embedding to (value, log standard deviation), "regression head"."""
+    """The residual network from the crystal embedding to (value, log standard deviation), "regression head".
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    The `labels` that it is made for share all layers but the last.
+    """
+
+    def __init__(self, widths: tuple[int, ...], labels: int = 1) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
         self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip
-        self.last = nn.Linear(widths[-1], 2)
+        self.last = nn.Linear(widths[-1], 2 * labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(G, 2) from (G, widths[0]); in single precision where the rest is mixed: a value in half has three digits."""
+        """(G, 2 labels) from (G, widths[0]), in single precision in any case: a value in half has three digits."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.scales.dtype)
             for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):

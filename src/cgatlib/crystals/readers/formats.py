@@ -9,19 +9,20 @@ from pathlib import Path
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers import alexandria, folder, parquet, tables
+from cgatlib.crystals.readers import alexandria, folder, lemat, parquet, tables
 from cgatlib.crystals.readers.opening import READ_ERRORS, open_members
 from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, UnreadableFile
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what it is, which labels a source of it gives, and how it is read row by row."""
+    """A format: what it is, which labels and functional a source of it states, and how it is read row by row."""
 
     name: str
     description: str
     plan: Callable[[Path, ReadOptions], LabelPlan]
     read: Callable[[Path, ReadOptions], Iterator[Crystal | Reject]]
+    functional: Callable[[Path], str | None] = lambda path: None
 
 
 FORMATS: dict[str, Format] = {
@@ -33,7 +34,8 @@ FORMATS: dict[str, Format] = {
         Format("jsonl", "one JSON record per line", tables.plan, tables.read_lines),
         Format("csv", "CSV with a column of CIF or of structure JSON", tables.plan_csv, tables.read_csv),
         Format("folder", "CIF/POSCAR/extxyz files and id_prop.csv", folder.plan, folder.read),
-        Format("parquet", "crystal tables", parquet.plan, parquet.read),
+        Format("parquet", "crystal tables", parquet.plan, parquet.read, parquet.stated_functional),
+        Format("lemat", "LeMat-Bulk (.parquet)", lemat.plan, lemat.read, lemat.stated_functional),
     )
 }
 
@@ -42,7 +44,7 @@ COMPRESSIONS = (".bz2", ".gz")
 
 
 def detect(path: Path) -> Format:
-    """Tell the format of a source by its suffix and, for JSON, by its first 64 KiB.
+    """Tell the format of a source by its suffix and its columns or, for JSON, its first 64 KiB.
 
     Raises:
         CgatError: it cannot be told; the formats are listed.
@@ -54,7 +56,9 @@ def detect(path: Path) -> Format:
         raise CgatError(f"{path} is a folder without {folder.INDEX}; name the files in it instead")
     suffixes = [s for s in path.suffixes[-2:] if s not in COMPRESSIONS]
     suffix = suffixes[-1] if suffixes else ""
-    if suffix in (".parquet", ".csv", ".jsonl"):
+    if suffix == ".parquet":
+        return FORMATS["lemat" if lemat.is_lemat(path) else "parquet"]
+    if suffix in (".csv", ".jsonl"):
         return FORMATS[suffix.removeprefix(".")]
     if suffix in (".json", ".zip"):
         return FORMATS[_json_kind(path)]

@@ -29,7 +29,8 @@ GEOMETRY = ("lattice", "numbers", "frac_coords")
 _NUMBERS = pa.list_(pa.float64())  # what others write as integers or lists of a fixed size is read as this
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a file; `UnreadableFile` where it is damaged or no parquet."""
     try:
         return pq.ParquetFile(path)
     except PARQUET_ERRORS as error:
@@ -43,7 +44,7 @@ def stated_functional(path: Path) -> str | None:
     Raises:
         CgatError: the metadata are not as we write them.
     """
-    with _open(path) as file:
+    with open_parquet(path) as file:
         return stated(path, file.schema_arrow)[0]
 
 
@@ -53,7 +54,7 @@ def plan(path: Path, options: ReadOptions) -> LabelPlan:
     Raises:
         CgatError: a column asked for is not there.
     """
-    with _open(path) as file:
+    with open_parquet(path) as file:
         columns = file.schema_arrow.names
     for name in (options.id_column or "material_id", *GEOMETRY):
         if columns.count(name) != 1:
@@ -72,7 +73,7 @@ def read(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
     id_column = options.id_column or "material_id"
     keys = sorted({key for theirs in labels.keys.values() for key in theirs})
     row = 0
-    with _open(path) as file:
+    with open_parquet(path) as file:
         try:
             for batch in file.iter_batches(BATCH, columns=[id_column, *GEOMETRY, *keys]):
                 yield from _crystals(path, batch, row, labels, id_column, keys)

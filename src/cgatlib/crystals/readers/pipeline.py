@@ -17,14 +17,12 @@ from pathlib import Path
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
-from cgatlib.crystals.readers import parquet
 from cgatlib.crystals.readers.formats import FORMATS, Format, detect
 from cgatlib.crystals.readers.request import ImportReport, ImportRequest
 from cgatlib.crystals.readers.rows import VOLUME, ReadOptions, UnreadableFile
 from cgatlib.crystals.readers.writer import FAILURE, Writer, is_rejects
 from cgatlib.crystals.schema import functional_name, is_crystal_table, table_metadata
 from cgatlib.files import replacing
-
 
 NOISE = ("undecodable", "id missing")
 MOST_NOISE = 10_000
@@ -98,8 +96,7 @@ def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source
     """Look at the start of a source; one that cannot be read at all becomes a failure."""
     try:
         fmt = FORMATS[request.format] if request.format else detect(path)
-        stated = parquet.stated_functional(path) if fmt.name == "parquet" else None
-        return _Source(path, fmt, fmt.plan(path, request.options).names, stated)
+        return _Source(path, fmt, fmt.plan(path, request.options).names, fmt.functional(path))
     except (UnreadableFile, OSError) as error:
         failures.append(_failure(path, error))
         return None
@@ -142,4 +139,6 @@ def _unless_all_is_noise(path: Path, rows: Iterator[Crystal | Reject]) -> Iterat
         noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
         yield row
         if noise == MOST_NOISE:
-            raise UnreadableFile(f"{path} has {noise:,} rows one after the other without a crystal; it is not read further")
+            raise UnreadableFile(
+                f"{path} has {noise:,} rows one after the other without a crystal; it is not read further"
+            )

@@ -1,4 +1,4 @@
-"""Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools and others),
+"""Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools, MatPES and others),
 JSON lines, and pandas' split JSON (Matbench).
 
 A structure is CIF text, a pymatgen dictionary or a JARVIS ``atoms`` dictionary, or the JSON text of either.
@@ -33,9 +33,9 @@ from cgatlib.crystals.readers.structures import from_cif, from_dict
 KNOWN = {
     "e_form": ("e_form", "formation_energy_per_atom", "formation_energy_peratom"),
     "e_above_hull": ("e_above_hull", "ehull", "energy_above_hull"),
-    "band_gap": ("band_gap", "band_gap_ind", "optb88vdw_bandgap"),
+    "band_gap": ("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"),
 }
-ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid")
+ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid", "matpes_id")
 STRUCTURE_COLUMNS = ("structure", "cif", "atoms")
 CUT = "unexpected end of data"  # what csv says of a quoted field without its end
 
@@ -217,7 +217,9 @@ class CsvRows:
             self.line += 1
             self._spent += len(line)
             if self._spent > LARGEST_ENTRY:
-                raise UnreadableFile(f"{self.path} has no whole row in {LARGEST_ENTRY:,} characters at line {self.line}")
+                raise UnreadableFile(
+                    f"{self.path} has no whole row in {LARGEST_ENTRY:,} characters at line {self.line}"
+                )
             yield line
 
 

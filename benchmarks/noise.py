@@ -1,0 +1,191 @@
+"""Rules for neighbour lists compared: test error, cost, and how far predictions move with the description of a crystal.
+
+    python -m benchmarks.noise --data FOLDER    # pbe.parquet of the demo set by default
+
+Every rule has networks of the same size and length of training, one for each property and seed. Those of the package
+are `GraphConfig`'s; the others are defined here, for comparison alone.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.bench import DEMO, HERE, cells_of, say
+from cgatlib.crystals import CrystalTable
+from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved
+from cgatlib.experiments.provenance import provenance
+from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
+from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
+from cgatlib.inputs import GraphInputs, TargetStatistics, predict
+from cgatlib.model.cgat import CGAT, MODELS
+from cgatlib.splits import SplitConfig, split
+from cgatlib.training import TrainingConfig, fit
+
+COPIES = (0.005, 0.015, 0.03)  # Å, root mean square displacement of the copies that are trained on
+SHARE = 0.6  # of the batches that are made of displaced copies
+MOVED = 300  # test crystals whose description is changed
+BATCH = 64
+
+
+def relative_shells(width, centre, neighbour, distance, numbers, config):
+    """Whole shells whose members' distances differ by no more than the share `width`: equal shells of the logarithm."""
+    shells = replace(config, ties="whole_shells", tolerance=np.log1p(width))
+    return shell_lists(centre, neighbour, np.log(distance), numbers, shells)
+
+
+def gap_shells(gap, centre, neighbour, distance, numbers, config):
+    """A shell opens where the distance grows by more than the share `gap`; lists end at the largest gap of k to 2 k."""
+    order = np.lexsort((distance, centre))
+    centre, neighbour, distance = centre[order], neighbour[order], distance[order]
+    start = np.searchsorted(centre, np.arange(len(numbers)))
+    column = np.arange(len(centre)) - start[centre]
+    growth = np.where(column > 0, distance / np.roll(distance, 1) - 1, 0)
+    opened = np.cumsum(growth > gap)
+    rank = np.minimum(opened - opened[start][centre] + 1, config.neighbours)
+    window = np.full((len(numbers), config.neighbours + 1), -1.0)
+    inside = (column >= config.neighbours) & (column <= 2 * config.neighbours)
+    window[centre[inside], column[inside] - config.neighbours] = growth[inside]
+    kept = column < config.neighbours + window.argmax(axis=1)[centre]
+    return centre[kept], neighbour[kept], rank[kept], np.ones(np.count_nonzero(kept), dtype=np.int64)
+
+
+_WIDE = GraphConfig(12, tolerance=1.0)  # pairs far enough for the rules of this file
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way from crystals to graphs, and whether displaced copies are trained on."""
+
+    graph: GraphConfig
+    lists: Lists = shell_lists
+    copies: bool = False
+
+    def pack(self, cells: Sequence[Cell]) -> PackedGraphs:
+        """The graphs of crystals that all have one."""
+        graphs, rejected = pack(cells, self.graph, self.lists)
+        if rejected:
+            raise SystemExit(f"crystals without a graph: {rejected}")
+        return graphs
+
+
+_SINGLE = {
+    "continuous ranks": Rule(GRAPHS["tiny"]),
+    "whole shells of 1e-3 Å": Rule(GRAPHS["tiny-shells"]),
+    "released code: shells of 1e-8 Å, cut at k": Rule(replace(GRAPHS["released"], neighbours=12)),
+    "whole shells, 5 % wide": Rule(_WIDE, partial(relative_shells, 0.05)),
+    "shells between gaps of 2 %": Rule(_WIDE, partial(gap_shells, 0.02)),
+}
+_COPIED = ("continuous ranks", "whole shells, 5 % wide")
+RULES = _SINGLE | {f"{name}, displaced copies": replace(_SINGLE[name], copies=True) for name in _COPIED}
+
+
+@dataclass(frozen=True)
+class WithCopies:
+    """Training crystals, of which some batches are made of displaced copies."""
+
+    plain: GraphInputs
+    copies: Sequence[PackedGraphs]
+    places: np.ndarray  # (n,) of the rows in `copies`
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """(n,) in the label's unit."""
+        return self.plain.targets
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def inputs(self, rows: np.ndarray) -> Any:
+        """PyG batch of `rows`; which copy is taken follows from the rows."""
+        rng = np.random.default_rng(rows)
+        if rng.random() >= SHARE:
+            return self.plain.inputs(rows)
+        return self.copies[rng.integers(len(self.copies))].batch(self.places[rows])
+
+
+class Bench:
+    """A rule's graphs of one table: as they are, displaced copies, other descriptions of test crystals."""
+
+    def __init__(self, table: CrystalTable, rule: Rule) -> None:
+        cells, self.table, self.parts = cells_of(table), table, split(table.formulas, SplitConfig())
+        self.rule, self.graphs = rule, rule.pack(cells)
+        self.tested = np.random.default_rng(0).permutation(self.parts.test)[:MOVED]
+        self.moved = {name: rule.pack(moved([cells[i] for i in self.tested], name)) for name in MOVES}
+        self.copies = [
+            rule.pack([displaced(cells[i], rms, np.random.default_rng([7, i])) for i in self.parts.train])
+            for rms in (COPIES if rule.copies else ())
+        ]
+
+    def inputs(self, part: str, label: str, n: int | None = None) -> GraphInputs:
+        """The first `n` crystals of a part that carry the label."""
+        labels, rows = self.table.label(label), getattr(self.parts, part)
+        rows = rows[~np.isnan(labels[rows])][:n]
+        return GraphInputs(self.graphs, rows, torch.from_numpy(labels[rows]))
+
+    def measure(self, label: str, seed: int, steps: int) -> dict[str, Any]:
+        """Train one network; its test error, the time of a step, and how far its predictions move."""
+        plain, validation, test = (
+            self.inputs(*part) for part in (("train", label), ("validation", label, 1000), ("test", label))
+        )
+        train: Any = plain
+        if self.copies:
+            train = WithCopies(plain, self.copies, np.searchsorted(self.parts.train, plain.indices))
+        config = TrainingConfig(steps, BATCH, learning_rate=3e-3, cycles=1, lowest=0.02, evaluations=10)
+        continuous = self.rule.graph.ties == "continuous"
+        torch.manual_seed(seed)
+        network, statistics = CGAT(MODELS["tiny" if continuous else "tiny-shells"]), TargetStatistics.of(plain.targets)
+        start = time.process_time()
+        with TemporaryDirectory() as folder:
+            fit(network, train, validation, statistics, config, seed, Path(folder) / "checkpoint.pt")
+        spent = (time.process_time() - start) / steps
+
+        def predicted(graphs: PackedGraphs, rows: np.ndarray) -> np.ndarray:
+            return predict(network, GraphInputs(graphs, rows, torch.empty(len(rows))), statistics).numpy()
+
+        mae = float((predict(network, test, statistics) - test.targets).abs().mean())
+        before, rows = predicted(self.graphs, self.tested), np.arange(len(self.tested))
+        change = {name: mean_change(before, predicted(graphs, rows), mae) for name, graphs in self.moved.items()}
+        return {"test_mae": mae, "change": change, "milliseconds_per_step": 1e3 * spent}
+
+
+def measure(table: CrystalTable, name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each property and seed under one rule."""
+    bench = Bench(table, RULES[name])
+    sizes = {"edges": len(bench.graphs.edges), "nodes": len(bench.graphs.nodes)}
+    for label in options.labels:
+        for seed in options.seeds:
+            yield {"rule": name, "label": label, "seed": seed, **bench.measure(label, seed, options.steps), **sizes}
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure and store, row by row."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, default=DEMO, help="folder with a pbe.parquet")
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--labels", nargs="+", default=["e_form", "volume_per_atom"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--out", type=Path, default=HERE / "noise.json")
+    options = parser.parse_args(given)
+    torch.set_num_threads(1)
+    table = CrystalTable.read(options.data / "pbe.parquet", "PBE")
+    about = {"table": table.fingerprint, "source": table.source, "steps": options.steps, "batch": BATCH, "moved": MOVED}
+    content: dict[str, Any] = {**about, "provenance": provenance(), "rows": []}
+    for name in options.rules:
+        for row in measure(table, name, options):
+            content["rows"].append(row)
+            say(json.dumps(row, ensure_ascii=False))
+            options.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Processes that do not outlive the one that started them, and commands that can be stopped.
+
+Whatever a command writes is whole or not there, also when it is killed. One that is asked to stop therefore unwinds
+nothing, which could take as long as what it waits for: it says what comes next, ends its processes and ends.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from types import FrameType, TracebackType
+from typing import Any
+
+import psutil
+
+_WATCH = 0.5  # s between two looks at the parent
+
+
+def end_with(parent: int) -> None:
+    """End this process soon after `parent`, the process that started it, however that one ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Processes(ProcessPoolExecutor):
+    """A pool of processes that end with this one, and at once when the ``with`` block is left by an exception.
+
+    Args:
+        workers: how many. start: called with `arguments` in each of them, first.
+    """
+
+    def __init__(self, workers: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
+        super().__init__(workers, get_context("spawn"), _start, (os.getpid(), start, arguments))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:  # nobody waits for what they do; Python 3.14 has kill_workers
+            for process in list((self._processes or {}).values()):
+                process.kill()
+        self.shutdown(cancel_futures=kind is not None)
+
+
+def _start(parent: int, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this one answers
+    end_with(parent)
+    if start is not None:
+        start(*arguments)
+
+
+@contextmanager
+def stoppable(sentence: Callable[[], str]) -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM with `sentence` on standard error and exit code 130 or 143.
+
+    A signal that is ignored, as of a command in the background of a script, stays so. Outside the main thread, which
+    gets no signals, nothing changes.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError, OSError, ValueError):  # busy or gone
+            sys.stdout.flush()
+        os.write(2, f"\n{signal.Signals(number).name}: {sentence()}\n".encode())
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
+        os._exit(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
