@@ -112,6 +112,7 @@ class Started:
 
     def __init__(self, command: Command, folder: Path, log: Path, workers: int = 1) -> None:
         self.log, self.token = log, f"{os.getpid()}-{folder.name}-{log.name}"
+        log.touch()
         self.pid = os.fork()
         if self.pid == 0:
             _become(command.words.format(workers=workers), folder, log, self.token)
@@ -149,7 +150,7 @@ def _become(command: str, folder: Path, log: Path, token: str) -> None:
         os.dup2(descriptor, 2)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(folder)
         build.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
         words = [[word] if "*" not in word else sorted(map(str, Path().glob(word))) for word in command.split()]
@@ -243,9 +244,10 @@ class Killing:
     def _judge_end(self, where: str, number: signal.Signals, code: int | None, started: Started) -> None:
         text = started.log.read_text()
         told = f"{number.name}: stopped" in text and "Traceback" not in text
+        began = code != -number or text != ""  # otherwise it was killed before it was a command
         if code is None:
             self.report.findings.append(f"{where}: still there a minute after")
-        elif number != signal.SIGKILL and code != 0 and (code != 128 + number or not told):
+        elif number != signal.SIGKILL and code != 0 and began and (code != 128 + number or not told):
             self.report.findings.append(f"{where}: exit code {code}: {_last([text])}")
         self.report.ends["had ended" if code == 0 else f"{number.name}: exit code {code}"] += 1
         until = time.monotonic() + ALONE
