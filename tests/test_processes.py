@@ -74,6 +74,13 @@ def test_a_block_left_by_an_exception_waits_for_nobody():
     assert time.monotonic() - start < 20
 
 
+def test_ctrl_c_is_not_for_the_processes():
+    with Processes(1) as pool:
+        number = pool.submit(os.getpid).result()
+        os.kill(number, signal.SIGINT)
+        assert pool.submit(os.getpid).result() == number
+
+
 def test_a_process_that_dies_is_told_in_a_sentence():
     sentence = "a process ended abruptly, which often means that memory ran out"
     with pytest.raises(CgatError, match=sentence), Processes(1) as pool:

@@ -10,16 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from cgatlib import CgatError
 
+T = TypeVar("T")
 _WATCH = 0.5  # s between two looks at the parent
 
 
@@ -47,6 +48,14 @@ class Processes(ProcessPoolExecutor):
     def __init__(self, workers: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(workers, get_context("spawn"), _start, (os.getpid(), start, arguments))
 
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As ever; Ctrl-C, which a terminal sends to the whole group, stays blocked in the processes."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -59,7 +68,6 @@ class Processes(ProcessPoolExecutor):
 
 
 def _start(parent: int, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this one answers
     end_with(parent)
     if start is not None:
         start(*arguments)
