@@ -19,7 +19,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book pdf bench test test-slow fuzz kills lint format hooks lock clean distclean
+.PHONY: help env book pdf bench test test-cpus test-slow fuzz kills lint format hooks lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ bench: $(STAMP) ## Measure speed against the released form [DATA=folder of table
 
 test: $(STAMP) ## Run the fast tests and show coverage
 	@$(BIN)/python -m pytest --cov
+
+test-cpus: $(STAMP) ## Run the numerical tests with the kernels of other processors
+	@$(BIN)/python tests/processors.py
 
 test-slow: $(STAMP) ## Run the tests that train networks and build pages
 	@$(BIN)/python -m pytest -m slow

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -157,31 +158,45 @@ class Bench:
         return {"test_mae": mae, "change": change, "milliseconds_per_step": 1e3 * spent}
 
 
-def measure(table: CrystalTable, name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each property and seed under one rule."""
+def measure(table: CrystalTable, name: str, missing: Sequence[tuple[str, int]], steps: int) -> Iterator[dict[str, Any]]:
+    """A row for each of the missing (property, seed) under one rule."""
     bench = Bench(table, RULES[name])
     sizes = {"edges": len(bench.graphs.edges), "nodes": len(bench.graphs.nodes)}
-    for label in options.labels:
-        for seed in options.seeds:
-            yield {"rule": name, "label": label, "seed": seed, **bench.measure(label, seed, options.steps), **sizes}
+    for label, seed in missing:
+        yield {"rule": name, "label": label, "seed": seed, **bench.measure(label, seed, steps), **sizes}
+
+
+def begun(out: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What `out` holds of this very comparison; `SystemExit` if it holds another one."""
+    content: dict[str, Any] = {**about, "provenance": provenance(), "rows": []}
+    if out.exists():
+        stored = json.loads(out.read_text())
+        same = all(stored[name] == value for name, value in about.items())
+        if not same or stored["provenance"]["code"]["sources"] != content["provenance"]["code"]["sources"]:
+            raise SystemExit(f"{out} was measured with other settings or code; move it away to start again")
+        content = stored
+    return content
 
 
 def main(given: list[str] | None = None) -> None:
-    """Measure and store, row by row."""
+    """Measure what is missing, and store it row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, default=DEMO, help="folder with a pbe.parquet")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--labels", nargs="+", default=["e_form", "volume_per_atom"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--out", type=Path, default=HERE / "noise.json")
+    parser.add_argument("--out", type=Path, default=HERE / "noise.json", help="gone on with if it is there")
     options = parser.parse_args(given)
     torch.set_num_threads(1)
     table = CrystalTable.read(options.data / "pbe.parquet", "PBE")
     about = {"table": table.fingerprint, "source": table.source, "steps": options.steps, "batch": BATCH, "moved": MOVED}
-    content: dict[str, Any] = {**about, "provenance": provenance(), "rows": []}
+    content = begun(options.out, about)
+    measured = {(row["rule"], row["label"], row["seed"]) for row in content["rows"]}
     for name in options.rules:
-        for row in measure(table, name, options):
+        wanted = product(options.labels, options.seeds)
+        missing = [(label, seed) for label, seed in wanted if (name, label, seed) not in measured]
+        for row in measure(table, name, missing, options.steps) if missing else ():
             content["rows"].append(row)
             say(json.dumps(row, ensure_ascii=False))
             options.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS
@@ -33,6 +34,13 @@ hypothesis.settings.register_profile("cgatlib", derandomize=True, deadline=None,
 hypothesis.settings.load_profile("cgatlib")
 
 MakeCrystal = Callable[..., Crystal]
+
+
+def pytest_report_header() -> str:
+    """What numbers are computed with: rounding differs between kernels."""
+    blas = {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}
+    openblas = f"OpenBLAS {', '.join(sorted(blas))}" if blas else "no OpenBLAS"
+    return f"kernels: {openblas}; torch {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 @pytest.fixture(scope="session")

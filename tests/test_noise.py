@@ -86,6 +86,10 @@ def test_a_comparison_from_table_to_file(name, table, tmp_path):
     assert (row["rule"], row["label"], row["seed"]) == (name, "e_form", 0)
     assert set(row["change"]) == set(MOVES)
     assert row["test_mae"] > 0
+    benchmark.main([*options, "--out", str(out)])
+    assert json.loads(out.read_text()) == content  # measured already
+    with pytest.raises(SystemExit, match="other settings"):
+        benchmark.main([*options, "--steps", "11", "--out", str(out)])
     texts = rule_table(read_rules(out))
     assert texts.index.tolist() == [name]
     assert texts.iloc[0, 1].count("·") == len(MOVES) - 1
