@@ -19,7 +19,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book pdf bench test test-cpus test-slow fuzz lint format hooks lock clean distclean
+.PHONY: help env book pdf bench test test-cpus test-slow fuzz kills lint format hooks lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ test-slow: $(STAMP) ## Run the tests that train networks and build pages
 
 fuzz: $(STAMP) ## Read damaged files by the thousand [CASES=10000] [SEED=0]
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
+
+kills: $(STAMP) ## Kill commands at random moments and start them again [KILLS=100] [SEED=0]
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.kills --kills $(or $(KILLS),100) --seed $(or $(SEED),0)
 
 lint: $(STAMP) ## Check style, format and types
 	$(BIN)/ruff check

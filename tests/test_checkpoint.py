@@ -71,5 +71,43 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
     for name, reason in (("text", "refused"), ("empty", "embedding.weight"), ("other", "state_dict")):
         with pytest.raises(CgatError, match=reason):
             import_released(tmp_path / f"{name}.ckpt", "e_form", "PBE")
+    (tmp_path / "nothing.ckpt").write_bytes(b"")
+    with pytest.raises(CgatError, match=r"nothing\.ckpt is refused"):
+        import_released(tmp_path / "nothing.ckpt", "e_form", "PBE")
     with pytest.raises(CgatError, match="unknown label 'energy'; known: e_form"):
         import_released(tmp_path / "empty.ckpt", "energy", "PBE")
+
+
+SCALE = {"mean": 0.0, "std": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([], "is not a checkpoint of the released code: list indices must be"),
+        ({"state_dict": [1]}, "is not a checkpoint of the released code: list indices must be"),
+        ({"state_dict": SCALE | {"std": 0.0}}, "is not a checkpoint of the released code: "),
+        ({"state_dict": SCALE | {"model.embedding.weight": "x"}}, "is not a checkpoint of the released code: "),
+        (
+            {"state_dict": SCALE | {"model.embedding.weight": torch.zeros(1).expand(10**6, 10**6)}},
+            r"a weight of size \(1000000, 1000000\) is not stored in full",
+        ),
+        (
+            {
+                "state_dict": SCALE
+                | {
+                    "model.embedding.weight": torch.zeros(0, 0),
+                    "model.nbr_embedding.weight": torch.zeros(13, 0),
+                    "model.graphs.0.Node.MH_A.fc_in.weight": torch.zeros(4, 1),
+                    "model.output_nn.fcs.0.weight": torch.zeros(1, 1),
+                }
+            },
+            "is not a checkpoint of the released code: ",
+        ),
+    ],
+)
+def test_odd_checkpoints_are_refused_in_one_sentence(content, sentence, tmp_path):
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(CgatError, match=rf"odd\.ckpt.* {sentence}") as refusal:
+        import_released(tmp_path / "odd.ckpt", "e_form", "PBE")
+    assert "\n" not in str(refusal.value)

@@ -116,6 +116,23 @@ def test_predict_refuses_in_one_sentence(released, structures, tmp_path):
     assert str(absent.parent) in refused("predict", "--model", released, structures[1], "--out", absent)
 
 
+def test_predictions_replace_only_predictions(released, structures, table_paths, tmp_path):
+    out = tmp_path / "predictions.csv"
+    for _ in range(2):
+        invoke("predict", "--model", released, structures[1], "--out", out)
+    (tmp_path / "mine.csv").write_text("material_id,prediction\n")
+    for path, why in (
+        (structures[1], "is an input"),
+        (structures[1].parent, "holds the input"),
+        (tmp_path / "mine.csv", "exists and is not a table of predictions"),
+        (tmp_path, "holds the input"),
+    ):
+        assert why in refused("predict", "--model", released, structures[1], "--out", path)
+    before = table_paths[0].read_bytes()
+    assert "is an input" in refused("predict", "--model", released, table_paths[0], "--out", table_paths[0])
+    assert table_paths[0].read_bytes() == before
+
+
 # model
 
 

@@ -11,6 +11,8 @@ from cgatlib.crystals.checks import _pairs_within
 from cgatlib.crystals.describe import describe
 from cgatlib.crystals.file import CrystalFile
 from cgatlib.crystals.schema import functional_name
+from cgatlib.graphs.neighbours import GRAPHS
+from cgatlib.graphs.packing import pack
 
 
 @pytest.fixture
@@ -122,6 +124,10 @@ def test_select_keeps_order_and_functional(table):
     [
         (lambda t: t.drop_columns(["numbers"]), "column 'numbers' is missing"),
         (lambda t: t.set_column(0, "material_id", pa.array(["a", None, "c"])), "column 'material_id' has 1 nulls"),
+        (lambda t: t.append_column("numbers", t["numbers"]), "column 'numbers' is there twice"),
+        (lambda t: t.set_column(4, "numbers", pa.array([[11, 17], [12, 0], [3, 9]])), "row 1 has atomic number 0"),
+        (lambda t: t.set_column(4, "numbers", pa.array([[11, 17], [12, 8], [3, 104]])), "row 2 has atomic number 104"),
+        (lambda t: t.set_column(4, "numbers", pa.array([[11.9, 17], [12, 8], [3, 9]])), "is no crystal table: Float value"),
         (lambda t: t.set_column(3, "lattice", pa.array([[1.0] * 9, [1.0] * 8, [1.0] * 9])), "row 1 has a 'lattice'"),
     ],
 )
@@ -135,6 +141,21 @@ def test_a_file_that_is_no_parquet_is_one_sentence(tmp_path):
     (tmp_path / "t.parquet").write_text("hello")
     with pytest.raises(CgatError, match=r"cannot read .*t\.parquet as a parquet table"):
         CrystalTable.read(tmp_path / "t.parquet", "PBE")
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b"\xff", b"[" * 3000, b'{"functional": 1}', b'{"functional": " "}'])
+def test_damaged_metadata_are_one_sentence(table, tmp_path, metadata):
+    pq.write_table(table.table.replace_schema_metadata({b"cgatlib": metadata}), tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match=r"t\.parquet has damaged metadata 'cgatlib': [^\n]*$"):
+        CrystalTable.read(tmp_path / "t.parquet", "PBE")
+
+
+def test_only_a_table_of_ours_is_replaced(table, tmp_path):
+    table.write(tmp_path / "t.parquet")
+    table.write(tmp_path / "t.parquet")
+    pq.write_table(table.table, tmp_path / "other.parquet")
+    with pytest.raises(CgatError, match=r"other\.parquet exists and is not a crystal table: it is not replaced"):
+        table.write(tmp_path / "other.parquet")
 
 
 def test_formulas_are_written_as_pymatgen_does():
@@ -174,10 +195,46 @@ def test_sound_crystal_passes(make_crystal):
         ({"labels": {"e_above_hull": -2.0}}, "label out of range: e_above_hull = -2"),
         ({"labels": {"volume_per_atom": 43.9}}, "volume does not match the lattice"),
         ({"lattice": 60.0 * np.eye(3)}, "label out of range: volume_per_atom"),
+        ({"lattice": np.array([[4, 0, 0], [4e7, 4, 0], [0, 0, 4.0]])}, "bad geometry: needle-like or huge cell, 2 atoms"),
+        ({"lattice": np.diag([4, 4, 4e9])}, "bad geometry: needle-like or huge cell, 2 atoms and lattice planes 4 Å"),
+        ({"lattice": np.diag([1e308, 1e308, 1e308])}, "bad geometry: needle-like or huge cell"),
+        ({"lattice": np.diag([1e200, 1e-100, 1e-98])}, "bad geometry: needle-like or huge cell"),
+        ({"frac_coords": np.array([[0, 0, 0], [1e9, 0.5, 0.5]])}, "bad geometry: an atom is 1e+09 cells"),
+        ({"frac_coords": np.array([[0, 0, 0], [-1e308, 0.5, 0.5]])}, "bad geometry: an atom is 1e+308 cells"),
+        ({"frac_coords": np.array([[0, 0, 0], [900, 900, 900.5]])}, "bad geometry: needle-like or huge cell"),
     ],
 )
 def test_what_is_wrong_is_said(make_crystal, changes, reason):
     assert (check(replace(make_crystal(), **changes)) or "").startswith(reason)
+
+
+def test_skew_and_shifted_cells_are_no_needles(make_crystal):
+    lattice = np.array([[4, 0, 0], [40, 4, 0], [0, 0, 4.0]])
+    assert check(replace(make_crystal(), lattice=lattice), neighbours=24) is None
+    coords = make_crystal().frac_coords + 900
+    assert check(replace(make_crystal(), frac_coords=coords), neighbours=24) is None
+
+
+def test_large_cells_are_checked_for_overlap_without_all_their_pairs(make_crystal):
+    steps = np.arange(9) / 9
+    coords = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    crystal = replace(make_crystal(), lattice=27.0 * np.eye(3), numbers=np.full(729, 11), frac_coords=coords)
+    assert check(crystal) is None
+    coords[7] = coords[300] + [0.01, 0, 0]
+    assert (check(crystal) or "").startswith("overlapping atoms: 0.270 Å apart")
+
+
+def test_unsearchable_rows_of_a_table_have_no_graph_and_a_reason(make_crystal):
+    odd = [np.full((3, 3), np.nan), np.zeros((3, 3)), np.array([[4, 0, 0], [4e7, 4, 0], [0, 0, 4.0]])]
+    rows = [make_crystal("good"), *(replace(make_crystal(f"odd{i}"), lattice=lattice) for i, lattice in enumerate(odd))]
+    table = CrystalTable.from_crystals(rows, "PBE")
+    graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in table], GRAPHS["small"])
+    assert len(graphs) == 1
+    assert [rejected[i].split(",")[0] for i in (1, 2, 3)] == [
+        "bad geometry: lattice is not finite",
+        "zero volume: 0 Å³",
+        "bad geometry: needle-like or huge cell",
+    ]
 
 
 def test_noble_gases_are_a_choice(make_crystal):

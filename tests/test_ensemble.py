@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -185,6 +186,31 @@ def edit(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
 
+def put(name, value, folder):
+    """Change a value of the card."""
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, name: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("atom_width", 10**9, "atom_width must be at most 10000, not 1000000000"),
+        ("atom_width", 10_000, "of 0.safetensors does not fit: the network has "),
+        ("steps", 10**9, "steps must be at most 100, not 1000000000"),
+        ("heads", "two", "heads must be int, not 'two'"),
+        ("output_widths", [10**9], "output_widths are at most 100 numbers from 1 to 10000"),
+    ],
+)
+def test_a_card_of_another_network_is_refused_before_that_is_made(key, value, sentence, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    members = json.loads((folder / "card.json").read_text())["members"]
+    members[0]["experiment"]["model"][key] = value
+    put("members", members, folder)
+    with pytest.raises(CgatError, match=sentence):
+        load_model(folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -202,6 +228,9 @@ def edit(path, old, new):
             ),
             "the seed of a member is a whole number, not '../1'",
         ),
+        (partial(put, "members", []), "a model has at least one member"),
+        (partial(put, "uncertainty", {"factor": "two"}), "card.json: uncertainty"),
+        (partial(put, "domain", {"elements": {"Xx": 1}, "ranges": {}}), "the ranges of a domain are atoms, volume"),
     ],
 )
 def test_a_damaged_model_is_refused_in_one_line(spoil, sentence, model_folder, tmp_path):

@@ -50,7 +50,18 @@ def test_every_kind_of_end_is_told(harness, monkeypatch):
 @pytest.mark.slow
 def test_a_minute_of_damaged_files(harness):
     from fuzz.crystal_files import crystal_targets
+    from fuzz.settings import settings_targets
 
-    report = harness.fuzz(crystal_targets(), cases=4000, seed=1, workers=2, seconds=60)
+    report = harness.fuzz(crystal_targets() + settings_targets(), cases=4000, seed=1, workers=2, seconds=60)
     assert len(report.results) > 500
+    assert not report.findings, report.text()
+
+
+@pytest.mark.slow
+def test_killed_commands_are_started_again(harness):
+    """A share of `make kills`; the first commands are killed in any case."""
+    from fuzz.kills import TOGETHER, run_kills
+
+    report = run_kills(kills=24, seed=1, seconds=60, together=TOGETHER[:2])
+    assert sum(report.ends.values()) > 2
     assert not report.findings, report.text()

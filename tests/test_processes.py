@@ -1,5 +1,6 @@
 """What becomes of processes when the one that started them ends, and what a command says that is stopped."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from cgatlib import CgatError
 from cgatlib.cli import _stopped, main
 from cgatlib.processes import Processes
 
@@ -70,6 +72,19 @@ def test_a_block_left_by_an_exception_waits_for_nobody():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert time.monotonic() - start < 20
+
+
+def test_ctrl_c_is_not_for_the_processes():
+    with Processes(1) as pool:
+        number = pool.submit(os.getpid).result()
+        os.kill(number, signal.SIGINT)
+        assert pool.submit(os.getpid).result() == number
+
+
+def test_a_process_that_dies_is_told_in_a_sentence():
+    sentence = "a process ended abruptly, which often means that memory ran out"
+    with pytest.raises(CgatError, match=sentence), Processes(1) as pool:
+        pool.submit(os._exit, 3).result()
 
 
 def test_a_block_left_without_one_waits_for_its_jobs():

@@ -1,5 +1,6 @@
 """Structures of pymatgen, ASE and files: in the order given, with a reason where there is no crystal."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_few_files_start_no_process(tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(structures, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(structures, "Processes", refuse)
     assert len(list(read_files([write(tmp_path / "a.cif")], workers=8))) == 1
 
 
@@ -123,3 +124,35 @@ def test_a_table_without_functional_or_with_odd_labels_is_enough(tmp_path, cryst
     core = CrystalTable.from_crystals([crystal], "PBE").table.replace_schema_metadata(None)
     pq.write_table(core.set_column(6, "e_form", pa.array([1e6])), tmp_path / "odd.parquet")
     assert [name for name, _ in read_files([tmp_path / "odd.parquet"])] == ["mine"]
+
+
+POSCAR = "x\n1.0\n3 0 0\n0 3 0\n0 0 3\nNa Cl\n{} 1\nDirect\n0 0 0\n.5 .5 .5\n"
+EXTXYZ = '{}\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:{}:pos:R:3\nNa 0 0 0\nCl 1.5 1.5 1.5\n'
+
+
+@pytest.mark.parametrize("count", ["2147483648", "9" * 5000])
+def test_files_that_state_more_atoms_than_they_hold_take_no_memory(tmp_path, count):
+    (tmp_path / "a.vasp").write_text(POSCAR.format(count))
+    (tmp_path / "b.extxyz").write_text(EXTXYZ.format(count, 1))
+    (tmp_path / "c.extxyz").write_text(EXTXYZ.format(2, count))
+    for _, reason in read_files(sorted(tmp_path.iterdir())):
+        assert f"it states {count[:12]} atoms or columns, more than it can hold" in reason
+
+
+def test_what_is_no_file_or_too_long_says_so(tmp_path, monkeypatch):
+    (tmp_path / "a.cif").mkdir()
+    (tmp_path / "b.cif").write_text("x" * 101)
+    (tmp_path / "c.cif").write_bytes(b"\xff")
+    monkeypatch.setattr("cgatlib.crystals.readers.folder.LARGEST_ENTRY", 100)
+    reasons = [reason for _, reason in read_files(sorted(tmp_path.iterdir()))]
+    assert reasons[:2] == [
+        "undecodable file: it is a folder or a device",
+        "undecodable file: it has more than 100 characters",
+    ]
+    assert reasons[2].startswith("undecodable file: 'utf-8' codec can't decode")
+
+
+def test_names_that_are_not_utf_8_can_be_printed(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.cif"))
+    path.write_text("data_")
+    assert [name for name, _ in read_files([path])] == ["a\\xff"]

@@ -39,6 +39,12 @@ class Domain:
     elements: dict[str, int]
     ranges: dict[str, tuple[float, float]]
 
+    def __post_init__(self) -> None:
+        if self.ranges.keys() != _WORDS.keys():
+            raise CgatError(f"the ranges of a domain are {', '.join(_WORDS)}, not {', '.join(self.ranges) or 'none'}")
+        if unknown := self.elements.keys() - ATOMIC_NUMBERS.keys():
+            raise CgatError(f"unknown elements: {', '.join(sorted(unknown))}")
+
     @classmethod
     def of(cls, crystals: Iterable[Crystal], known: AbstractSet[int]) -> "Domain":
         """Domain of training crystals; `known` are the atomic numbers that occur there or in the pre-training."""
@@ -175,6 +181,10 @@ class EnsembleCard:
     def accuracy(self) -> dict[str, Accuracy]:
         """How well each label is predicted, in order."""
         return {self.label: Accuracy(self.errors, self.uncertainty), **self.more_labels}
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise CgatError("a model has at least one member")
 
     def to_json(self) -> str:
         """Text of ``card.json``."""

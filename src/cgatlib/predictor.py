@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
@@ -47,16 +47,31 @@ def load_network(config: ModelConfig, weights: Path, sha256: str | None, labels:
         sha256: of the file, where it is known. labels: how many the network predicts.
 
     Raises:
-        CgatError: the file is another one, or a weight is not finite.
+        CgatError: the file is another one, or its weights are not those of such a network.
     """
     content = weights.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
+    return network_of(config, load(content), weights.name, labels)
+
+
+def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str, labels: int = 1) -> CGAT:
+    """The network with these weights, ready to predict; its memory is asked for when their sizes are known to be right.
+
+    Raises:
+        CgatError: a weight is missing, unknown, of another size or not finite; `where` is its file.
+    """
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in CGAT(config, labels).state_dict().items()}
+    given = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in sorted(expected.keys() | given.keys()):
+        if expected.get(name) != given.get(name):
+            sizes = f"{expected.get(name, 'no such weight')}, not {given.get(name, 'none')}"
+            raise CgatError(f"the weight {name} of {where} does not fit: the network has {sizes}")
+        if not torch.isfinite(weights[name]).all():
+            raise CgatError(f"the weight {name} of {where} is not finite")
     network = CGAT(config, labels)
-    network.load_state_dict(load(content))
-    for name, weight in network.state_dict().items():
-        if not torch.isfinite(weight).all():
-            raise CgatError(f"the weight {name} of {weights.name} is not finite")
+    network.load_state_dict(weights)
     return network.eval()
 
 
@@ -148,22 +163,33 @@ def import_released(path: Path, label: str, functional: str) -> Predictor:
         label: property it predicts, in the unit used here. functional: of its training labels.
 
     Raises:
-        CgatError: the file holds anything else, is no such checkpoint, or the label is unknown.
+        CgatError: the file holds anything else, is damaged or no such checkpoint, or the label is unknown.
     """
     if label not in PROPERTIES:
         raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each kind of damage has an error of its own
+        raise CgatError(f"{path} is refused: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+    try:
+        state = content["state_dict"]
         statistics = TargetStatistics(float(state["mean"]), float(state["std"]))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CgatError(f"{path} is refused: {str(error).splitlines()[0]}") from error
-    except (KeyError, TypeError) as error:
+        weights = {name.removeprefix("model."): _stored(w) for name, w in state.items() if name.startswith("model.")}
+        config = released_config(weights)
+        network = network_of(config, released_weights(weights), path.name)
+    except KeyError as error:
         raise CgatError(f"{path} is not a checkpoint of the released code: {error} is missing") from error
-    weights = {name.removeprefix("model."): w for name, w in state.items() if name.startswith("model.")}
-    config = released_config(weights)
-    network = CGAT(config)
-    network.load_state_dict(released_weights(weights))
+    except (AttributeError, ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CgatError(f"{path} is not a checkpoint of the released code: {reason}") from error
     graph = replace(GRAPHS["released"], neighbours=config.neighbours)
     elements = tuple(range(1, len(SYMBOLS) + 1))  # the file does not say which it has seen
     unit = PROPERTIES[label].unit
-    return Predictor(network.eval(), ModelCard(label, unit, functional, statistics, config, graph, elements))
+    return Predictor(network, ModelCard(label, unit, functional, statistics, config, graph, elements))
+
+
+def _stored(weight: Tensor) -> Tensor:
+    """The same, if the file holds all of it and does not repeat a few numbers to any size."""
+    if weight.untyped_storage().nbytes() < weight.numel() * weight.element_size():
+        raise CgatError(f"a weight of size {tuple(weight.shape)} is not stored in full")
+    return weight

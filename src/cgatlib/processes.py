@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+from cgatlib import CgatError
+
+T = TypeVar("T")
 _WATCH = 0.5  # s between two looks at the parent
 
 
@@ -37,10 +40,21 @@ class Processes(ProcessPoolExecutor):
 
     Args:
         workers: how many. start: called with `arguments` in each of them, first.
+
+    Raises:
+        CgatError: at the end of the block, which a process that ended abruptly has broken off.
     """
 
     def __init__(self, workers: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
         super().__init__(workers, get_context("spawn"), _start, (os.getpid(), start, arguments))
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As ever; Ctrl-C, which a terminal sends to the whole group, stays blocked in the processes."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -49,10 +63,11 @@ class Processes(ProcessPoolExecutor):
             for process in list((self._processes or {}).values()):
                 process.kill()
         self.shutdown(cancel_futures=kind is not None)
+        if isinstance(error, BrokenExecutor):
+            raise CgatError("a process ended abruptly, which often means that memory ran out") from error
 
 
 def _start(parent: int, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this one answers
     end_with(parent)
     if start is not None:
         start(*arguments)

@@ -3,6 +3,7 @@
 Imports numpy only, so that processes which read files start quickly.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -71,9 +72,14 @@ def read_files(paths: Sequence[Path], workers: int = 1) -> Iterator[tuple[str, C
         if is_table:
             yield from ((crystal.material_id, crystal) for path in files for crystal in _rows(path))
             continue
-        ids = [path.stem if stems[path.stem] == 1 else str(path) for path in files]
+        ids = [_printable(path.stem if stems[path.stem] == 1 else str(path)) for path in files]
         for name, found in zip(ids, _read_all(files, workers), strict=True):
             yield name, found if isinstance(found, str) else _crystal(name, found)
+
+
+def _printable(name: str) -> str:
+    """A file's name with the bytes escaped that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _crystal(material_id: str, geometry: Geometry) -> Crystal:

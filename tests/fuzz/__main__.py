@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fuzz.crystal_files import crystal_targets
 from fuzz.harness import case_of, fuzz
+from fuzz.settings import settings_targets
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     parser.add_argument("--target", help="only targets with this in their name")
     parser.add_argument("--case", type=int, help="run this one in the open, and keep its file")
     given = parser.parse_args()
-    targets = [target for target in crystal_targets() if (given.target or "") in target.name]
+    targets = [target for target in crystal_targets() + settings_targets() if (given.target or "") in target.name]
     if given.case is not None:
         target, data = case_of(targets, given.seed, given.case)
         folder = Path(tempfile.mkdtemp(prefix="fuzz"))

@@ -28,7 +28,8 @@ from cgatlib import CgatError
 from fuzz.mutations import mutate
 
 CPU_SECONDS, WALL_SECONDS = 5.0, 60.0  # of one file; the second is for a machine that is busy with other things
-MEMORY = 1 << 30  # bytes of address space beyond what the process has before its first file
+MEMORY = 1 << 30  # bytes of address space beyond what the process has before a file
+GENERATION = 500  # files after which a fresh process goes on, as libraries keep some memory
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,21 @@ def _supervise(targets: Sequence[Target], seed: int, cases: Sequence[int], until
     """Run cases in a child; when one kills it, go on behind that one in another."""
     results, left = [], deque(cases)
     while left and time.monotonic() < until:
-        with tempfile.TemporaryDirectory(prefix="fuzz") as root:
+        with tempfile.TemporaryDirectory(prefix="fuzz", ignore_cleanup_errors=True) as root:
             reader, writer = Pipe(duplex=False)
             if (child := os.fork()) == 0:
-                _child(targets, seed, left, until, writer, Path(root))
-                os._exit(0)
+                try:
+                    _child(targets, seed, list(left)[:GENERATION], until, writer, Path(root))
+                    os._exit(0)
+                finally:
+                    os._exit(1)  # never back into what called this in the parent
             writer.close()
             for result in _received(reader):
                 results.append(result)
                 left.popleft()
             status = os.waitpid(child, 0)[1]
-        if os.WIFSIGNALED(status):
-            name = signal.Signals(os.WTERMSIG(status)).name
+        if status:
+            name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "an error of the harness"
             case = left.popleft()
             results.append(Result(case_of(targets, seed, case)[0].name, case, f"killed by {name}", finding=True))
     return results
@@ -124,13 +128,14 @@ def _received(reader: Connection) -> Iterator[Result]:
 def _child(
     targets: Sequence[Target], seed: int, cases: Sequence[int], until: float, writer: Connection, root: Path
 ) -> None:
-    _limit()
+    _prepare()
     for case in cases:
         if time.monotonic() > until:
             return
         target, data = case_of(targets, seed, case)
         folder = root / str(case)
         folder.mkdir()
+        _bound_memory()
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
         result = _run(target, case, data, folder)
@@ -156,8 +161,8 @@ def _run(target: Target, case: int, data: bytes, folder: Path) -> Result:
         return Result(target.name, case, f"{type(error).__name__} at {where}", finding=True, message=message)
 
 
-def _limit() -> None:
-    """Bound memory; let the timers end the process, which no code of Python or C can then delay."""
+def _prepare() -> None:
+    """Let the timers end the process, which no code of Python or C can then delay."""
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -167,7 +172,10 @@ def _limit() -> None:
     pa.set_memory_pool(pa.system_memory_pool())  # the others reserve gigabytes of addresses in advance
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+
+
+def _bound_memory() -> None:
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))

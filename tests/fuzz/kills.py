@@ -20,23 +20,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import papermill  # noqa: F401 - with the others below, what takes long to import
 import psutil
 import torch
 
+import cgatlib.crystals.readers
+import cgatlib.experiments.archive
+import cgatlib.release  # noqa: F401
 from cgatlib.book import build
 from cgatlib.cli import main
 
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
 PATIENCE = 300.0  # s until a command hangs, on a machine that is busy with other things
-ALONE = 15.0  # s within which processes notice that they are alone
+ALONE = 60.0  # s within which processes notice that they are alone, those too that had only begun to start
 IN_ONE_OF_FOUR = 4  # kills meet a command while it starts, the others after it has begun to write
 
-QUICK = "--model tiny --batch-size 16 --steps 40 --label e_form"
+QUICK = "--batch-size 16 --steps 40 --label e_form"
 PAGE = """---
 jupytext: {text_representation: {extension: .md, format_name: myst, format_version: 0.13}}
 kernelspec: {display_name: Python 3, language: python, name: python3}
@@ -77,16 +81,16 @@ class Command:
 
 COMMANDS = [
     Command("import", "data import many.jsonl --out out.parquet --functional PBE", ["many.jsonl"]),
-    Command("graphs", "graphs many.parquet --out out --model tiny --workers 2", ["many.parquet"]),
-    Command("train", f"train pbe.parquet {QUICK} --seeds 0,1 --out out", ["pbe.parquet"]),
+    Command("graphs", "graphs many.parquet --out out --model tiny --workers {workers}", ["many.parquet"]),
+    Command("train", f"train pbe.parquet --model tiny {QUICK} --seeds 0,1 --out out", ["pbe.parquet"]),
     Command("transfer", f"transfer scan.parquet --from base {QUICK} --out out", ["scan.parquet", "base"]),
-    Command("sweep", "sweep plan.json --data . --workers 2", ["plan.json", "pbe.parquet", "scan.parquet"]),
+    Command("sweep", "sweep plan.json --data . --workers {workers}", ["plan.json", "pbe.parquet", "scan.parquet"]),
     Command("book", "book build --root book", ["book"]),
 ]
 TOGETHER = [
     *COMMANDS[:3],
     Command("predict", "predict --model base pbe.parquet --out out.csv", ["base", "pbe.parquet"]),
-    Command("release", "model release runs/* --table pbe.parquet --out out", ["runs", "pbe.parquet"]),
+    Command("release", "model release runs/[0-9a-f]* --table pbe.parquet --out out", ["runs", "pbe.parquet"]),
 ]
 
 
@@ -106,11 +110,12 @@ class Report:
 class Started:
     """A command in a fork of this process, in a session of its own."""
 
-    def __init__(self, command: Command, folder: Path, log: Path) -> None:
+    def __init__(self, command: Command, folder: Path, log: Path, workers: int = 1) -> None:
         self.log, self.token = log, f"{os.getpid()}-{folder.name}-{log.name}"
+        log.touch()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(command, folder, log, self.token)
+            _become(command.words.format(workers=workers), folder, log, self.token)
 
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """The exit code, negative of a signal; None if it hangs."""
@@ -134,7 +139,7 @@ class Started:
         return False
 
 
-def _become(command: Command, folder: Path, log: Path, token: str) -> None:
+def _become(command: str, folder: Path, log: Path, token: str) -> None:
     """Run the command and end; in the fork."""
     code: Any = 1
     try:
@@ -145,13 +150,11 @@ def _become(command: Command, folder: Path, log: Path, token: str) -> None:
         os.dup2(descriptor, 2)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(folder)
         build.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
-        words = [
-            str(w) for word in command.words.split() for w in (sorted(Path().glob(word)) if "*" in word else [word])
-        ]
-        main.main(words, prog_name="cgatlib")
+        words = [[word] if "*" not in word else sorted(map(str, Path().glob(word))) for word in command.split()]
+        main.main([*chain(*words)], prog_name="cgatlib")
     except SystemExit as end:
         code = end.code or 0
     except BaseException:  # noqa: BLE001 - it is what is looked for
@@ -194,7 +197,7 @@ class Killing:
         number = self.random.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
         whole_group = number != signal.SIGKILL and self.random.random() < 0.5  # as a terminal does
         folder = self._folder(command)
-        started = Started(command, folder, folder.with_suffix(".log"))
+        started = Started(command, folder, folder.with_suffix(".log"), workers=1 if case // len(COMMANDS) % 3 else 2)
         self._wait_for_the_moment(command, folder, started)
         with suppress(ProcessLookupError):
             os.killpg(started.pid, number) if whole_group else os.kill(started.pid, number)
@@ -241,9 +244,10 @@ class Killing:
     def _judge_end(self, where: str, number: signal.Signals, code: int | None, started: Started) -> None:
         text = started.log.read_text()
         told = f"{number.name}: stopped" in text and "Traceback" not in text
+        began = code != -number or text != ""  # otherwise it was killed before it was a command
         if code is None:
             self.report.findings.append(f"{where}: still there a minute after")
-        elif number != signal.SIGKILL and code != 0 and (code != 128 + number or not told):
+        elif number != signal.SIGKILL and code != 0 and began and (code != 128 + number or not told):
             self.report.findings.append(f"{where}: exit code {code}: {_last([text])}")
         self.report.ends["had ended" if code == 0 else f"{number.name}: exit code {code}"] += 1
         until = time.monotonic() + ALONE
@@ -270,7 +274,8 @@ def _last(texts: Sequence[str]) -> str:
 
 
 def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder)}
+    """Everything that lies in it."""
+    return {str(path) for path in folder.rglob("*")}
 
 
 def _contents(folder: Path) -> dict[str, str]:
@@ -296,7 +301,7 @@ def _timeless(path: Path) -> bytes:
 def _without(value: Any) -> Any:
     """Without times, and digests of files that hold them."""
     if isinstance(value, dict):
-        return {k: _without(v) for k, v in value.items() if k not in ("seconds", "files")}
+        return {k: _without(v) for k, v in value.items() if k not in ("seconds", "files", "stamps")}
     return [_without(item) for item in value] if isinstance(value, list) else value
 
 
@@ -307,7 +312,7 @@ def _prepare(folder: Path, run: Callable[[Command, Path], None]) -> None:
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
         words = f"data import {name}.jsonl --out {name}.parquet --functional {name.upper()}"
         run(Command(name, words, []), folder)
-    run(Command("base", f"train pbe.parquet {QUICK} --seeds 0,1 --out base", []), folder)
+    run(Command("base", f"train pbe.parquet --model tiny {QUICK} --seeds 0,1 --out base", []), folder)
     (folder / "plan.json").write_text(json.dumps(PLAN))
     pages = folder / "book" / "book"
     pages.mkdir(parents=True)
@@ -323,11 +328,8 @@ def _rows(scale: float, suffix: str) -> Iterator[dict[str, Any]]:
     """Rock salt and caesium chloride cells with a made-up energy."""
     for (z, cation), (y, anion), primitive in product(enumerate(CATIONS), enumerate(ANIONS), (True, False)):
         a = scale * (4 + 0.2 * z + 0.1 * y)
-        matrix = (
-            [[0, a / 2, a / 2], [a / 2, 0, a / 2], [a / 2, a / 2, 0]]
-            if primitive
-            else [[a, 0, 0], [0, a, 0], [0, 0, a]]
-        )
+        other, diagonal = (a / 2, 0) if primitive else (0, a)
+        matrix = [[diagonal if i == j else other for j in range(3)] for i in range(3)]
         sites = [
             {"species": [{"element": element, "occu": 1}], "abc": [place] * 3}
             for element, place in ((cation, 0), (anion, 0.5))
@@ -351,7 +353,7 @@ def run_kills(kills: int, seed: int, seconds: float = 1e9, together: Sequence[Co
             killing.kill(COMMANDS[case % len(COMMANDS)], case)
         for command in together:
             killing.together(command)
-    return killing.report
+        return killing.report
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,11 @@ import click
 
 from cgatlib import CgatError
 from cgatlib.cli.options import FUNCTIONAL, JSON, PATH
+from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cgatlib.cards import Accuracy, EnsembleCard
 
 
@@ -38,15 +43,31 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
 
     if out is not None and not out.parent.is_dir():
         raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
-    result = load_model(model).predict_files(structures, workers or os.cpu_count() or 1)
-    table = result.to_csv(index=False, float_format="%.6g")
+    predicted = partial(load_model(model).predict_files, structures, workers or os.cpu_count() or 1)
     if out is None:
-        click.echo(result.to_json(orient="records") if as_json else table, nl=as_json)
+        result = predicted()
+        click.echo(result.to_json(orient="records") if as_json else _csv(result), nl=as_json)
         return
-    out.write_text(table)
+    refuse_same(out, *structures)
+    with replacing(out, "a table of predictions", _is_predictions) as part:
+        result = predicted()
+        part.write_text(_csv(result), encoding="utf-8")
     judged = int(result.filter(like="prediction").notna().any(axis=1).sum())
     counts = {"crystals": len(result), "predicted": judged, "not_judged": len(result) - judged, "out": str(out)}
     click.echo(json.dumps(counts) if as_json else f"{judged} of {len(result)} crystals predicted: {out}")
+
+
+def _csv(result: "pd.DataFrame") -> str:
+    return str(result.to_csv(index=False, float_format="%.6g"))
+
+
+def _is_predictions(path: Path) -> bool:
+    """Whether a file was written by `cgatlib predict`, by its first line."""
+    if not path.is_file():
+        return False
+    columns = rb"material_id(,prediction(_\w+)?,uncertainty(_\w+)?,unit(_\w+)?)+,note\r?\n"
+    with path.open("rb") as file:
+        return re.fullmatch(columns, file.readline(1000)) is not None
 
 
 @click.group()
@@ -89,9 +110,11 @@ def show(name: str, as_json: bool) -> None:
       cgatlib model show volume-pbesol
     """
     from cgatlib.ensemble import find_model, read_card
+    from cgatlib.predictor import reading_model
 
     card = read_card(find_model(name))
-    lines = (fill(line, 110, subsequent_indent="  ") for line in _lines(name, card))
+    with reading_model(find_model(name)):  # whose metrics and experiments are shown as they are
+        lines = [fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)]
     click.echo(card.to_json() if as_json else "\n".join(lines), nl=not as_json)
 
 

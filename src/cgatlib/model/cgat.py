@@ -22,6 +22,15 @@ from cgatlib.model.elements import ElementVectors, element_vectors
 from cgatlib.model.layers import HFCNN, Composition, MultiHeadFCNN, OutputNetwork
 
 EdgeUpdate = Literal["plain", "attention", "hypernetwork"]
+_LARGEST = {
+    "atom_width": 10_000,
+    "edge_width": 10_000,
+    "heads": 100,
+    "steps": 100,
+    "neighbours": 255,
+    "roost_steps": 100,
+}
+"""Limits against a file from elsewhere that asks for more than any machine has."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +70,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_widths", tuple(self.output_widths))  # a list when read from json
-        for name in ("atom_width", "edge_width", "heads", "steps", "neighbours", "roost_steps"):
+        for name, most in _LARGEST.items():
             if getattr(self, name) < 1:
                 raise CgatError(f"model: {name} must be at least 1, not {getattr(self, name)}")
+            if getattr(self, name) > most:
+                raise CgatError(f"model: {name} must be at most {most}, not {getattr(self, name)}")
+        if len(self.output_widths) > 100 or not all(1 <= width <= 10_000 for width in self.output_widths):
+            raise CgatError("model: output_widths are at most 100 numbers from 1 to 10000")
         choices = {
             "ranks": ("whole", "continuous"),
             "edge_update": ("plain", "attention", "hypernetwork"),

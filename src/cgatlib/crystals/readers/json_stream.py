@@ -18,13 +18,13 @@ from cgatlib.crystals.readers.rows import BadRow, UnreadableFile
 
 CHUNK = 1 << 20
 SPACE = re.compile(r"[ \t\r\n]*")
-STRUCTURAL = re.compile(r'"(?:[^"\\]|\\.)*"|["{}\[\]]', re.DOTALL)
+STRUCTURAL = re.compile(r'"(?:[^"\\]++|\\.)*+"|["{}\[\]]', re.DOTALL)  # possessive: else as much memory as text
 BRACKET = re.compile(r"[{\[]")
 KEY = re.compile(r',\s{0,99}"[^"\\]{0,99}"\s{0,99}:')
 HEADER = ("columns", "index")
 NAMES = 1000
-DEPTH = 1000  # brackets; json decodes no more
-FAILED = 4096  # characters that a failed attempt counts at least, when the next entry is looked for
+DEPTH, BRACKETS = 1000, 500_000  # json decodes no more at a time; a large cell has 30,000
+FAILED, OTHER = 4096, 100  # characters that a value counts at least, when the next entry is looked for among others
 
 
 class JsonItems:
@@ -128,9 +128,9 @@ class JsonItems:
             after = self._pos if self._ends_item() else -1
         if not self._find_item(start + 1, end if after >= 0 else LARGEST_ENTRY + start):
             if after < 0:
-                ended = "breaks off inside" if self._ended else "has no end of"
                 self._pos = start
-                raise self._unreadable(f"{ended} entry {self._count}")
+                long = f"has no whole entry in {LARGEST_ENTRY:,} characters from entry {self._count} on"
+                raise self._unreadable(f"breaks off inside entry {self._count}" if self._ended else long)
             self._pos = after
 
     def _find_item(self, start: int, end: int) -> bool:
@@ -145,6 +145,7 @@ class JsonItems:
                 start = bracket + 1
             else:
                 start = self._pos
+                left -= max(OTHER, start - bracket)
                 if self.is_item(value) and self._ends_item():
                     self._pos = bracket
                     return True
@@ -162,7 +163,7 @@ class JsonItems:
 
     def _closing(self, start: int) -> int:
         """Position behind the bracket that closes the object or array at ``start``; -1 if none does."""
-        depth, scan = 0, start
+        depth, scan, left = 0, start, BRACKETS
         self._pos = start
         while True:
             for match in STRUCTURAL.finditer(self._text, scan):
@@ -170,8 +171,8 @@ class JsonItems:
                 if token == '"':  # a string without its end
                     break
                 depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(token, 0)
-                scan = match.end()
-                if depth > DEPTH:
+                scan, left = match.end(), left - 1
+                if depth > DEPTH or not left:
                     return -1
                 if depth <= 0 and token in "}]":
                     return scan if depth == 0 else -1

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from io import StringIO
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from cgatlib.crystals.readers.rows import BadRow, Geometry
 SPECIES = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*[+-])?(,.*)?")
 """An element with or without oxidation state and spin: ``Na``, ``Na+``, ``Fe2.5+``, ``Fe3+,spin=5``."""
 
+COUNTS = re.compile(r"^[ \t]*([\d_]+(?:[ \t]+[\d_]+)*)[ \t\r]*$|:[A-Z]:(\d+)", re.MULTILINE)
+"""Lines of whole numbers (atoms in all, or of each element) and numbers of columns, in POSCAR and extxyz texts."""
+HARMLESS = 10_000
 OCCUPANCY_TOLERANCE = 1e-6
 
 DECODE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
@@ -124,6 +128,7 @@ def from_poscar(text: str) -> Geometry:
     """
     from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
 
+    _refuse_impossible_counts("POSCAR", text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -132,6 +137,14 @@ def from_poscar(text: str) -> Geometry:
     except (*DECODE_ERRORS, BadPoscarWarning) as error:
         raise undecodable("POSCAR", error) from error
     return from_dict(structure.as_dict())
+
+
+def _refuse_impossible_counts(what: str, text: str) -> None:
+    """Refuse more atoms or columns than a text has lines: parsers take the memory before they look."""
+    most = max(HARMLESS, text.count("\n"))
+    for count in chain.from_iterable("".join(found).split() for found in COUNTS.findall(text)):
+        if len(count) > 12 or int(count) > most:
+            raise BadRow(f"undecodable {what}: it states {count[:12]} atoms or columns, more than it can hold")
 
 
 def from_extxyz(text: str) -> Geometry:
@@ -144,6 +157,7 @@ def from_extxyz(text: str) -> Geometry:
     from ase.io import read
     from ase.io.extxyz import XYZError
 
+    _refuse_impossible_counts("extxyz", text)
     try:
         frames = read(StringIO(text), index=":", format="extxyz")
     except (*DECODE_ERRORS, XYZError, OSError) as error:
