@@ -1,8 +1,10 @@
 import bz2
 import csv
 import gzip
+import io
 import json
 import random
+import re
 import subprocess
 import sys
 import zipfile
@@ -316,6 +318,16 @@ BAD_ENTRIES = {
     "flat": (in_lattice([[1, 0, 0], [0, 1, 0], [1, 1, 0]]), "zero volume"),
     "left-handed": (in_lattice([[0, 4, 0], [4, 0, 0], [0, 0, 4]]), "negative volume"),
     "lattice": (in_lattice([[1, 0, 0]]), "undecodable structure"),
+    "occupancy nan": (in_site(species=[{"element": "Cl", "occu": float("nan")}]), "partial occupancy: site 1"),
+    "coordinates of another shape": (in_site(abc=[0.5]), "undecodable structure"),
+    "lattice of another shape": (in_lattice([4, 0, 0, 0, 4, 0, 0, 0, 4]), "undecodable structure: lattice of shape (9,)"),
+    "far away": (in_site(abc=[1e308, 0.5, 0.5]), "bad geometry: an atom is 1e+308 cells"),
+    "needle": (in_lattice([[4, 0, 0], [4e7, 4, 0], [0, 0, 4]]), "bad geometry: needle-like or huge cell"),
+    "integer": (in_data(e_form=10**400), "label not a number: e_form = '1000"),
+    "integer in a lattice": (in_lattice([[10**400, 0, 0], [0, 4, 0], [0, 0, 4]]), "undecodable structure: OverflowError"),
+    "truth for an id": (in_data(mat_id=True), "id missing"),
+    "half a character": (in_data(mat_id="a\ud800"), "undecodable id: not UTF-8"),
+    "half a character in a label": (in_data(e_form="\ud800"), "label not a number: e_form = "),
 }
 
 
@@ -329,7 +341,7 @@ def test_a_bad_entry_costs_itself_only(imported, write_json, alexandria_entry, c
     assert (report.read, report.taken, report.rejected) == (3, 2, 1)
     assert rejects[0]["reason"].startswith(reason)
     assert rejects[0]["source"].endswith("a.json#1")
-    assert rejects[0]["material_id"] in ("bad", "")
+    assert rejects[0]["material_id"] in ("bad", "", "a\\ud800")
 
 
 def test_all_bad_entries_at_once_add_up(imported, write_json, alexandria_entry):
@@ -378,7 +390,212 @@ def test_undecodable_entries_are_skipped_by_their_brackets(imported, write_json,
     assert rejects[0]["reason"].startswith("undecodable entry: Expecting value in the entry at byte")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ('"e_form"', '"e_form'),
+        ('"e_form"', 'e_form"'),
+        ('"e_form": -1.5', '"e_form": "'),
+        ('"data": {', '"data": '),
+        ('"data": {', '"data": {{'),
+        ('"data": {', '"data": {]'),
+        ("5.0}", "5.0"),
+        ("5.0}", "5.0}}"),
+        ('"sites": [', '"sites": '),
+        ('"e_form": -1.5', '"e_form": ' + "9" * 5000),
+        ('"e_form": -1.5', '"e_form": ' + "[" * 3000),
+        ('"e_form": -1.5', '"e_form": ' + '{"a":' * 3000),
+    ],
+    ids=range(12),
+)
+@pytest.mark.parametrize("chunk", [97, 1 << 20])
+def test_a_damaged_entry_costs_itself_only(imported, write_json, alexandria_entry, monkeypatch, damage, chunk):
+    monkeypatch.setattr("cgatlib.crystals.readers.json_stream.CHUNK", chunk)
+    texts = [json.dumps(alexandria_entry(f"agm{i}")) for i in range(9)]
+    texts[4] = texts[4].replace(*damage, 1)
+    report, table, rejects = imported(write_json(f'{{"entries": [{", ".join(texts)}]}}'))
+    assert table.ids == [f"agm{i}" for i in range(9) if i != 4]
+    assert (report.read, report.failures) == (9, ())
+    assert rejects[0]["reason"].startswith("undecodable entry: ")
+
+
+@pytest.mark.parametrize(
+    "damage", [('"# gen', "# gen"), ('"# gen', '"# "gen'), ('1"\r\n', "1\r\n"), ("Na  Na0", 'Na " Na0')], ids=range(4)
+)
+def test_a_damaged_row_of_csv_costs_itself_only(imported, cif, make_crystal, tmp_path, damage):
+    text = cif(make_crystal()).strip().replace("\n", "\r\n")
+    rows = [f'mp-{i},-2,"{text}"\r\n' for i in range(9)]
+    assert damage[0] in rows[4]
+    rows[4] = rows[4].replace(*damage, 1)
+    path = tmp_path / "t.csv"
+    path.write_bytes(("material_id,e_form,cif\r\n" + "".join(rows)).encode())
+    report, table, rejects = imported(path)
+    assert table.ids == [f"mp-{i}" for i in range(9) if i != 4]
+    assert report.failures == ()
+    assert {r["reason"].split(":")[0] for r in rejects} <= {"undecodable line", "undecodable CIF"}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(imported, write_json, alexandria_entry, cif, make_crystal, tmp_path):
+    (tmp_path / "t.csv").write_text(f'material_id,e_form,cif\nmp-1,-2,"{cif(make_crystal())}"\n', encoding="utf-8-sig")
+    (tmp_path / "t.jsonl").write_text(
+        json.dumps({"id": "l", "structure": cif(make_crystal()), "band_gap": 1}) + "\n", encoding="utf-8-sig"
+    )
+    entries = write_json("\ufeff" + json.dumps({"entries": [alexandria_entry("agm1")]}))
+    assert imported(tmp_path / "t.csv", tmp_path / "t.jsonl", entries)[1].ids == ["mp-1", "l", "agm1"]
+
+
+def test_shapes_that_only_count_right_are_refused(imported, write_json, make_crystal):
+    record = jarvis_record(make_crystal("j"), e_form=-2.0)
+    record["atoms"]["coords"] = [[0, 0], [0, 0.5], [0.5, 0.5]]
+    reason = imported(write_json([record]))[2][0]["reason"]
+    assert reason == "undecodable structure: coordinates of shape (3, 2), not (2, 3)"
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("material_id,energy,cif", "no column is a label known here .*; name one, e.g. --label e_form=COLUMN"),
+        ("material_id,e_form,e_form,cif", "column 'e_form' is there more than once"),
+        ('material_id,"e_form"x,cif', "cannot be read at line 1"),
+    ],
+)
+def test_headers_that_do_not_tell_the_labels(imported, cif, make_crystal, tmp_path, header, message):
+    (tmp_path / "t.csv").write_text(f'{header}\nmp-1,-2,"{cif(make_crystal())}"\n')
+    if "cannot be read" in message:
+        assert message in imported(tmp_path / "t.csv")[0].failures[0]
+        return
+    with pytest.raises(CgatError, match=message):
+        imported(tmp_path / "t.csv")
+
+
+def test_the_volume_alone_can_be_asked_for(imported, cif, make_crystal, tmp_path):
+    (tmp_path / "t.csv").write_text(f'id,energy,cif\nmp-1,-2,"{cif(make_crystal())}"\n')
+    assert imported(tmp_path / "t.csv", options={"labels": {"volume_per_atom": ""}})[1].labels == ("volume_per_atom",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"index": ["a"]}, "holds 2 rows and an index of 1"),
+        ({"index": ["a", "b", "c"]}, "holds 2 rows and an index of 3"),
+        ({"index": {"0": "a"}}, "its index is a dict, not a list"),
+        ({"columns": "structure"}, "its columns are not a list of different names"),
+        ({"columns": ["structure", "structure"]}, "its columns are not a list of different names"),
+    ],
+)
+def test_split_tables_whose_ids_are_not_sure(imported, write_json, structure_dict, make_crystal, content, message):
+    rows = [[structure_dict(make_crystal()), -1.0], [structure_dict(make_crystal()), -2.0]]
+    whole = {"index": ["a", "b"], "columns": ["structure", "e_form"]} | content | {"data": rows}
+    report, table, _ = imported(write_json(whole))
+    assert table is None
+    assert message in report.failures[0]
+
+
+def test_split_tables_with_their_ids_behind_or_a_row_that_is_broken(
+    imported, write_json, structure_dict, make_crystal
+):
+    rows = [[structure_dict(make_crystal()), -1.0], [structure_dict(make_crystal()), -2.0]]
+    late = {"columns": ["structure", "e_form"], "data": rows, "index": ["a", "b"]}
+    assert "its ids stand behind its rows" in imported(write_json(late))[0].failures[0]
+    text = json.dumps({"columns": ["structure", "e_form"], "index": ["a", "b"], "data": rows})
+    report, _, _ = imported(write_json(text.replace("-1.0", "-1.0x")))
+    assert "is damaged: row 0: undecodable entry" in report.failures[0]
+    assert "the ids of the rows behind it are not known" in report.failures[0]
+
+
+def test_parquet_of_others_in_other_types(imported, make_crystal, tmp_path):
+    table = CrystalTable.from_crystals([make_crystal("a", e_form=-1.0), make_crystal("b", e_form=-1.0)], "PBE").table
+    numbers = [[11.9, 17.0], [11.0, 17.0]]
+    odd = table.set_column(4, "numbers", pa.array(numbers)).set_column(
+        3, "lattice", pa.array(table["lattice"].to_pylist(), pa.list_(pa.float64(), 9))
+    )
+    pq.write_table(odd, tmp_path / "t.parquet")
+    report, found, rejects = imported(tmp_path / "t.parquet")
+    assert found.ids == ["b"]
+    assert rejects[0]["reason"] == "unknown element: atomic number 11.9 is not whole"
+    pq.write_table(table.set_column(4, "numbers", pa.array(["x", "y"])), tmp_path / "u.parquet")
+    assert "u.parquet is damaged after row 0" in imported(tmp_path / "u.parquet", partial=True)[0].failures[0]
+    pq.write_table(table.append_column("lattice", table["lattice"]), tmp_path / "v.parquet")
+    assert "has more than one column 'lattice'" in imported(tmp_path / "v.parquet")[0].failures[0]
+    pq.write_table(table.replace_schema_metadata({b"cgatlib": b"{"}), tmp_path / "w.parquet")
+    with pytest.raises(CgatError, match=r"w\.parquet has damaged metadata"):
+        imported(tmp_path / "w.parquet")
+
+
 # Files that cannot be read
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.csv.gz", "t.json.gz", "t.json.bz2"])
+def test_what_ends_early_says_so_and_keeps_the_rows_before(imported, cif, make_crystal, tmp_path, name):
+    noise = random.Random(0)
+    rows = [
+        {"id": f"m{i}", "structure": cif(make_crystal()), "band_gap": 1, "x": noise.randbytes(999).hex()}
+        for i in range(40)
+    ]
+    if ".jsonl" in name:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    elif ".csv" in name:
+        text = "id,structure,band_gap,x\n" + "".join(f'{r["id"]},"{r["structure"]}",1,{r["x"]}\n' for r in rows)
+    else:
+        text = json.dumps(rows)
+    compress = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.split(".")[-1], bytes)
+    (tmp_path / name).write_bytes(compress(text.encode())[: -2000 if ".bz2" not in name else -4])
+    report, table, rejects = imported(tmp_path / name, partial=True)
+    assert len(report.failures) == 1
+    assert "truncated" in report.failures[0] or "breaks off" in report.failures[0]
+    assert rejects[-1]["reason"].startswith("file not read to its end")
+    assert table.ids == [f"m{i}" for i in range(len(table))]
+    assert 20 < len(table) <= 40
+
+
+def zipped(flags: int = 0, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive with one member whose headers say something else."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.json", "[]")
+    whole = bytearray(packed.getvalue())
+    for start, shift in ((0, 0), (whole.index(b"PK\x01\x02"), 2)):
+        whole[start + 6 + shift], whole[start + 8 + shift] = flags, method
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped(flags=1), "has a member 'a.json' that cannot be opened: .*encrypted"),
+        (zipped(method=99), "has a member 'a.json' that cannot be opened: That compression method is not supported"),
+    ],
+)
+def test_archives_that_cannot_be_opened(imported, tmp_path, content, message):
+    (tmp_path / "a.zip").write_bytes(content)
+    assert re.search(message, imported(tmp_path / "a.zip")[0].failures[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "unit", "message"),
+    [
+        ("a.json", "", " ", "begins with more than 65,536 spaces"),
+        ("a.json", "[", " ", "has more than 1,000,000 characters of space"),
+        ("a.json", "[", "[", "has no whole entry in 1,000,000 characters from entry 0 on"),
+        ("a.json", "[", "[],", "has 10,000 rows one after the other without a crystal"),
+        ("a.json", '{"entries": [{"data": "', "x", "has no whole entry in 1,000,000 characters from entry 0 on"),
+        ("a.json", '{"entries": [{"data": [', "1,", "has no whole entry in 1,000,000 characters from entry 0 on"),
+        ("a.json", "{", '"k": 1,', "has more than 1000 values outside its entries"),
+        ("a.jsonl", "", "x", "has more than 1,000,000 characters in one line at line 1"),
+        ("a.jsonl", "", "\n", "has more than 1,000,000 blank lines at line 1000001"),
+        ("a.jsonl", "", "1\n", "has 10,000 rows one after the other without a crystal"),
+        ("a.csv", "id,e_form,cif\n", ",", "has more than 1,000,000 characters in one line at line 2"),
+        ("a.csv", 'id,e_form,cif\na,1,"', "x\n", "has no whole row in 1,000,000 characters at line"),
+    ],
+)
+def test_what_has_no_end_is_not_read_to_it(imported, tmp_path, monkeypatch, name, head, unit, message):
+    for module in ("json_stream", "tables", "opening"):
+        monkeypatch.setattr(f"cgatlib.crystals.readers.{module}.LARGEST_ENTRY", 1_000_000)
+    path = tmp_path / f"{name}.gz"
+    path.write_bytes(gzip.compress((head + unit * (3_000_000 // len(unit))).encode(), 1))
+    report, _, _ = imported(path)
+    assert f"{path} {message}" in report.failures[0]
+    assert report.read <= 10_001
 
 
 def test_truncated_archive(imported, tmp_path, write_json, alexandria_entry):
@@ -462,6 +679,28 @@ def test_requests_that_cannot_be_met(tmp_path, write_json, alexandria_entry):
         detect(tmp_path / "x.txt")
     with pytest.raises(CgatError, match=r"folder without id_prop.csv"):
         detect(tmp_path)
+
+
+def test_outputs_never_replace_what_is_not_theirs(imported, write_json, alexandria_entry, tmp_path):
+    source = write_json({"entries": [alexandria_entry()]})
+    mine = tmp_path / "mine.csv"
+    mine.write_text("my,data\n")
+    for outputs, why in (
+        ({"rejects": source}, "is an input: it is not replaced"),
+        ({"rejects": tmp_path / "out.parquet"}, "is an input: it is not replaced"),
+        ({"rejects": mine}, "exists and is not a rejects file"),
+        ({"out": mine}, "exists and is not a crystal table"),
+        ({"out": tmp_path / "files"}, "exists and is not a crystal table"),
+        ({"out": Path()}, "is a folder, not a name for a table"),
+        ({"out": mine / "x.parquet"}, "cannot be written"),
+    ):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        with pytest.raises(CgatError, match=why):
+            imported(source, **outputs)
+    assert mine.read_text() == "my,data\n"
+    assert "agm1" in source.read_text()
+    for _ in range(2):  # its own outputs are replaced
+        assert imported(source)[0].taken == 1
 
 
 # Memory and real data

@@ -24,7 +24,7 @@ KEY = re.compile(r',\s{0,99}"[^"\\]{0,99}"\s{0,99}:')
 HEADER = ("columns", "index")
 NAMES = 1000
 DEPTH, BRACKETS = 1000, 500_000  # json decodes no more at a time; a large cell has 30,000
-FAILED, OTHER = 4096, 100  # characters that a value counts at least, when the next entry is looked for among others
+FAILED, OTHER = 1000, 100  # characters that a value counts at least, when the next entry is looked for among others
 
 
 class JsonItems:

@@ -44,6 +44,8 @@ class ImportRequest:
         for source in self.sources:
             if not source.exists():
                 raise CgatError(f"there is no file or folder {source}")
+        if self.out.name in ("", ".."):
+            raise CgatError(f"{self.out} is a folder, not a name for a table")
         refuse_same(self.out, *self.sources)
         refuse_same(self.rejects_path, *self.sources, self.out)
         if self.format is not None and self.format not in FORMATS:
@@ -54,7 +56,7 @@ class ImportRequest:
     @property
     def rejects_path(self) -> Path:
         """Where the rejects go."""
-        return self.rejects or self.out.with_name(f"{self.out.stem}.rejects.csv")
+        return self.rejects or self.out.with_suffix(".rejects.csv")
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,18 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
         UnreadableFile: the file is cut, damaged or no such JSON, named with byte and entry.
     """
     labels = plan(path, options)
-    ids, structures = _names(options)
+    names = _names(options)
 
     def is_record(value: Any) -> bool:
-        return isinstance(value, Mapping) and any(k in value for k in ids) and any(k in value for k in structures)
+        return isinstance(value, Mapping) and all(any(key in value for key in keys) for keys in names)
 
     index = 0
     with open_members(path) as members:
         for stream, raw in members:
             items = JsonItems(path, stream, raw, "data", is_record)
-            first = index
+            first, ids = index, None
             for item in items:
+                ids = items.header.get("index")
                 where = place(path, index)
                 if items.header:
                     yield _split_row(path, item, index - first, items.header, where, labels, options)
@@ -83,7 +84,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
                 else:
                     yield _crystal(item, where, labels, options)
                 index += 1
-            _check_index(path, index - first, items.header)
+            _check_index(path, index - first, ids, items.header.get("index"))
 
 
 def _split_row(
@@ -113,9 +114,10 @@ def _split_row(
     return _crystal(row, where, labels, options)
 
 
-def _check_index(path: Path, rows: int, header: Mapping[str, Any]) -> None:
+def _check_index(path: Path, rows: int, before: Any, ids: Any) -> None:
     """A list of ids that came too late, or of another length than the rows, says that rows or ids are lost."""
-    ids = header.get("index")
+    if rows and ids is not before:
+        raise UnreadableFile(f"{path} is no split table: its ids stand behind its rows")
     if isinstance(ids, list) and len(ids) != rows:
         raise UnreadableFile(f"{path} holds {rows} rows and an index of {len(ids)}: which id is whose is not sure")
 
