@@ -161,9 +161,7 @@ def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = N
     )
 
 
-def misfit(
-    lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]
-) -> str | None:
+def misfit(lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]) -> str | None:
     """Return why a cell has no graph, whatever its labels, or None: only what passes may be searched for neighbours."""
     n = len(numbers)
     if n == 0:
