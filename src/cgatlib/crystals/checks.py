@@ -36,8 +36,8 @@ NEIGHBOUR_RADIUS = 18.0
 MAX_OFFSET = 1000.0
 """Cells; a fractional coordinate further from the origin has lost the digits that place its atom."""
 MAX_SEARCH = 4_000_000
-"""Places, pairs and boxes that a search for neighbours may go through: two seconds, 0.6 GB. Compact cells of 2,000 atoms
-need fewer."""
+"""Places, pairs and boxes that a search for neighbours may go through: two seconds and 0.6 GB. Compact cells of 2,000
+atoms need fewer."""
 PAIRED = 500
 """Most atoms of a cell whose pairs are all looked at, to see whether any overlap."""
 VOLUME_TOLERANCE = 0.01
@@ -161,9 +161,7 @@ def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = N
     )
 
 
-def misfit(
-    lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]
-) -> str | None:
+def misfit(lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]) -> str | None:
     """Return why a cell has no graph, whatever its labels, or None: only what passes may be searched for neighbours."""
     n = len(numbers)
     if n == 0:
@@ -196,7 +194,8 @@ def _check_search(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]
     if not (effort := images + pairs + 10 * boxes) <= MAX_SEARCH:
         return (
             f"bad geometry: needle-like or huge cell, {n} atoms and lattice planes {spacing.min():.3g} Å apart: its "
-            f"neighbours are among {effort / 1e6:.3g} million places, more than {MAX_SEARCH / 1e6:g} million (is it the reduced cell?)"
+            f"neighbours are among {effort / 1e6:.3g} million places, more than {MAX_SEARCH / 1e6:g} million "
+            "(is it the reduced cell?)"
         )
     return None
 
