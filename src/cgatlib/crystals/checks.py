@@ -14,6 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from cgatlib.crystals.geometry import NEIGHBOUR_RADIUS, misfit, plane_spacings
+
 # fmt: off
 SYMBOLS: tuple[str, ...] = (
     "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K",
@@ -31,13 +33,6 @@ NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
 
 MIN_DISTANCE = 0.4
 """Å; nearer atoms overlap (the shortest bond, H2, has 0.74 Å)."""
-NEIGHBOUR_RADIUS = 18.0
-"""Å; sphere in which every atom must have its k neighbours, as in the released code."""
-MAX_OFFSET = 1000.0
-"""Cells; a fractional coordinate further from the origin has lost the digits that place its atom."""
-MAX_SEARCH = 4_000_000
-"""Places, pairs and boxes that a search for neighbours may go through: two seconds, 0.6 GB. Compact cells of 2,000 atoms
-need fewer."""
 PAIRED = 500
 """Most atoms of a cell whose pairs are all looked at, to see whether any overlap."""
 VOLUME_TOLERANCE = 0.01
@@ -161,49 +156,6 @@ def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = N
     )
 
 
-def misfit(lattice: NDArray[np.float64], numbers: NDArray[np.integer], frac_coords: NDArray[np.float64]) -> str | None:
-    """Return why a cell has no graph, whatever its labels, or None: only what passes may be searched for neighbours."""
-    n = len(numbers)
-    if n == 0:
-        return "no atoms"
-    if unknown := sorted(z for z in set(numbers.tolist()) if not 1 <= z <= len(SYMBOLS)):
-        return f"unknown element: atomic number {unknown[0]}, the element embedding ends at Lr (103)"
-    if lattice.shape != (3, 3):
-        return f"bad geometry: lattice has shape {lattice.shape}, not (3, 3)"
-    if frac_coords.shape != (n, 3):
-        return f"bad geometry: coordinates have shape {frac_coords.shape}, not ({n}, 3)"
-    if not np.isfinite(lattice).all():
-        return "bad geometry: lattice is not finite"
-    if not np.isfinite(frac_coords).all():
-        return "bad geometry: coordinates are not finite"
-    if (furthest := np.abs(frac_coords).max()) > MAX_OFFSET:
-        return f"bad geometry: an atom is {furthest:.3g} cells from the origin, more than {MAX_OFFSET:g}"
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _check_search(lattice, frac_coords)
-
-
-def _check_search(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]) -> str | None:
-    """Refuse a cell so flat, so skew or so large that the search for neighbours within 18 Å would not end."""
-    n, volume = len(frac_coords), abs(float(np.linalg.det(lattice)))
-    if not volume >= 1e-3 * n:
-        return f"zero volume: {volume:.3g} Å³"
-    spacing = _plane_spacings(lattice)
-    images = n * np.prod(np.ptp(frac_coords, axis=0) + 2 * NEIGHBOUR_RADIUS / spacing + 2)
-    pairs = n * n * 4 / 3 * math.pi * NEIGHBOUR_RADIUS**3 / volume
-    boxes = np.prod(np.ptp(frac_coords @ lattice, axis=0) + 2)  # of 1 Å, each as large in memory as ten pairs
-    if not (effort := images + pairs + 10 * boxes) <= MAX_SEARCH:
-        return (
-            f"bad geometry: needle-like or huge cell, {n} atoms and lattice planes {spacing.min():.3g} Å apart: its "
-            f"neighbours are among {effort / 1e6:.3g} million places, more than {MAX_SEARCH / 1e6:g} million (is it the reduced cell?)"
-        )
-    return None
-
-
-def _plane_spacings(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances (3,) Å between opposite faces of the cell."""
-    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0), dtype=np.float64)
-
-
 def _noble_gas(crystal: Crystal) -> str | None:
     found = sorted(NOBLE_GASES.intersection(crystal.numbers.tolist()))
     return f"noble gas: {SYMBOLS[found[0] - 1]}" if found else None
@@ -247,7 +199,7 @@ def _check_overlap(crystal: Crystal) -> str | None:
     # Where opposite faces are all further apart than twice the limit, a pair nearer than the limit differs by less
     # than half a cell along each axis: wrapping to the nearest image finds it, and no image of an atom itself can be
     # that near. Only flatter cells need the search over images, and larger ones are searched faster than paired.
-    if _plane_spacings(lattice).min() > 2 * MIN_DISTANCE and n <= PAIRED:
+    if plane_spacings(lattice).min() > 2 * MIN_DISTANCE and n <= PAIRED:
         first, second = np.triu_indices(n, k=1)
         delta = crystal.frac_coords[first] - crystal.frac_coords[second]
         distance = np.sqrt((((delta - np.round(delta)) @ lattice) ** 2).sum(axis=1))

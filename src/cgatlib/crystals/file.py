@@ -84,9 +84,8 @@ class CrystalFile:
 
     def _parts(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         try:
-            with pq.ParquetFile(
-                self.path, buffer_size=_BUFFER, pre_buffer=False
-            ) as file:  # else columns are read whole
+            # Without these two, columns are read whole.
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
                 for batch in file.iter_batches(rows, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
         except PARQUET_ERRORS as error:

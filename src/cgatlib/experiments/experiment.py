@@ -29,7 +29,7 @@ from cgatlib.transfer import TransferConfig
 from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
-    *("graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
+    *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
     *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import misfit
+from cgatlib.crystals.geometry import misfit
 from cgatlib.graphs.neighbours import GraphConfig, IntArray, pairs_within, shell_lists
 
 T = TypeVar("T", IntArray, Tensor)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CRYSTALS = "crystals.arrow"
 _FILES = (*(f"{array}.bin" for array in DTYPES), _CRYSTALS)
-_GRAPH_CODE = ("graphs.neighbours", "graphs.packing", "graphs.writing")
+_GRAPH_CODE = ("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.writing")
 _AGAIN = "remove it to build it again"
 _READ = 4096  # texts that are read at a time
 

@@ -31,7 +31,7 @@ class JsonItems:
     """The items of the one long array in a JSON text, read as they come.
 
     The array is the text itself or the value of ``key`` in an object; of the object's other values, those of a split
-    table that were read so far are in ``header``. A broken item is yielded as a ``BadRow``; the reading goes on behind it.
+    table that were read so far are in ``header``. A broken item is yielded as a ``BadRow``; the reading goes on behind.
 
     Args:
         is_item: whether a value has what an item has; the next one is found by it where brackets or quotes are broken.
@@ -136,7 +136,7 @@ class JsonItems:
     def _find_item(self, start: int, end: int) -> bool:
         """Move to the first whole item that begins in a part of the text."""
         left = LARGEST_ENTRY
-        for bracket in iter(lambda: self._next_bracket(start, end), -1):
+        while left > 0 and (bracket := self._next_bracket(start, end)) >= 0:
             self._pos = bracket
             try:
                 value = self._value()
@@ -149,8 +149,6 @@ class JsonItems:
                 if self.is_item(value) and self._ends_item():
                     self._pos = bracket
                     return True
-            if left < 0:
-                return False
         return False
 
     def _next_bracket(self, start: int, end: int) -> int:

@@ -93,9 +93,8 @@ class LabelPlan:
             keys = {ours: tuple(k for k in theirs if k in columns) for ours, theirs in keys.items()}
             for ours in asked:
                 if not keys[ours] and ours != VOLUME:
-                    raise CgatError(
-                        f"no column {asked[ours][0]!r} for {ours}; there are: {', '.join(map(repr, columns))}"
-                    )
+                    there = ", ".join(map(repr, columns))
+                    raise CgatError(f"no column {asked[ours][0]!r} for {ours}; there are: {there}")
             keys = {ours: theirs for ours, theirs in keys.items() if theirs}
             if not keys and not asked:
                 names = ", ".join(name for theirs in known.values() for name in theirs)
