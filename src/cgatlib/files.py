@@ -14,10 +14,12 @@ import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from cgatlib import CgatError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _log = logging.getLogger("cgatlib")  # without a handler, what it warns of goes to standard error as it is
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<host>.*)\.cgatlib\.(?P<kind>partial|old)")
@@ -124,6 +126,8 @@ def locked(out: Path) -> Iterator[None]:
     Raises:
         CgatError: the folder that `out` lies in cannot be made or written to.
     """
+    from filelock import FileLock, Timeout  # training from packed graphs does without
+
     out = Path(out)
     with _sentences(out):
         if out.name in ("", ".."):
@@ -143,7 +147,7 @@ def locked(out: Path) -> Iterator[None]:
         _unlock(lock)
 
 
-def _unlock(lock: FileLock) -> None:
+def _unlock(lock: "FileLock") -> None:
     with suppress(OSError):
         os.unlink(lock.lock_file)  # while it is held: a process that waits for this very file notices and starts over
     lock.release()
@@ -151,6 +155,8 @@ def _unlock(lock: FileLock) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what killed processes left in the folder of `out`, whose lock is held."""
+    from filelock import FileLock, Timeout
+
     for path in [Path(entry) for entry in os.scandir(out.parent) if entry.name.startswith(".")]:
         if left := _LEFT.fullmatch(path.name):
             own = left["name"] == out.name

@@ -34,6 +34,7 @@ from cgatlib.crystals.schema import (
     table_metadata,
     to_core,
 )
+from cgatlib.files import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,8 +130,6 @@ class CrystalTable:
         """
         carried = [name for name in PROPERTIES if name in self.table.column_names]
         metadata = table_metadata(self.functional, carried, self.source)
-        from cgatlib.files import replacing  # training from packed graphs does without filelock
-
         with replacing(Path(path), "a crystal table", is_crystal_table) as part:
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
 
