@@ -48,7 +48,7 @@ class TestLoadTables:
 
     def test_imported_once(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = load_tables({"pbe": ENTRY}, "data")["pbe"]
-        monkeypatch.setattr(sources, "_import", None)
+        monkeypatch.setattr(sources, "_import", lambda *arguments: pytest.fail("imported again"))
         assert load_tables({"pbe": ENTRY}, "data")["pbe"].table.fingerprint == first.table.fingerprint
 
     def test_rows_that_disagree_are_refused_and_named(self, root: Path) -> None:
