@@ -139,6 +139,12 @@ def test_files_that_state_more_atoms_than_they_hold_take_no_memory(tmp_path, cou
         assert f"it states {count[:12]} atoms or columns, more than it can hold" in reason
 
 
+def test_structures_that_pymatgen_refuses_in_its_own_way(tmp_path):
+    (tmp_path / "a.vasp").write_text("x\n1.0\n3 0 0\n0 3 0\n0 0 3\nNa\n-1\nDirect\n")
+    ((_, reason),) = read_files([tmp_path / "a.vasp"])
+    assert reason.startswith("undecodable POSCAR: ")
+
+
 def test_what_is_no_file_or_too_long_says_so(tmp_path, monkeypatch):
     (tmp_path / "a.cif").mkdir()
     (tmp_path / "b.cif").write_text("x" * 101)

@@ -105,6 +105,7 @@ def from_cif(text: str) -> Geometry:
     Raises:
         BadRow: no or several structures, partial occupancy, unknown element, not CIF.
     """
+    from pymatgen.core.structure import StructureError
     from pymatgen.io.cif import CifParser
 
     try:
@@ -113,7 +114,7 @@ def from_cif(text: str) -> Geometry:
             warnings.simplefilter("ignore")
             parser = CifParser(StringIO(text), check_cif=False)
             structures = parser.parse_structures(primitive=False, on_error="raise")
-    except DECODE_ERRORS as error:
+    except (*DECODE_ERRORS, StructureError) as error:
         raise undecodable("CIF", error) from error
     if len(structures) != 1:
         raise BadRow(f"undecodable CIF: it holds {len(structures)} structures, not one")
@@ -126,6 +127,7 @@ def from_poscar(text: str) -> Geometry:
     Raises:
         BadRow: not POSCAR, or without element symbols: they are not guessed.
     """
+    from pymatgen.core.structure import StructureError
     from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
 
     _refuse_impossible_counts("POSCAR", text)
@@ -134,7 +136,7 @@ def from_poscar(text: str) -> Geometry:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", BadPoscarWarning)
             structure = Poscar.from_str(text).structure
-    except (*DECODE_ERRORS, BadPoscarWarning) as error:
+    except (*DECODE_ERRORS, BadPoscarWarning, StructureError) as error:
         raise undecodable("POSCAR", error) from error
     return from_dict(structure.as_dict())
 
