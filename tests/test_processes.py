@@ -88,7 +88,7 @@ def test_a_process_that_dies_is_told_in_a_sentence():
 
 
 def test_a_block_left_without_one_waits_for_its_jobs():
-    with Processes(1, time.sleep, (0.01,)) as pool:
+    with Processes(1) as pool:
         jobs = [pool.submit(abs, -n) for n in range(3)]
     assert [job.result() for job in jobs] == [0, 1, 2]
 

@@ -39,14 +39,14 @@ class Processes(ProcessPoolExecutor):
     """A pool of processes that end with this one, and at once when the ``with`` block is left by an exception.
 
     Args:
-        workers: how many. start: called with `arguments` in each of them, first.
+        workers: how many. threads: that PyTorch uses in each of them, where that matters.
 
     Raises:
         CgatError: at the end of the block, which a process that ended abruptly has broken off.
     """
 
-    def __init__(self, workers: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()) -> None:
-        super().__init__(workers, get_context("spawn"), _start, (os.getpid(), start, arguments))
+    def __init__(self, workers: int, threads: int | None = None) -> None:
+        super().__init__(workers, get_context("spawn"), _start, (os.getpid(), threads))
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """As ever; Ctrl-C, which a terminal sends to the whole group, stays blocked in the processes."""
@@ -67,10 +67,12 @@ class Processes(ProcessPoolExecutor):
             raise CgatError("a process ended abruptly, which often means that memory ran out") from error
 
 
-def _start(parent: int, start: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    end_with(parent)
-    if start is not None:
-        start(*arguments)
+def _start(parent: int, threads: int | None) -> None:
+    end_with(parent)  # first of all: what follows takes seconds
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 @contextmanager

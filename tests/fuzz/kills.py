@@ -20,21 +20,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import chain, product
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import papermill  # noqa: F401 - with the others below, what takes long to import
 import psutil
-import torch
 
-import cgatlib.crystals.readers
-import cgatlib.experiments.archive
-import cgatlib.release  # noqa: F401
-from cgatlib.book import build
 from cgatlib.cli import main
 
+SLOW = ("papermill", "cgatlib.book.build", "cgatlib.crystals.readers", "cgatlib.experiments.archive", "cgatlib.release")
+"""What is imported once, before commands are forked; not above, where each process that one starts would do so too."""
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
 PATIENCE = 300.0  # s until a command hangs, on a machine that is busy with other things
 ALONE = 60.0  # s within which processes notice that they are alone, those too that had only begun to start
@@ -152,7 +149,8 @@ def _become(command: str, folder: Path, log: Path, token: str) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.chdir(folder)
-        build.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
+        book = import_module("cgatlib.book.build")
+        book.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
         words = [[word] if "*" not in word else sorted(map(str, Path().glob(word))) for word in command.split()]
         main.main([*chain(*words)], prog_name="cgatlib")
     except SystemExit as end:
@@ -343,7 +341,9 @@ CATIONS, ANIONS = "Li Na K Rb Mg Ca Sr Ba".split(), "F Cl Br O S Se".split()
 
 def run_kills(kills: int, seed: int, seconds: float = 1e9, together: Sequence[Command] = TOGETHER) -> Report:
     """Kill that many commands, or as many as begin within `seconds`, then run three at a time."""
-    torch.set_num_threads(1)
+    for name in SLOW:
+        import_module(name)
+    import_module("torch").set_num_threads(1)
     until = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="kills") as root:
         killing = Killing(Path(root), seed)

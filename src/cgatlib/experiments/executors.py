@@ -113,4 +113,4 @@ def one_thread() -> Iterator[None]:
 
 def _processes(workers: int) -> Processes:
     """They share the cores."""
-    return Processes(workers, torch.set_num_threads, (max(1, torch.get_num_threads() // workers),))
+    return Processes(workers, threads=max(1, torch.get_num_threads() // workers))
