@@ -32,6 +32,7 @@ from cgatlib.cli import main
 
 SLOW = ("papermill", "cgatlib.book.build", "cgatlib.crystals.readers", "cgatlib.experiments.archive", "cgatlib.release")
 """What is imported once, before commands are forked; not above, where each process that one starts would do so too."""
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
 PATIENCE = 300.0  # s until a command hangs, on a machine that is busy with other things
 ALONE = 60.0  # s within which processes notice that they are alone, those too that had only begun to start
@@ -110,9 +111,11 @@ class Started:
     def __init__(self, command: Command, folder: Path, log: Path, workers: int = 1) -> None:
         self.log, self.token = log, f"{os.getpid()}-{folder.name}-{log.name}"
         log.touch()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)  # until the fork is ready for them
         self.pid = os.fork()
         if self.pid == 0:
             _become(command.words.format(workers=workers), folder, log, self.token)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """The exit code, negative of a signal; None if it hangs."""
@@ -146,8 +149,9 @@ def _become(command: str, folder: Path, log: Path, token: str) -> None:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in NUMBERS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         os.chdir(folder)
         book = import_module("cgatlib.book.build")
         book.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
