@@ -43,7 +43,7 @@ def test_every_move_is_drawn_for_each_cell_and_can_be_repeated():
         one, other = moved(cells, name), moved(cells, name)
         assert all(np.array_equal(a[2], b[2]) for a, b in zip(one, other, strict=True))
         drawn = not np.array_equal(one[0][2], one[1][2])
-        assert drawn == ("displaced" in name)
+        assert drawn == ("Å" in name)
 
 
 def test_change_is_a_share_of_the_error():
@@ -56,7 +56,7 @@ def test_shells_of_relative_width_do_not_depend_on_the_size_of_a_crystal():
         small, large = (rule.pack([rocksalt(size)]) for size in (1.0, 1.4))
         np.testing.assert_array_equal(small.edges, large.edges)
         assert sorted(set(small.rank.tolist())) == [1, 2]
-        noisy = moved([rocksalt()], "displaced by 0.02 Å")
+        noisy = moved([rocksalt()], "0.02 Å")
         np.testing.assert_array_equal(rule.pack(noisy).edges, small.edges)
         assert len(pack(noisy, benchmark.RULES["whole shells of 1e-3 Å"].graph)[0].edges) > len(small.edges)
 
@@ -92,7 +92,7 @@ def test_a_comparison_from_table_to_file(name, table, tmp_path):
         benchmark.main([*options, "--steps", "11", "--out", str(out)])
     texts = rule_table(read_rules(out))
     assert texts.index.tolist() == [name]
-    assert texts.iloc[0, 1].count("·") == len(MOVES) - 1
+    assert texts.shape == (1, 1 + len(MOVES))
 
 
 @pytest.mark.parametrize(

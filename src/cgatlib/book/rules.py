@@ -15,8 +15,8 @@ def read_rules(path: Path) -> pd.DataFrame:
     """What ``python -m benchmarks.noise`` measured: a row for each rule, property and seed.
 
     Returns:
-        [rule, label, seed, test_mae, edges, nodes, one column a change of `MOVES`]; changes are shares of the test
-        MAE. ``attrs`` has what was measured on: ``table``, ``steps``, ``moved`` and the ``machine``.
+        [rule, label, seed, test_mae, one column a change of `MOVES`]; changes are shares of the test MAE. ``attrs`` has
+        what was measured on: ``table``, ``steps``, ``moved`` (test crystals) and the ``machine``.
 
     Raises:
         CgatError: the file is not there or not such a file.
@@ -27,7 +27,7 @@ def read_rules(path: Path) -> pd.DataFrame:
         rows = pd.DataFrame([{**row, **row.pop("change")} for row in content["rows"]])
         rows.attrs = {name: content[name] for name in ("table", "steps", "moved")}
         rows.attrs["machine"] = content["provenance"]["machine"]["processor"]
-        return rows[["rule", "label", "seed", "test_mae", "edges", "nodes", *MOVES]]
+        return rows[["rule", "label", "seed", "test_mae", *MOVES]]
     except FileNotFoundError as error:
         raise CgatError(f"{path} does not exist; python -m benchmarks.noise writes it") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -35,17 +35,19 @@ def read_rules(path: Path) -> pd.DataFrame:
 
 
 def rule_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Texts, one row a rule: for each property the test MAE and the mean changes, in percent of it.
+    """Texts, one row a rule: for each property the test MAE, and the mean changes in percent of it.
 
     Args:
         rows: of `read_rules`.
     """
-    found: dict[str, dict[str, str]] = {}
-    for (rule, label), some in rows.groupby(["rule", "label"], sort=False):
-        q = QUANTITIES[label]
-        cells = found.setdefault(rule, {})
-        cells[f"{q.text}: test MAE / {q.error_unit}"] = number(some["test_mae"], label)
-        cells[f"{q.text}: moves by / %"] = " · ".join(f"{100 * some[move].mean():.1f}" for move in MOVES)
-        cells["edges / node"] = f"{(some['edges'] / some['nodes']).mean():.1f}"
-    table = pd.DataFrame.from_dict(found, orient="index")
-    return table[[*table.columns.drop("edges / node"), "edges / node"]]
+    tables = []
+    for label, some in rows.groupby("label", sort=False):
+        q, by_rule = QUANTITIES[label], some.groupby("rule", sort=False)
+        columns = {f"{q.text} MAE / {q.error_unit}": by_rule["test_mae"].apply(number, label)}
+        columns |= {f"{move} / %": by_rule[move].mean().map(_percent) for move in MOVES}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, axis=1).rename_axis(None)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if share < 0.1 else f"{100 * share:.0f}"

@@ -29,11 +29,11 @@ def rounded(cell: Cell, digits: int = 3) -> Cell:
 
 
 MOVES: Mapping[str, Callable[[Cell, np.random.Generator], Cell]] = {
-    "displaced by 0.002 Å": lambda cell, rng: displaced(cell, 0.002, rng),
-    "displaced by 0.02 Å": lambda cell, rng: displaced(cell, 0.02, rng),
-    "CIF of three digits": lambda cell, rng: rounded(cell),
+    "0.002 Å": lambda cell, rng: displaced(cell, 0.002, rng),
+    "0.02 Å": lambda cell, rng: displaced(cell, 0.02, rng),
+    "three digits": lambda cell, rng: rounded(cell),
 }
-"""Changes of a description, by what they are."""
+"""Changes of a description: root mean square displacements of all atoms, and a CIF of three decimal digits."""
 
 
 def moved(cells: list[Cell], name: str, seed: int = 0) -> list[Cell]:
