@@ -2,7 +2,8 @@
 
 numpy's OpenBLAS and torch choose their kernels by the processor they run on. Both, and the libraries behind torch, can
 be told to take another's, so that one machine shows what rounds otherwise elsewhere. Kernels that are not there (numpy
-without OpenBLAS, a processor without AVX-512) cannot be asked for: each line says which were used.
+without OpenBLAS, a processor without AVX-512) cannot be asked for: each line says which were used. Where a name stands
+for the kernels of an earlier one, as Zen for Haswell's in many builds, that is said, and they are not run again.
 """
 
 import os
@@ -33,6 +34,26 @@ def environment(openblas: str, torch: str, threads: int) -> dict[str, str]:
     return kept | asked | {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that wait leave the processors to the other runs
 
 
+def kernels(openblas: str) -> str:
+    """The OpenBLAS kernels that numpy takes under a name; empty without OpenBLAS."""
+    program = (
+        "import numpy, threadpoolctl; print(*{x.get('architecture', '') for x in threadpoolctl.threadpool_info()})"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment(openblas, "avx2", 1), text=True, capture_output=True, check=True)
+    return done.stdout.strip()
+
+
+def distinct() -> list[str]:
+    """Names of `OPENBLAS` that stand for different kernels, the first of each; says which are left out."""
+    names: dict[str, str] = {}
+    for name in OPENBLAS:
+        first = names.setdefault(kernels(name), name)
+        if first != name:
+            print(f"{name:9}the kernels of {first}, tested as such", flush=True)
+    return list(names.values())
+
+
 def run(combination: Combination) -> tuple[int, str, float]:
     """Exit status, output and seconds of the numerical tests."""
     here = Path(__file__).parent
@@ -52,7 +73,7 @@ def run(combination: Combination) -> tuple[int, str, float]:
 
 def main() -> int:
     """Run all combinations, as many at a time as there are processors; 1 when a test fails in any."""
-    combinations = list(product(OPENBLAS, TORCH, THREADS))
+    combinations = list(product(distinct(), TORCH, THREADS))
     failed = 0
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for combination, (status, output, seconds) in zip(combinations, pool.map(run, combinations), strict=True):
