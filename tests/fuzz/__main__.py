@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 from fuzz.crystal_files import crystal_targets
 from fuzz.harness import case_of, fuzz
 from fuzz.settings import settings_targets
@@ -12,6 +14,7 @@ from fuzz.settings import settings_targets
 
 def main() -> int:
     """Print the report; 1 if there are findings."""
+    torch.set_num_threads(1)  # children are forked, and have none of the threads they would wait for
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
