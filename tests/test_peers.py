@@ -33,7 +33,7 @@ def crystals() -> CrystalTable:
 @pytest.fixture(scope="module")
 def folder(peers, crystals, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    peers("export").task_of("r2scan-e_form", crystals, "e_form", range(2), 100).write(folder)
+    peers("export").task_of("r2scan-e_form", crystals, "e_form", range(2), 60).write(folder)
     return folder
 
 
@@ -44,7 +44,7 @@ def test_parts_are_those_of_our_runs(peers, crystals, folder):
     known = np.flatnonzero(~np.isnan(crystals.label("e_form")))
     for seed in task.splits:
         experiment = Experiment(
-            crystals.fingerprint, crystals.functional, "e_form", train_size=100, split=SplitConfig(seed=seed)
+            crystals.fingerprint, crystals.functional, "e_form", train_size=60, split=SplitConfig(seed=seed)
         )
         ours, theirs = parts_of(experiment, crystals), task.parts(seed)
         for part, rows in vars(ours).items():
@@ -59,8 +59,9 @@ def test_a_scaled_crystal_does_not_tell_its_volume(peers, crystals):
     cells = [scaled((s * crystal.lattice).ravel(), crystal.numbers, crystal.frac_coords.ravel()) for s in (0.8, 1, 1.3)]
     np.testing.assert_allclose(cells[0], cells[1], rtol=1e-9)
     np.testing.assert_allclose(cells[2], cells[1], rtol=1e-9)
-    ratio = np.reshape(cells[0], (3, 3)) / crystal.lattice
-    assert np.nanmax(ratio) == pytest.approx(np.nanmin(ratio))  # the shape stays
+    kept = crystal.lattice != 0
+    ratio = np.reshape(cells[0], (3, 3))[kept] / crystal.lattice[kept]
+    assert ratio.max() == pytest.approx(ratio.min())  # the shape stays
 
 
 def test_labels_are_not_written_into_the_repository(peers):
@@ -73,7 +74,7 @@ def test_results_are_kept_and_printed(peers, folder, tmp_path):
     for _ in range(2):  # the second finds everything done
         peers("results").run("boosting", "r2scan-e_form", folder, out, 1)
     (entry,) = json.loads(out.read_text())["results"]
-    assert (entry["n_train"], entry["split"], entry["unit"]) == (100, 0, "eV/atom")
+    assert (entry["n_train"], entry["split"], entry["unit"]) == (60, 0, "eV/atom")
     peers("results").add(out, "unavailable", {"method": "modnet", "reason": "no wheel"}, ("method",))
     peers("report").write(out)
     text = out.with_suffix(".md").read_text()
