@@ -23,10 +23,11 @@ PUBLISHED = (
 _ABOUT = """# Other methods on our splits
 
 Test MAE, the mean over splits ± their standard deviation where there are several (in brackets: splits). Splits are by
-formula and the same for all; hyperparameters are chosen on the validation part; tested once. Of volumes, peers that
-measure distances are given the crystal scaled by a rule without its volume (see the README). MEGNet's figures are
-published ones: Chen et al., Nat. Comput. Sci. 1, 46 (2021), doi:10.1038/s43588-020-00002-x, on random splits, so that a
-test crystal's PBE gap may have been in training.
+formula and the same for all; hyperparameters are chosen on the validation part; tested once. Peers learn from 4,000
+crystals at most, our own runs from all that the heading names. Of volumes, peers that measure distances are given the
+crystal scaled by a rule without its volume (see the README). MEGNet's figures are published ones: Chen et al., Nat.
+Comput. Sci. 1, 46 (2021), doi:10.1038/s43588-020-00002-x, on random splits, so that a test crystal's PBE gap may have
+been in training.
 """
 _SECONDS = """## Seconds
 
