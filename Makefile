@@ -7,6 +7,7 @@
 PYTHON ?=
 DATA ?=
 PROFILE ?= $(if $(DATA),mp,demo)
+PEERS ?= .venv-peers
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env book pdf bench test test-cpus test-slow fuzz kills lint format hooks lock clean distclean
+.PHONY: help env book pdf bench peer test test-cpus test-slow fuzz kills lint format hooks lock clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +35,12 @@ pdf: $(STAMP) ## The same as _build/book.pdf, printed by Chromium or Chrome [PRO
 
 bench: $(STAMP) ## Measure speed against the released form [DATA=folder of tables]
 	@$(BIN)/python -m benchmarks $(if $(DATA),--data "$(DATA)")
+
+peer: $(STAMP) ## Run another method on our splits, in its own environment: METHOD= DATA= [PEERS=.venv-peers]
+	@$(BIN)/python -m benchmarks.peers export --data "$(DATA)"
+	@test -d "$(PEERS)/$(METHOD)" || python3.11 -m venv "$(PEERS)/$(METHOD)"
+	@"$(PEERS)/$(METHOD)/bin/python" -m pip install --quiet -r benchmarks/peers/requirements-$(METHOD).txt
+	@"$(PEERS)/$(METHOD)/bin/python" -m benchmarks.peers run --method "$(METHOD)"
 
 test: $(STAMP) ## Run the fast tests and show coverage
 	@$(BIN)/python -m pytest --cov

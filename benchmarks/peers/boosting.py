@@ -1,0 +1,26 @@
+"""Boosted trees on the composition: our own baseline, in cgatlib's environment."""
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.tasks import Fitted, Task
+from cgatlib import baselines
+from cgatlib.experiments.experiment import Experiment
+from cgatlib.splits import Split
+
+PACKAGES = ("scikit-learn", "numpy")
+
+
+def fit(_: Any, task: Task, parts: dict[str, np.ndarray]) -> Fitted:
+    """`cgatlib.baselines.boosting` on the same parts."""
+    about = task.about
+    same = baselines.Task(
+        experiment=Experiment(about["fingerprint"], about["functional"], about["label"]),
+        ids=np.array([]),
+        formulas=np.array(task.formulas),
+        labels=task.labels,
+        parts=Split(**parts),
+    )
+    fitted = baselines.BASELINES["boosting"].fit(same)
+    return Fitted(fitted.predictions, fitted.choices)
