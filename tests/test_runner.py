@@ -392,6 +392,14 @@ def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
     assert trainings == [plain.key, transferred["full"].key]
     assert run.path.parent == other.root
     assert sorted(Path(store.root).rglob("*")) == before
+    source = Run(Path(store.root) / plain.key)
+    assert run.provenance["source"] == plain.key
+    assert run.provenance["source_run"] == {
+        "code": source.provenance["code"],
+        "training_code": source.provenance["training_code"],
+        "weights": source.provenance["files"]["weights.safetensors"],
+    }
+    assert run.provenance["training_code"] == "f" * 16
 
 
 def test_graphs_in_the_cache_are_enough(store, plain):

@@ -20,7 +20,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--data", type=_PATH, help="Folder of the plan's tables; not needed for graphs that are there already.")
 @click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
-@click.option("--stored", type=_PATH, help="Finished runs to use as they are: an archive, or a folder of archives.")
+@click.option(
+    "--stored",
+    type=_PATH,
+    multiple=True,
+    help="Finished runs to use as they are, whatever code made them: a folder of runs, which transfers start from, too, "
+    "an archive, or a folder of archives. May be given again.",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes, with --executor local.")
 @click.option(
     "--executor",
@@ -42,7 +48,7 @@ def sweep(
     plan_file: Path,
     data: Path | None,
     root: Path,
-    stored: Path | None,
+    stored: tuple[Path, ...],
     workers: int,
     executor: str,
     parameters: tuple[str, ...],
@@ -72,7 +78,7 @@ def sweep(
         plan = plan.open(data, root / ".tables")
         for name, source in plan.sources.items():
             click.echo(f"table {name}: {len(source.table)} crystals, fingerprint {source.table.fingerprint}")
-    known = find_runs(stored) if stored is not None else {}
+    known = find_runs(*(folder.resolve() for folder in stored))
     store = RunStore(root, plan.paths, root / ".graphs", known, device, devices)
     pool = _pool(executor, workers, parameters, root)
     if dry_run:
