@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, reduced_formula
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, labels_among, reduced_formula
 
 FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
 METADATA_KEY = b"cgatlib"
@@ -177,10 +177,10 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
     Raises:
         CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
     """
-    for name in (*CORE_SCHEMA.names, *PROPERTIES):
+    labels = labels_among(table.column_names)
+    for name in (*CORE_SCHEMA.names, *labels):
         if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
             raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
-    labels = [name for name in PROPERTIES if name in table.column_names]
     others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *labels}]
     schema = pa.schema([*table_schema(labels), *(table.schema.field(name) for name in others)])
     for name in CORE_SCHEMA.names:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.crystals.joining import joined
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.experiments.provenance import PACKAGE, source_digest
 from cgatlib.files import made_once
@@ -52,16 +53,41 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
     if not file.is_file():
         raise CgatError(f"source {name}: {file} does not exist")
     declared = {key: entry[key] for key in FIELDS if key in entry}
-    kept = cache / f"{name}-{_digest(file, declared)}"
+    kept = cache / f"{name}-{_digest(declared, file.read_bytes())}"
     made_once(kept, "an imported table", Path.is_dir, partial(_import, file, declared))
+    return _read(kept, entry.get("origin", ""))
+
+
+def join_sources(
+    name: str, parts: Sequence[Source], labels: Sequence[Collection[str]], cache: Path, origin: str = ""
+) -> Source:
+    """One table of several, as `cgatlib.crystals.joining` makes it, or what an earlier call kept.
+
+    Args:
+        name: of the table. parts: the tables. labels: which of their labels are taken; all that a table has, if none.
+        cache: folder of imported tables. origin: what the labels come from.
+    """
+    taken = [sorted(names or part.table.labels) for names, part in zip(labels, parts, strict=True)]
+    fingerprints = [part.table.fingerprint for part in parts]
+    kept = cache / f"{name}-{_digest({'join': fingerprints, 'labels': taken})}"
+
+    def join(folder: Path) -> None:
+        folder.mkdir()
+        joined([part.table for part in parts], taken).write(folder / _TABLE)
+        pd.concat([part.rejects for part in parts]).to_csv(folder / _REJECTS, index=False)
+
+    made_once(kept, "a joined table", Path.is_dir, join)
+    return _read(kept, origin)
+
+
+def _read(kept: Path, origin: str) -> Source:
     path, rejects = kept / _TABLE, pd.read_csv(kept / _REJECTS, dtype=str, keep_default_na=False)
-    return Source(CrystalTable.read(path, entry["functional"]), path, rejects, entry.get("origin", ""))
+    return Source(CrystalTable.read(path), path, rejects, origin)
 
 
-def _digest(file: Path, entry: dict[str, Any]) -> str:
-    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
-    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode()]
-    parts += [file.read_bytes()]
+def _digest(entry: dict[str, Any], content: bytes = b"") -> str:
+    """Fingerprint of how a table is declared, of the code that imports it, and of its file."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode(), content]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
