@@ -81,6 +81,9 @@ def test_a_plan_is_run_once(content, sweep, tmp_path, table):
     assert sum("test MAE" in line for line in lines) == 7
     assert any(line.startswith("none seed 0 size 40 rate 0.02: test MAE ") for line in lines)
     assert lines[-4:] == ["base: 2 done", "none: 3 done", "full: 2 done", "7 runs done, 0 reused, 0 failed"]
+    late = "runs have not converged: their best step is in the last tenth"  # each is scored once, at its end
+    assert {f"base: 2 of 2 {late}", f"none: 2 of 2 {late}", f"full: 2 of 2 {late}"} <= set(lines)
+    assert sum("none: the best learning rate" in line for line in lines) == 1
     stamps = finished(tmp_path / "runs")
     again = sweep(content)
     assert again.stdout.splitlines()[-1] == "0 runs done, 7 reused, 0 failed"

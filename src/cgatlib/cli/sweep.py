@@ -59,7 +59,8 @@ def sweep(
     """Train the runs of PLAN (YAML) that are missing: learning rates by trial first, sources before transfers.
 
     A run that fails does not stop the others. After an interruption, the same command goes on where it was; jobs that
-    were submitted to SLURM go on by themselves. Ends with exit code 1 when a run has failed.
+    were submitted to SLURM go on by themselves. In the end, entries are named whose runs have not converged, or whose
+    learning rate was best at the edge of those tried. Ends with exit code 1 when a run has failed.
 
     \b
     Examples:
@@ -71,6 +72,7 @@ def sweep(
     from cgatlib.experiments.archive import find_runs
     from cgatlib.experiments.plan import Plan
     from cgatlib.experiments.runner import RunStore
+    from cgatlib.experiments.sweep import doubts
 
     root = root.resolve()  # jobs may start elsewhere
     plan = Plan.read(plan_file)
@@ -85,6 +87,8 @@ def sweep(
         _list(plan, store)
         return
     summary = _run(plan, store, pool, workers)
+    for doubt in doubts(plan, store):
+        click.echo(doubt)
     _tell(summary)
     if summary.failed:
         raise SystemExit(1)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import labels_among
-from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, fingerprint, first_line, table_schema, to_core
+from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, counted, fingerprint, first_line, table_schema, to_core
 from cgatlib.crystals.table import origin
 
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
@@ -61,21 +61,25 @@ class CrystalFile:
     @cached_property
     def fingerprint(self) -> str:
         """That of the same table in memory."""
-        return fingerprint(self.functional, self.labels, self._column)
+        return fingerprint(self.functional, self._counted, self._column)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, at most `rows` at a time: core columns and labels.
+        """The rows in order, at most `rows` at a time: core columns, labels and space groups.
 
         Raises:
             CgatError: a row does not fit the schema.
         """
         first = 0
-        for part in self._parts([*CORE_SCHEMA.names, *self.labels], rows):
+        for part in self._parts([*CORE_SCHEMA.names, *self._counted], rows):
             yield to_core(self.path, part, first)
             first += len(part)
 
+    @property
+    def _counted(self) -> list[str]:
+        return counted(self.labels, pq.read_schema(self.path).names)
+
     def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
-        kind = table_schema(labels_among([name])).field(name).type
+        kind = table_schema(counted(labels_among([name]), [name])).field(name).type
         for part in self._parts([name], _ROWS):
             try:
                 yield part[name].cast(kind)

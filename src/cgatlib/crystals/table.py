@@ -24,6 +24,7 @@ from cgatlib.crystals.checks import PROPERTIES, Crystal, labels_among
 from cgatlib.crystals.schema import (
     CORE_SCHEMA,
     PARQUET_ERRORS,
+    counted,
     fingerprint,
     first_line,
     flatten,
@@ -31,6 +32,7 @@ from cgatlib.crystals.schema import (
     functional_name,
     is_crystal_table,
     rows_to_arrow,
+    space_groups_in,
     stated,
     table_metadata,
     to_core,
@@ -74,6 +76,15 @@ class CrystalTable:
         """Reduced formulas, one per row."""
         return list(self.table["formula"].to_pylist())
 
+    @property
+    def space_groups(self) -> list[int]:
+        """Numbers of the space groups, one per row; `CgatError` where the table does not have them."""
+        return space_groups_in(self.table, "the table")
+
+    @property
+    def _counted(self) -> list[str]:
+        return counted(self.labels, self.table.column_names)
+
     @cached_property
     def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
         """Offsets (rows + 1,) and flat values of the list columns."""
@@ -110,12 +121,12 @@ class CrystalTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over functional, label names and values, ids and geometry, in row order."""
-        return fingerprint(self.functional, self.labels, lambda name: [self.table[name]])
+        """16 hex digits over functional, labels, ids, geometry and space groups if there are any, in row order."""
+        return fingerprint(self.functional, self._counted, lambda name: [self.table[name]])
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, `rows` at a time: core columns and labels."""
-        columns = self.table.select([*CORE_SCHEMA.names, *self.labels])
+        """The rows in order, `rows` at a time: core columns, labels and space groups."""
+        columns = self.table.select([*CORE_SCHEMA.names, *self._counted])
         return (columns.slice(start, rows) for start in range(0, len(self), rows))
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:

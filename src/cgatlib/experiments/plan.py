@@ -68,7 +68,7 @@ class Plan:
             if "join" in table:
                 labels = [self.tables[part].get("labels", ()) for part in table["join"]]
                 parts = [found[part] for part in table["join"]]
-                source = join_sources(name, parts, labels, Path(kept), table.get("origin", ""))
+                source = join_sources(name, table, parts, labels, Path(kept))
             else:
                 source = load_source(name, table, Path(data), Path(kept))
             stated, actual = table.get("fingerprint", source.table.fingerprint), source.table.fingerprint

@@ -2,8 +2,9 @@
 
 A file holds ``about`` (a sentence), ``tables``, ``defaults`` and ``runs``; `Entry` lists the fields of a run, which
 override those of ``defaults``. A table is a file (``{file: hse.parquet, functional: HSE}``) or several tables in one
-(``{join: [pbe, hse]}``), whose rows have the labels of both: ``band_gap``, and ``band_gap@HSE`` of the second. A plan
-may come from somebody else, so that the work it can ask for is bounded.
+(``{join: [pbe, hse]}``), whose rows have the labels of both: ``band_gap``, and ``band_gap@HSE`` of the second. With
+``space_groups: true`` it has the space groups, too, and another fingerprint. A plan may come from somebody else, so
+that the work it can ask for is bounded.
 """
 
 import math
@@ -168,11 +169,12 @@ _TABLE = {
         "[column, share] by label",
         _by_name(lambda value: isinstance(value, list) and len(value) == 2 and _text(value[0]) and _number(value[1])),
     ),
+    "space_groups": _TRUTH,
     "pairs": _COLUMNS,
     "fingerprint": ("16 hexadecimal digits", lambda value: _text(value) and bool(re.fullmatch("[0-9a-f]{16}", value))),
     "origin": _TEXT,
 }
-_JOINED = {"join": _WORDS, "fingerprint": _TABLE["fingerprint"], "origin": _TEXT}
+_JOINED = {"join": _WORDS, **{name: _TABLE[name] for name in ("space_groups", "fingerprint", "origin")}}
 _START = {"run": _TEXT, "seed": _WHOLE, "split": _WHOLE, "size": _WHOLE}
 _PLAN = {"about": _TEXT, "tables": _SETTINGS, "defaults": _SETTINGS, "runs": _SETTINGS}
 assert set(sources.FIELDS) <= set(_TABLE)

@@ -32,7 +32,7 @@ from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Indices, Split, split, training_subset
+from cgatlib.splits import Indices, Split, groups_of, split, training_subset
 from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
 
@@ -217,8 +217,7 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
         CgatError: a part has no crystal with one of the labels, or the training part has too few.
     """
     known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
-    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-    whole = split(groups, experiment.split)
+    whole = split(groups_of(graphs, experiment.split), experiment.split)
     labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
