@@ -28,8 +28,8 @@ def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) ->
         names = {label: _name(label, table.functional, functional) for label in taken}
         for crystal in table:
             named = {names[label]: value for label, value in crystal.labels.items() if label in names}
-            geometry = (crystal.lattice, crystal.numbers, crystal.frac_coords)
-            key = (crystal.material_id, *(array.tobytes() for array in geometry))
+            geometry = [array.tobytes() for array in (crystal.lattice, crystal.numbers, crystal.frac_coords)]
+            key = (crystal.material_id, *geometry)
             known = found[key].labels if key in found else {}
             for name in named.keys() & known.keys():
                 if named[name] != known[name]:

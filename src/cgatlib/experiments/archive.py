@@ -174,9 +174,10 @@ def find_runs(*folders: Path) -> dict[str, Run]:
     Raises:
         CgatError: there is no such folder.
     """
-    archived = [dict(archive) for folder in folders for archive in find_archives(folder)]
+    places: list[Mapping[str, Run]] = [find_folders(folder) for folder in folders]
+    places += [archive for folder in folders for archive in find_archives(folder)]
     found: dict[str, Run] = {}
-    for runs in [*archived[::-1], *(find_folders(folder) for folder in folders[::-1])]:
+    for runs in reversed(places):
         found |= runs
     return found
 
