@@ -23,13 +23,13 @@ def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) ->
         CgatError: two tables give a crystal different values of one label.
     """
     functional = tables[0].functional
-    found: dict[tuple[str | bytes, ...], Crystal] = {}
+    found: dict[tuple[str, bytes], Crystal] = {}
     for table, taken in zip(tables, labels, strict=True):
         names = {label: _name(label, table.functional, functional) for label in taken}
         for crystal in table:
             named = {names[label]: value for label, value in crystal.labels.items() if label in names}
-            geometry = [array.tobytes() for array in (crystal.lattice, crystal.numbers, crystal.frac_coords)]
-            key = (crystal.material_id, *geometry)
+            geometry = (crystal.lattice, crystal.numbers, crystal.frac_coords)
+            key = crystal.material_id, b"".join(array.tobytes() for array in geometry)
             known = found[key].labels if key in found else {}
             for name in named.keys() & known.keys():
                 if named[name] != known[name]:
