@@ -11,8 +11,8 @@ import torch
 from torch_geometric.data import Batch
 
 from benchmarks.measuring import interleaved, paired_ratio, train_step
-from benchmarks.steps import FORMS, YARDSTICK, inputs_of, network_of, packed
-from benchmarks.yardstick_graphs import neighbour_lists
+from benchmarks.reference_graphs import neighbour_lists
+from benchmarks.steps import FORMS, RELEASED, inputs_of, network_of, packed
 from cgatlib.crystals import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack
@@ -36,19 +36,19 @@ def measure_construction(cells: Sequence[Cell], repeats: int) -> list[dict[str, 
     many = [cells[i % len(cells)] for i in range(max(CHUNK, len(cells)))]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    actions = {YARDSTICK: lambda repeat: [neighbour_lists(cell, 24) for cell in cells]}
+    actions = {RELEASED: lambda repeat: [neighbour_lists(cell, 24) for cell in cells]}
     actions |= {name: lambda repeat, config=config: pack(many, config) for name, config in BUILDERS.items()}
     times = interleaved(actions, repeats)
     torch.set_num_threads(threads)
     atoms = sum(len(cell[1]) for cell in cells) / len(cells)
-    per_crystal = {name: [t / len(cells if name == YARDSTICK else many) for t in times[name]] for name in actions}
+    per_crystal = {name: [t / len(cells if name == RELEASED else many) for t in times[name]] for name in actions}
     agreement = _agreement(cells)
     return [
         {
             "form": name,
             "structures_per_s": 1 / median(seconds),
             "atoms_per_s": atoms / median(seconds),
-            "ratio": paired_ratio(per_crystal[YARDSTICK], seconds),
+            "ratio": paired_ratio(per_crystal[RELEASED], seconds),
             "equal": agreement.get(name),
         }
         for name, seconds in per_crystal.items()
@@ -56,7 +56,7 @@ def measure_construction(cells: Sequence[Cell], repeats: int) -> list[dict[str, 
 
 
 def _agreement(cells: Sequence[Cell]) -> dict[str, str]:
-    """On how many crystals ours equals the yardstick: lists and ranks in reference order, ranks otherwise."""
+    """On how many crystals ours equals the reference implementation: lists and ranks in its order, ranks otherwise."""
     lists = [neighbour_lists(cell, 24) for cell in cells]
     agreement = {}
     for name, config in BUILDERS.items():

@@ -18,15 +18,15 @@ from benchmarks.measuring import (
     step_flop,
     train_step,
 )
-from benchmarks.yardstick import Yardstick
-from benchmarks.yardstick_graphs import ReleasedBatch, unpacked_graph
-from benchmarks.yardstick_weights import yardstick_of
+from benchmarks.reference import Reference
+from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
+from benchmarks.reference_weights import reference_of
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
 from cgatlib.model.cgat import CGAT, ModelConfig
 
-YARDSTICK = "released form"
+RELEASED = "released form"
 _TOLERANCE = 1e-12  # of outputs in double precision
 
 
@@ -45,7 +45,7 @@ class Form:
 
 
 FORMS = (
-    Form(YARDSTICK, "reference", 1e-8, False),
+    Form(RELEASED, "reference", 1e-8, False),
     Form("ours", "reference", 1e-8, False),
     Form("ours, quotient graph", "reference", 1e-8, True),
     Form("ours, whole shells (other graphs)", "whole_shells", 1e-3, True),
@@ -54,11 +54,11 @@ FORMS = (
 
 
 def network_of(form: Form, config: ModelConfig, seed: int = 0) -> nn.Module:
-    """CGAT with the weights of a seed, or the yardstick with the same weights."""
+    """CGAT with the weights of a seed, or the reference implementation with the same weights."""
     torch.manual_seed(seed)
     network = CGAT(config)
     nn.init.constant_(network.output.scales, 0.5)  # the residual blocks take part, as they do once trained
-    return yardstick_of(network) if form.name == YARDSTICK else network
+    return reference_of(network) if form.name == RELEASED else network
 
 
 def packed(form: Form, cells: Sequence[Cell], neighbours: int) -> PackedGraphs:
@@ -71,7 +71,7 @@ def packed(form: Form, cells: Sequence[Cell], neighbours: int) -> PackedGraphs:
 
 def inputs_of(form: Form, graphs: PackedGraphs, rows: range) -> Any:
     """A batch in the form that the network takes."""
-    if form.name == YARDSTICK:
+    if form.name == RELEASED:
         return ReleasedBatch.of([unpacked_graph(graphs, row) for row in rows])
     return graphs.batch(np.array(rows))
 
@@ -100,7 +100,7 @@ def check_equal(config: ModelConfig, cells: Sequence[Cell]) -> float:
 def _memory_of_step(form: Form, config: ModelConfig, graphs: PackedGraphs, threads: int) -> tuple[int, int]:
     """Peak resident memory, bytes, before and after one step; to be run in a fresh process."""
     torch.set_num_threads(threads)
-    network = Yardstick(config) if form.name == YARDSTICK else CGAT(config)
+    network = Reference(config) if form.name == RELEASED else CGAT(config)
     inputs = inputs_of(form, graphs, range(len(graphs)))
     before = peak_memory()
     train_step(network, inputs)
@@ -118,7 +118,7 @@ def measure_steps(
     """
     difference = check_equal(config, cells[:4])
     networks = dict.fromkeys([form.name for form in FORMS], network_of(FORMS[1], config))  # ours share one
-    networks[YARDSTICK] = network_of(FORMS[0], config)
+    networks[RELEASED] = network_of(FORMS[0], config)
     graphs = {form.name: packed(form, cells, config.neighbours) for form in FORMS}
     batches = [range(start, start + batch) for start in range(0, len(cells) - batch + 1, batch)]
     actions = {}
@@ -136,7 +136,7 @@ def measure_steps(
                 "form": form.name,
                 "seconds": times[form.name],
                 "structures_per_s": rate,
-                "ratio": paired_ratio(times[YARDSTICK], times[form.name]),
+                "ratio": paired_ratio(times[RELEASED], times[form.name]),
                 "edges_per_structure": len(own.rank) / len(own),
                 "gflop_per_atom": flop * len(own) / _atoms(own) / 1e9,
                 "share_of_peak": flop * rate / peak,
@@ -164,9 +164,9 @@ def _atoms(graphs: PackedGraphs) -> int:
 def _flop_per_structure(form: Form, network: nn.Module, graphs: PackedGraphs, batch: int) -> float:
     """Of one step on the first batch, scaled to all graphs by their atoms.
 
-    The yardstick's arithmetic is proportional to the number of atoms, so four crystals suffice.
+    The arithmetic of the reference implementation is proportional to the number of atoms, so four crystals suffice.
     """
-    n = 4 if form.name == YARDSTICK else batch
+    n = 4 if form.name == RELEASED else batch
     flop = step_flop(network, inputs_of(form, graphs, range(n)))
     atoms = int(graphs.multiplicity[: graphs.node_ptr[n]].sum(dtype=np.int64))
     return flop * _atoms(graphs) / atoms / len(graphs)

@@ -24,9 +24,9 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak, seconds, step_flop, synchronise
+from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
+from benchmarks.reference_weights import reference_of
 from benchmarks.report import table
-from benchmarks.yardstick_graphs import ReleasedBatch, unpacked_graph
-from benchmarks.yardstick_weights import yardstick_of
 from cgatlib.devices import fabric_of, kept_on
 from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.packing import PackedGraphs
@@ -37,7 +37,7 @@ from cgatlib.training import TrainingConfig, TrainingLoop
 
 PUBLISHED = 1.8e6 * 390  # structures x epochs of the paper's pre-training
 PUBLISHED_BATCH = 512
-FORMS = ("yardstick", "ours")  # in the order in which they are timed
+FORMS = ("reference", "ours")  # in the order in which they are timed
 COLUMNS = {
     "size": "{size}",
     "form": "{form}",
@@ -77,7 +77,7 @@ def random_graphs(n: int, k: int, seed: int = 0) -> PackedGraphs:
 
 @dataclass(frozen=True)
 class ReleasedInputs:
-    """Graphs in the form that the yardstick takes; a batch is made and sent the first time it is asked for."""
+    """Graphs as the reference implementation takes them; a batch is made and sent the first time it is asked for."""
 
     graphs: PackedGraphs
     targets: Tensor  # (n,)
@@ -100,13 +100,13 @@ def network_of(form: str, config: ModelConfig) -> nn.Module:
     torch.manual_seed(0)
     network = CGAT(config)
     nn.init.constant_(network.output.scales, 0.5)  # the residual blocks take part, as they do once trained
-    return yardstick_of(network) if form == "yardstick" else network
+    return reference_of(network) if form == "reference" else network
 
 
 def inputs_of(form: str, graphs: PackedGraphs, device: torch.device) -> Inputs:
     """The graphs, with random targets, as the network of a form takes them."""
     targets = torch.randn(len(graphs), generator=torch.Generator().manual_seed(0))
-    if form == "yardstick":
+    if form == "reference":
         return ReleasedInputs(graphs, targets, device)
     return GraphInputs(kept_on(device, graphs), np.arange(len(graphs)), targets)
 
@@ -172,7 +172,7 @@ def measure_fitting(form: str, config: ModelConfig, graphs: PackedGraphs, batch:
 
 
 def measure(options: argparse.Namespace, fabric: Fabric, peak: float) -> Iterator[dict[str, Any]]:
-    """One row per size and form; rows of ours say how many times faster than the yardstick they are."""
+    """One row per size and form; rows of ours say how many times faster than the reference implementation they are."""
     for size in SIZES if options.size == "all" else [options.size]:
         config = replace(SIZES[size], elements="one-hot")
         batch = options.batch or (BATCH[size] if fabric.device.type == "cpu" else PUBLISHED_BATCH)

@@ -48,28 +48,28 @@ def our_network(config: ModelConfig = CONFIG) -> CGAT:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("quotient", [False, True])
-def test_the_yardstick_computes_the_same(benchmark_module, cells, quotient):
-    released, weights = benchmark_module("yardstick_graphs"), benchmark_module("yardstick_weights")
+def test_the_reference_implementation_computes_the_same(benchmark_module, cells, quotient):
+    released, weights = benchmark_module("reference_graphs"), benchmark_module("reference_weights")
     network = our_network()
-    yardstick = weights.yardstick_of(network)
+    reference = weights.reference_of(network)
     graphs, _ = pack(cells, GraphConfig(K, ties="reference", tolerance=1e-8, quotient=quotient))
     ours = network(graphs.batch(np.arange(len(cells))))
     batch = released.ReleasedBatch.of([released.released_graph(cell, K) for cell in cells])
-    theirs = yardstick(batch)  # on the graphs of its own search
+    theirs = reference(batch)  # on the graphs of its own search
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
     ours.square().sum().backward()
     theirs.square().sum().backward()
     expected = weights.in_released_layout({name: p.grad for name, p in network.named_parameters()})
-    idle = {name for name, p in yardstick.named_parameters() if p.grad is None}
-    assert idle == {name for name, _ in yardstick.named_parameters() if weights.without_effect(name, CONFIG)}
-    assert expected.keys() | idle == {name for name, _ in yardstick.named_parameters()}
+    idle = {name for name, p in reference.named_parameters() if p.grad is None}
+    assert idle == {name for name, _ in reference.named_parameters() if weights.without_effect(name, CONFIG)}
+    assert expected.keys() | idle == {name for name, _ in reference.named_parameters()}
     for name, gradient in expected.items():
-        torch.testing.assert_close(yardstick.get_parameter(name).grad, gradient, rtol=1e-10, atol=1e-14, msg=name)
+        torch.testing.assert_close(reference.get_parameter(name).grad, gradient, rtol=1e-10, atol=1e-14, msg=name)
 
 
 def test_stored_graphs_are_those_of_the_slow_search(benchmark_module, cells):
-    released = benchmark_module("yardstick_graphs")
+    released = benchmark_module("reference_graphs")
     graphs, _ = pack(cells, REFERENCE)
     for i, cell in enumerate(cells):
         listed, stored = released.released_graph(cell, K), released.unpacked_graph(graphs, i)
@@ -83,9 +83,9 @@ def test_stored_graphs_are_those_of_the_slow_search(benchmark_module, cells):
         released.unpacked_graph(quotient, 0)
 
 
-def test_the_yardstick_refuses_other_forms(benchmark_module):
+def test_the_reference_implementation_refuses_other_forms(benchmark_module):
     with pytest.raises(CgatError, match="released form"):
-        benchmark_module("yardstick").Yardstick(ModelConfig(8, 8, 2, 2, edge_update="attention"))
+        benchmark_module("reference").Reference(ModelConfig(8, 8, 2, 2, edge_update="attention"))
 
 
 def test_unequal_forms_are_not_timed(benchmark_module, cells, monkeypatch):
@@ -98,7 +98,7 @@ def test_unequal_forms_are_not_timed(benchmark_module, cells, monkeypatch):
 
 
 def test_arithmetic_of_grouped_convolutions_is_counted_once(benchmark_module):
-    heads = benchmark_module("yardstick").HeadNetworks(width=6, hidden=5, out=4, heads=3)
+    heads = benchmark_module("reference").HeadNetworks(width=6, hidden=5, out=4, heads=3)
     x = torch.randn(10, 6, requires_grad=True)
     forward = 2 * 10 * 3 * (6 * 5 + 5 * 4)
     counted = benchmark_module("measuring").step_flop(heads, x)
@@ -142,7 +142,7 @@ def test_training_steps_need_few_packages(tmp_path):
     result = run_alone("train_step.py", *"--form both --steps 1 --batch 2 --threads 1 --out".split(), str(out))
     assert json.loads(out.read_text()) == result
     slow, fast = result["rows"]
-    assert [slow["form"], fast["form"]] == ["yardstick", "ours"]
+    assert [slow["form"], fast["form"]] == ["reference", "ours"]
     assert fast["ratio"] == fast["structures_per_s"] / slow["structures_per_s"]
     assert fast["hours_of_published_training"] == pytest.approx(1.8e6 * 390 / fast["structures_per_s"] / 3600)
     assert 0 < fast["gflop_per_node"] < slow["gflop_per_node"]

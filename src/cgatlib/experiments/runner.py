@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Indices, Split, split, training_subset
+from cgatlib.splits import Indices, Split, groups_of, split, training_subset
 from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
 
@@ -51,7 +51,8 @@ class RunStore:
         root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those that
+            have their weights are started from, too.
         accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
@@ -216,8 +217,7 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
         CgatError: a part has no crystal with one of the labels, or the training part has too few.
     """
     known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
-    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-    whole = split(groups, experiment.split)
+    whole = split(groups_of(graphs, experiment.split), experiment.split)
     labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
@@ -327,13 +327,22 @@ class _Trainer:
         network = CGAT(e.model, len(e.labels))
         if e.source is None:
             return network, prepare(network, e.transfer, None, None, train), set()
-        run = self.store.find(e.source)
-        if run is None:
-            raise CgatError(f"the source run {e.source.key} does not exist")
-        source = Predictor.load(run.path)
+        source = Predictor.load(self._run_of(e.source).path)
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
+
+    def _run_of(self, source: Experiment) -> Run:
+        run = self.store.find(source)
+        if run is None:
+            raise CgatError(f"the source run {source.key} does not exist")
+        return run
+
+    def _source_run(self, source: Experiment) -> dict[str, Any]:
+        """Which code made the source, and the digest of the weights that were taken from it."""
+        run = self._run_of(source)
+        weights = file_digest(run.path / "weights.safetensors")
+        return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
 
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
         """A column that says how close pre-training came to each test crystal, where it may have seen them."""
@@ -364,6 +373,7 @@ class _Trainer:
             "training_code": training_code(),
             "data": e.data,
             "source": e.source.key if e.source else None,
+            **({"source_run": self._source_run(e.source)} if e.source else {}),
             "seed": e.seed,
             "seconds": metrics["seconds"],
             "files": {name: file_digest(folder / name) for name in FILES},

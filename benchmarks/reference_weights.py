@@ -1,11 +1,11 @@
-"""Our weights in the layout of the yardstick, so that both compute the same."""
+"""Our weights in the layout of the reference implementation, so that both compute the same."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from benchmarks.yardstick import GeneratedNetwork, Yardstick
+from benchmarks.reference import GeneratedNetwork, Reference
 from cgatlib import CgatError
 from cgatlib.model.cgat import CGAT, ModelConfig
 
@@ -14,28 +14,28 @@ UNUSED = ("edges.{step}.score.", "edges.{step}.message.")
 
 
 def without_effect(name: str, config: ModelConfig) -> bool:
-    """Whether a parameter of the yardstick has no influence on its output."""
+    """Whether a parameter of the reference implementation has no influence on its output."""
     return any(
         name.startswith(prefix.format(step=step)) for prefix in UNUSED for step in range(config.steps)
     ) or name.startswith(f"edges.{config.steps - 1}.")
 
 
-def yardstick_of(network: CGAT) -> Yardstick:
-    """The yardstick with the weights of one of our networks; weights that do not act there are random.
+def reference_of(network: CGAT) -> Reference:
+    """The reference implementation with the weights of one of our networks; weights that do not act there are random.
 
     Raises:
         CgatError: the network is not of the released form; or a weight has no counterpart.
     """
-    yardstick = Yardstick(network.config).to(network.rank.dtype)
-    found = yardstick.load_state_dict(in_released_layout(network.state_dict()), strict=False)
+    reference = Reference(network.config).to(network.rank.dtype)
+    found = reference.load_state_dict(in_released_layout(network.state_dict()), strict=False)
     lost = [name for name in found.missing_keys if not without_effect(name, network.config)]
     if lost or found.unexpected_keys:
         raise CgatError(f"weights without a counterpart: {', '.join([*lost, *found.unexpected_keys])}")
-    return yardstick
+    return reference
 
 
 def in_released_layout(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under the names and in the shapes of `CGAT` as those of `Yardstick`: weights, or their gradients."""
+    """Tensors under the names and in the shapes of `CGAT` as those of `Reference`: weights, or their gradients."""
     theirs: dict[str, Tensor] = {}
     for name in ours:
         prefix, last = name.rpartition(".")[::2]

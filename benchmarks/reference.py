@@ -3,7 +3,7 @@
 It computes what the released code (github.com/hyllios/CGAT) computes and in the way it does: both ends of an edge and
 its feature are concatenated, the result is replicated for every head and enters grouped 1x1 convolutions; attention
 over edges is computed and not used; a network generates the weights of another for every atom; every edge carries its
-own copy of the feature. It shares no layer with `cgatlib`; its graphs are those of `yardstick_graphs`.
+own copy of the feature. It shares no layer with `cgatlib`; its graphs are those of `reference_graphs`.
 
 Symbols: G graphs, N atoms, E edges, C atom width, D edge width.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.utils import scatter, softmax
 
-from benchmarks.yardstick_graphs import ReleasedBatch
+from benchmarks.reference_graphs import ReleasedBatch
 from cgatlib import CgatError
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.model.elements import element_vectors
@@ -156,7 +156,7 @@ class ResidualOutput(nn.Module):
         return self.last(x)
 
 
-class Yardstick(nn.Module):
+class Reference(nn.Module):
     """The released network: a batch of graphs to normalised (value, log standard deviation).
 
     Raises:
@@ -169,7 +169,8 @@ class Yardstick(nn.Module):
         super().__init__()
         if (config.edge_update, config.condition, config.pooling) != ("plain", "damped", "concatenate"):
             raise CgatError(
-                "the yardstick is the released form: edge_update plain, condition damped, concatenated heads"
+                "the reference implementation has the released form: edge_update plain, condition damped, heads "
+                "concatenated"
             )
         width, heads = config.atom_width, config.heads
         vectors = element_vectors(config.elements).to(torch.get_default_dtype())
