@@ -1,0 +1,6 @@
+"""The public names; read by type checkers and, at run time, by lazy_loader."""
+
+from .ensemble import load_model as load_model
+from .errors import CgatError as CgatError
+
+__version__: str
