@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
+from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
@@ -21,10 +23,12 @@ from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.files import holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.inputs import GraphInputs
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
+from cgatlib.transfer import embed_all
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
@@ -46,10 +50,10 @@ class Ensemble:
     card: EnsembleCard | None = None
 
     def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
-        """Predict for pymatgen Structures, ASE Atoms or `Crystal` objects (one, or an iterable of them).
+        """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or an iterable of them).
 
         Returns:
-            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, or counted from 0),
+            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
             ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
             two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
@@ -72,6 +76,23 @@ class Ensemble:
             raise CgatError("there are no structures to predict")
         return found
 
+    def embed(self, structures: Any) -> np.ndarray:
+        """What the members have learnt of each structure, side by side: (n, width), for a machine of your own.
+
+        Args:
+            structures: as `predict` takes them.
+
+        Raises:
+            CgatError: there are none, or one cannot be judged: its place and the reason are named.
+        """
+        names, crystals = candidates(structures)
+        if not crystals:
+            raise CgatError("there are no structures to embed")
+        graphs, _, notes = self._graphs(crystals)
+        refuse_noted(names, notes)
+        data = GraphInputs(graphs, np.arange(len(graphs)), torch.zeros(len(graphs)))
+        return np.concatenate([embed_all(member.network, data).numpy() for member in self.members], axis=1)
+
     def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
         """Predictions of every member, (members, G), or (members, G, L) of several labels."""
         return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
@@ -83,14 +104,10 @@ class Ensemble:
         return pd.concat(parts, ignore_index=True)
 
     def _frame(self, ids: Sequence[str], crystals: Sequence[Candidate]) -> pd.DataFrame:
-        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
-        fit = [i for i, crystal in enumerate(crystals) if not notes[i] and isinstance(crystal, Crystal)]
-        kept = [crystal for i in fit if isinstance(crystal := crystals[i], Crystal)]
-        graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in kept], self.members[0].card.graph)
-        for place, crystal in enumerate(kept):
-            warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
-            notes[fit[place]] = rejected.get(place, warning)
-        judged = np.array([row for place, row in enumerate(fit) if place not in rejected], dtype=np.int64)
+        graphs, judged, notes = self._graphs(crystals)
+        for row in judged:
+            if self.card and isinstance(crystal := crystals[row], Crystal):
+                notes[row] = self.card.domain.warnings(crystal)
         labels = self.members[0].card.labels
         outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
         finite = np.isfinite(outputs).all(axis=(0, 2))
@@ -106,6 +123,16 @@ class Ensemble:
             columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
 
+    def _graphs(self, crystals: Sequence[Candidate]) -> tuple[PackedGraphs, NDArray[np.int64], list[str]]:
+        """Graphs of what can be judged, (G,) places of these, and for each crystal why it cannot, or nothing."""
+        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
+        fit = [i for i, note in enumerate(notes) if not note]
+        kept = [crystal for i in fit if isinstance(crystal := crystals[i], Crystal)]
+        graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in kept], self.members[0].card.graph)
+        for place, reason in rejected.items():
+            notes[fit[place]] = reason
+        return graphs, np.array([i for i in fit if not notes[i]], dtype=np.int64), notes
+
     @cached_property
     def _known(self) -> frozenset[int]:
         return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
@@ -116,6 +143,20 @@ class Ensemble:
         unseen = sorted(set(crystal.numbers.tolist()) - self._known)
         names = ", ".join(SYMBOLS[z - 1] for z in unseen)
         return f"element not in the training data: {names}" if unseen else ""
+
+
+def refuse_noted(names: Iterable[str], reasons: Iterable[str]) -> None:
+    """Refuse structures together where a reason is stated for one of them.
+
+    Raises:
+        CgatError: names the place of the first such structure, its name where it has one, the reason, and how many more.
+    """
+    bad = [(i, name, reason) for i, (name, reason) in enumerate(zip(names, reasons, strict=True)) if reason]
+    if bad:
+        place, name, reason = bad[0]
+        which = f"structure {place}" + (f" ({name})" if name != str(place) else "")
+        others = f" (and {len(bad) - 1} more cannot be taken)" if len(bad) > 1 else ""
+        raise CgatError(f"{which}: {reason}{others}")
 
 
 def released_models() -> dict[str, Path]:

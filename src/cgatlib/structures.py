@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +21,40 @@ from cgatlib.processes import Processes
 Candidate = Crystal | str
 """A crystal, or why there is none."""
 
+_PATH = str | os.PathLike
+
 _FILES_PER_PROCESS = 100  # reading fewer takes less time than starting a process
 
 
 def candidates(structures: Any, ids: Sequence[Any] | None = None) -> tuple[list[str], list[Candidate]]:
-    """Ids and crystals of pymatgen Structures, ASE Atoms or Crystals: one of them, or an iterable.
+    """Ids and crystals of pymatgen Structures, ASE Atoms, Crystals or paths of their files: one, or an iterable.
 
-    Without `ids`, a Crystal keeps its own and the others are counted from 0. Labels do not matter here.
+    Without `ids`, a Crystal keeps its own, a file's is its path, and the others are counted from 0. Labels do not
+    matter here.
 
     Raises:
         CgatError: something else is among them, or the number of ids is another.
     """
-    one = isinstance(structures, Crystal) or hasattr(structures, "lattice") or hasattr(structures, "pbc")
+    one = isinstance(structures, Crystal | _PATH) or hasattr(structures, "lattice") or hasattr(structures, "pbc")
     given = [structures] if one else list(structures)
     if ids is not None and len(ids) != len(given):
         raise CgatError(f"{len(ids)} ids were given for {len(given)} structures")
-    crystals = [_candidate(structure, i) for i, structure in enumerate(given)]
-    own = (c.material_id if isinstance(c, Crystal) else i for i, c in enumerate(crystals))
-    return [str(name) for name in (own if ids is None else ids)], crystals
+    names = [str(name) for name in (map(_name, given, count()) if ids is None else ids)]
+    return names, [_candidate(structure, i) for i, structure in enumerate(given)]
+
+
+def _name(structure: Any, place: int) -> str:
+    if isinstance(structure, Crystal):
+        return structure.material_id
+    return _printable(os.fspath(structure)) if isinstance(structure, _PATH) else str(place)
 
 
 def _candidate(structure: Any, place: int) -> Candidate:
     if isinstance(structure, Crystal):
         return replace(structure, labels={})
+    if isinstance(structure, _PATH):
+        found = _read(Path(structure))
+        return found if isinstance(found, str) else _crystal(_printable(os.fspath(structure)), found)
     try:
         if hasattr(structure, "pbc") and hasattr(structure, "get_scaled_positions"):
             return _crystal(str(place), from_atoms(structure))
@@ -52,7 +63,7 @@ def _candidate(structure: Any, place: int) -> Candidate:
     except BadRow as reason:
         return str(reason)
     kind = type(structure).__name__
-    raise CgatError(f"structure {place} is a {kind}, neither a pymatgen Structure nor ASE Atoms nor a Crystal")
+    raise CgatError(f"structure {place} is a {kind}, neither a pymatgen Structure nor ASE Atoms, a Crystal or a path")
 
 
 def read_files(paths: Sequence[Path], workers: int = 1) -> Iterator[tuple[str, Candidate]]:
