@@ -5,7 +5,7 @@ A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -17,10 +17,11 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.crystals.checks import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.files import holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
 from cgatlib.splits import Indices
@@ -45,8 +46,14 @@ class Ensemble:
     members: tuple[Predictor, ...]
     card: EnsembleCard | None = None
 
-    def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
+    ) -> pd.DataFrame:
         """Predict for pymatgen Structures, ASE Atoms or `Crystal` objects (one, or an iterable of them).
+
+        Args:
+            ids: one for each. known: where the model learnt from pairs, the value of each by the cheaper functional,
+                e.g. ``{"band_gap": gaps}``.
 
         Returns:
             One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, or counted from 0),
@@ -57,24 +64,57 @@ class Ensemble:
             of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
-            CgatError: something is no structure, or the number of ids differs.
+            CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
+                for.
         """
-        return self._predict(zip(*candidates(structures, ids), strict=True))
+        self._refuse_unpaired(known or {}, "predict(structures, known={{{!r}: values}})")
+        return self._predict(zip(*candidates(structures, ids, known), strict=True))
 
-    def predict_files(self, paths: Sequence[Path], workers: int = 1) -> pd.DataFrame:
+    def predict_files(
+        self, paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
+        Args:
+            known: where the model learnt from pairs, the column of the known values of each label; as in training by
+                default.
+
         Raises:
-            CgatError: a table cannot be read, or there is nothing to predict.
+            CgatError: a table cannot be read or lacks a column, a structure file is given where a column is needed,
+                or there is nothing to predict.
         """
-        found = self._predict(read_files(paths, workers))
+        columns = known or self._columns
+        self._refuse_unpaired(columns, "--known {}=COLUMN")
+        found = self._predict(read_files(paths, workers, columns))
         if found.empty:
             raise CgatError("there are no structures to predict")
         return found
 
-    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
+    def outputs(
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None
+    ) -> np.ndarray:
         """Predictions of every member, (members, G), or (members, G, L) of several labels."""
-        return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
+        return np.stack([member.predict_graphs(graphs, rows, known) for member in self.members])
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        """Where the known values stood in training, by label; empty where none are asked for."""
+        if self.members[0].card.form != "paired":
+            return {}
+        label = self.members[0].card.label
+        return {label: self.card.data.get("known values", KNOWN + label) if self.card else KNOWN + label}
+
+    def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
+        """Known values must be those that the model asks for; `how` says how to give them."""
+        if list(known) == list(self._columns):
+            return
+        if not self._columns:
+            raise CgatError(f"this model asks for no known values; {', '.join(known)} was given")
+        (label,) = self._columns
+        raise CgatError(
+            f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
+            f"{how.format(label)}"
+        )
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
         rest = iter(named)
@@ -92,7 +132,8 @@ class Ensemble:
             notes[fit[place]] = rejected.get(place, warning)
         judged = np.array([row for place, row in enumerate(fit) if place not in rejected], dtype=np.int64)
         labels = self.members[0].card.labels
-        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
+        known = np.array([c.labels[KNOWN + labels[0]] for c in kept]) if self._columns else None
+        outputs = self.outputs(graphs, known=known).reshape(len(self.members), len(graphs), len(labels))
         finite = np.isfinite(outputs).all(axis=(0, 2))
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
@@ -111,6 +152,9 @@ class Ensemble:
         return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
 
     def _objection(self, crystal: Crystal) -> str:
+        for label, column in self._columns.items():
+            if KNOWN + label not in crystal.labels:
+                return f"no known {label}: {column} has no value"
         if reason := check(crystal):
             return reason
         unseen = sorted(set(crystal.numbers.tolist()) - self._known)
@@ -165,9 +209,10 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
+    form = form_of(member.experiment["transfer"]["mode"])
+    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy), form)
     what = card.label, card.unit, card.functional, member.statistics
-    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels), form))
 
 
 def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
@@ -186,9 +231,21 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    model = load_model(folder)
+    return starts_of(load_model(folder), f"{folder}", cache)
+
+
+def starts_of(model: Ensemble, name: str, cache: Path) -> list["Run"]:
+    """As `starting_points` of a model in memory; `name` is for messages.
+
+    Raises:
+        CgatError: it does not say how it was trained, or is of a form from which none can start.
+    """
+    from cgatlib.experiments.experiment import Experiment, Run
+
     if model.card is None:
-        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
+        raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
+    if (form := model.members[0].card.form) != "network":
+        raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
     runs = []
     for predictor, member in zip(model.members, model.card.members, strict=True):
         place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"

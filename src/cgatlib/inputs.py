@@ -37,13 +37,17 @@ class GraphInputs:
     graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
     indices: Indices
     targets: Tensor  # (n,) or (n, L)
+    known: Tensor | None = None  # (n,) the crystals' values by a cheaper functional, for `cgatlib.kernel`
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def inputs(self, rows: Indices) -> Any:
         """PyG batch of `rows`."""
-        return self.graphs.batch(self.indices[rows])
+        batch = self.graphs.batch(self.indices[rows])
+        if self.known is not None:
+            batch.known = self.known[torch.from_numpy(rows)]
+        return batch
 
 
 @dataclass(frozen=True)
