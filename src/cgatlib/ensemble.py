@@ -90,9 +90,7 @@ class Ensemble:
             raise CgatError("there are no structures to predict")
         return found
 
-    def outputs(
-        self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None
-    ) -> np.ndarray:
+    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None) -> np.ndarray:
         """Predictions of every member, (members, G), or (members, G, L) of several labels."""
         return np.stack([member.predict_graphs(graphs, rows, known) for member in self.members])
 
@@ -225,7 +223,7 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
     Raises:
         CgatError: there is no such model, or it does not say how it was trained.
     """
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.experiments.experiment import Run
 
     folder = find_model(name_or_folder)
     if (folder / "experiment.json").exists():

@@ -24,6 +24,7 @@ Form = Literal["network", "kernel", "paired", "average"]
 """What a member of a model is: a network, a kernel on its embedding, one for pairs, or the mean of network and kernel.
 """
 
+
 def form_of(mode: str) -> Form:
     """The form of what a transfer mode makes."""
     return cast(Form, mode) if mode in get_args(Form) else "network"
@@ -105,7 +106,9 @@ def assembled(form: Form, config: ModelConfig, labels: int, weights: Mapping[str
     return Average(CGAT(config), kernel) if form == "average" else kernel
 
 
-def kernel_network(source: CGAT, train: tuple[Array, Array], validation: tuple[Array, Array], paired: bool) -> KernelNetwork:
+def kernel_network(
+    source: CGAT, train: tuple[Array, Array], validation: tuple[Array, Array], paired: bool
+) -> KernelNetwork:
     """A `KernelNetwork` on a copy of `source` from inputs (n, width) and what it is to give, (n,), of two parts.
 
     Of several scales and penalties those with the lowest validation error are taken; of more than 1,500 crystals a
@@ -126,7 +129,9 @@ def _given(head: KernelHead, inputs: Array) -> Array:
     return head(torch.from_numpy(inputs).float())[:, 0].double().numpy()
 
 
-def _machine(data: tuple[Array, Array], rows: NDArray[np.int64], width: float, penalty: float, last: float) -> KernelHead:
+def _machine(
+    data: tuple[Array, Array], rows: NDArray[np.int64], width: float, penalty: float, last: float
+) -> KernelHead:
     """Trained on some rows; the last input counts `last` times."""
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
@@ -150,6 +155,6 @@ def _machine(data: tuple[Array, Array], rows: NDArray[np.int64], width: float, p
 
 
 def best_share(full: Tensor, kernel: Tensor, target: Tensor) -> float:
-    """Share of the kernel with which the mean of two predictions (n,) has the lowest error; the lesser of equal ones."""
+    """Share of the kernel with which the mean of two predictions (n,) has the lowest error."""
     errors = [float((torch.lerp(full, kernel, share) - target).abs().mean()) for share in _SHARES]
     return float(_SHARES[int(np.argmin(errors))])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cgatlib import CgatError
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, predict
-from cgatlib.kernel import Average, KernelNetwork, best_share, kernel_network
+from cgatlib.kernel import Average, KernelNetwork, best_share, form_of, kernel_network
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.layers import OutputNetwork
 from cgatlib.training import in_one, mean_absolute_errors
@@ -80,11 +80,11 @@ class TransferConfig:
         if not 0 <= self.head_first < 1:
             raise CgatError(f"transfer head_first must be at least 0 and below 1, not {self.head_first}")
         if self.mode not in ("full", "average") and (self.head_first or self.interpolate):
-            raise CgatError(f"transfer mode {self.mode!r} does not train all weights: head_first and interpolate do not apply")
-        if self.mode in ("kernel", "paired") and (self.reinitialise_head or self.target_statistics != "target"):
             raise CgatError(
-                f"transfer mode {self.mode!r} has no output network: target_statistics and reinitialise_head do not apply"
+                f"transfer mode {self.mode!r} does not train all weights: head_first and interpolate do not apply"
             )
+        if self.mode in ("kernel", "paired") and (self.reinitialise_head or self.target_statistics != "target"):
+            raise CgatError(f"transfer mode {self.mode!r} has no output network: no other transfer option applies")
         anew = self.reinitialise_head or self.source_label == "fresh"
         if anew and self.target_statistics == "fitted":
             raise CgatError("transfer target_statistics 'fitted' needs a pre-trained output network")
@@ -139,6 +139,8 @@ def prepare(
     """
     if (config.mode == "none") != (source is None):
         raise CgatError(f"transfer mode {config.mode!r} {'takes no' if config.mode == 'none' else 'needs a'} source")
+    if len(taken) > 1 and form_of(config.mode) != "network":
+        raise CgatError(f"transfer mode {config.mode!r} is for one label, not {len(taken)}")
     own = TargetStatistics.of(train.targets)
     if source is None or source_statistics is None:
         return own
@@ -230,7 +232,7 @@ def completed(
         tried["full" if config.mode == "average" else config.mode] = error(network)
     if config.interpolate:
         tried["interpolated"] = _interpolate(network, source, error)
-    if config.mode not in ("kernel", "paired", "average"):
+    if form_of(config.mode) == "network":
         return network, tried
     kernel = _kernel(cast(CGAT, source), config.mode == "paired", train, validation, statistics)
     tried["kernel" if config.mode == "average" else config.mode] = error(kernel)

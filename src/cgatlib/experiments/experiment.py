@@ -94,8 +94,6 @@ class Experiment:
             )
         if (self.graph.ties == "continuous") != (self.model.ranks == "continuous"):
             raise CgatError(f"graphs with {self.graph.ties} ties do not go with a network for {self.model.ranks} ranks")
-        if self.more_labels and self.transfer.mode in ("kernel", "paired", "average"):
-            raise CgatError(f"transfer mode {self.transfer.mode!r} is for one label, not {', '.join(self.labels)}")
         if (self.source is None) != (self.transfer.mode == "none"):
             raise CgatError(f"transfer mode {self.transfer.mode!r} and the source run do not go together")
         if self.transfer.mode == "head" and self.training.trunk_rate != 1:

@@ -31,9 +31,9 @@ from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
+from cgatlib.kernel import form_of
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Network, Predictor
-from cgatlib.kernel import form_of
 from cgatlib.splits import Indices, Split, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
@@ -143,6 +143,10 @@ class RunStore:
                 if experiment.source is not None:
                     yield from self._missing([experiment.source], weights=True)
                 yield experiment
+
+    def has(self, table_fingerprint: str, config: GraphConfig) -> bool:
+        """Whether the graphs of a table are there or can be built."""
+        return table_fingerprint in self.tables or store_path(self.cache, table_fingerprint, config).exists()
 
     def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
         """Graphs of a table, built the first time.
@@ -282,7 +286,9 @@ class _Trainer:
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-            "trained_parameters": 0 if e.transfer.mode in STEPLESS else sum(p.numel() for p in trained_part(network, e.transfer.mode).parameters()),
+            "trained_parameters": 0
+            if e.transfer.mode in STEPLESS
+            else sum(p.numel() for p in trained_part(network, e.transfer.mode).parameters()),
             **({"tried": tried} if tried else {}),
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
@@ -406,7 +412,7 @@ class _Trainer:
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
         """A column that says how close pre-training came to each test crystal, where it may have seen them."""
         e = self.experiment
-        if e.source is None or e.transfer.test_crystals == "unseen":
+        if e.source is None or e.transfer.test_crystals == "unseen" or not self.store.has(e.source.data, e.graph):
             return {}
         before = self.store.graphs(e.source.data, e.graph)
         known = parts_of(e.source, before).train
