@@ -182,6 +182,12 @@ class EnsembleCard:
         """How well each label is predicted, in order."""
         return {self.label: Accuracy(self.errors, self.uncertainty), **self.more_labels}
 
+    @property
+    def tried(self) -> dict[str, float]:
+        """Validation errors of all that was tried when the model was tuned, by name: means over the members."""
+        each = [member.metrics.get("tried", {}) for member in self.members]
+        return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
+
     def __post_init__(self) -> None:
         if not self.members:
             raise CgatError("a model has at least one member")

@@ -5,8 +5,8 @@ A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. 
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -14,21 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
-from cgatlib.files import holds_only, made_once
+from cgatlib.crystals.checks import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
-from cgatlib.inputs import GraphInputs
+from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
-from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
+from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
-from cgatlib.transfer import embed_all
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
@@ -49,8 +47,14 @@ class Ensemble:
     members: tuple[Predictor, ...]
     card: EnsembleCard | None = None
 
-    def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
-        """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or an iterable of them).
+    def predict(
+        self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
+    ) -> pd.DataFrame:
+        """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or several).
+
+        Args:
+            ids: one for each. known: where the model learnt from pairs, the value of each by the cheaper functional,
+                e.g. ``{"band_gap": gaps}``.
 
         Returns:
             One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
@@ -61,17 +65,28 @@ class Ensemble:
             of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
-            CgatError: something is no structure, or the number of ids differs.
+            CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
+                for.
         """
-        return self._predict(zip(*candidates(structures, ids), strict=True))
+        self._refuse_unpaired(known or {}, "predict(structures, known={{{!r}: values}})")
+        return self._predict(zip(*candidates(structures, ids, known), strict=True))
 
-    def predict_files(self, paths: Sequence[Path], workers: int = 1) -> pd.DataFrame:
+    def predict_files(
+        self, paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
+        Args:
+            known: where the model learnt from pairs, the column of the known values of each label; as in training by
+                default.
+
         Raises:
-            CgatError: a table cannot be read, or there is nothing to predict.
+            CgatError: a table cannot be read or lacks a column, a structure file is given where a column is needed,
+                or there is nothing to predict.
         """
-        found = self._predict(read_files(paths, workers))
+        columns = known or self._columns
+        self._refuse_unpaired(columns, "--known {}=COLUMN")
+        found = self._predict(read_files(paths, workers, columns))
         if found.empty:
             raise CgatError("there are no structures to predict")
         return found
@@ -90,12 +105,78 @@ class Ensemble:
             raise CgatError("there are no structures to embed")
         graphs, _, notes = self._graphs(crystals)
         refuse_noted(names, notes)
-        data = GraphInputs(graphs, np.arange(len(graphs)), torch.zeros(len(graphs)))
-        return np.concatenate([embed_all(member.network, data).numpy() for member in self.members], axis=1)
+        return np.concatenate([member.embed_graphs(graphs) for member in self.members], axis=1)
 
-    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
+    def fine_tune(
+        self,
+        structures: Any,
+        values: Sequence[float],
+        label: str,
+        recipe: str | None = None,
+        *,
+        functional: str = "not stated",
+        known: Sequence[float] | None = None,
+        seed: int = 0,
+        **training: Any,
+    ) -> "Ensemble":
+        """A model that starts from this one and has learnt `values` of `structures`, with a card of its own.
+
+        Args:
+            structures: as `predict` takes them. values, label, recipe, functional, known, training: as of
+                `cgatlib.recipes.tune`.
+            seed: another one gives other members: a model of three has the seeds 0, 1, 2; the next 3, 4, 5.
+
+        Raises:
+            CgatError: nothing can start from this model, the label or recipe is unknown, the values are not enough, or
+                a structure cannot be taken: its place and the reason are named.
+        """
+        from cgatlib.recipes import tune
+
+        n = len(self.members)
+        seeds = range(seed * n, (seed + 1) * n)
+        return tune(
+            self, structures, values, label, recipe, functional=functional, known=known, seeds=seeds, **training
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, where `load_model` finds it; one that holds a model is replaced.
+
+        Raises:
+            CgatError: the folder holds something else, or this is a single run, which is kept in its own folder.
+        """
+        from cgatlib.release import is_model
+
+        if self.card is None:
+            raise CgatError("a single run is kept in its own folder: only a model with a card can be saved")
+        with replacing(Path(folder), "a model", is_model) as part:
+            part.mkdir()
+            pairs = zip(self.card.members, self.members, strict=True)
+            members = tuple(replace(m, sha256=save_network(p.network, part / m.file)) for m, p in pairs)
+            (part / "card.json").write_text(replace(self.card, members=members).to_json())
+
+    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None) -> np.ndarray:
         """Predictions of every member, (members, G), or (members, G, L) of several labels."""
-        return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
+        return np.stack([member.predict_graphs(graphs, rows, known) for member in self.members])
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        """Where the known values stood in training, by label; empty where none are asked for."""
+        if self.members[0].card.form != "paired":
+            return {}
+        label = self.members[0].card.label
+        return {label: self.card.data.get("known values", KNOWN + label) if self.card else KNOWN + label}
+
+    def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
+        """Known values must be those that the model asks for; `how` says how to give them."""
+        if list(known) == list(self._columns):
+            return
+        if not self._columns:
+            raise CgatError(f"this model asks for no known values; {', '.join(known)} was given")
+        (label,) = self._columns
+        raise CgatError(
+            f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
+            f"{how.format(label)}"
+        )
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
         rest = iter(named)
@@ -104,12 +185,14 @@ class Ensemble:
         return pd.concat(parts, ignore_index=True)
 
     def _frame(self, ids: Sequence[str], crystals: Sequence[Candidate]) -> pd.DataFrame:
+        crystals = [self._unpaired(crystal) or crystal for crystal in crystals]
         graphs, judged, notes = self._graphs(crystals)
-        for row in judged:
-            if self.card and isinstance(crystal := crystals[row], Crystal):
-                notes[row] = self.card.domain.warnings(crystal)
+        kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
+        for row, crystal in zip(judged, kept, strict=True):
+            notes[row] = self.card.domain.warnings(crystal) if self.card else ""
         labels = self.members[0].card.labels
-        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
+        known = np.array([c.labels[KNOWN + labels[0]] for c in kept]) if self._columns else None
+        outputs = self.outputs(graphs, known=known).reshape(len(self.members), len(graphs), len(labels))
         finite = np.isfinite(outputs).all(axis=(0, 2))
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
@@ -117,8 +200,8 @@ class Ensemble:
         for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
             prediction, uncertainty = np.full((2, len(crystals)), np.nan)
             prediction[judged[finite]] = values.mean(axis=0)
-            if self.card and (known := self.card.accuracy[label].uncertainty):
-                uncertainty[judged[finite]] = known.factor * values.std(axis=0, ddof=1)
+            if self.card and (u := self.card.accuracy[label].uncertainty):
+                uncertainty[judged[finite]] = u.factor * values.std(axis=0, ddof=1)
             found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
             columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
@@ -137,6 +220,13 @@ class Ensemble:
     def _known(self) -> frozenset[int]:
         return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
 
+    def _unpaired(self, crystal: Candidate) -> str:
+        """Which known value of a crystal is missing, if one is."""
+        for label, column in self._columns.items():
+            if isinstance(crystal, Crystal) and KNOWN + label not in crystal.labels:
+                return f"no known {label}: {column} has no value"
+        return ""
+
     def _objection(self, crystal: Crystal) -> str:
         if reason := check(crystal):
             return reason
@@ -149,7 +239,7 @@ def refuse_noted(names: Iterable[str], reasons: Iterable[str]) -> None:
     """Refuse structures together where a reason is stated for one of them.
 
     Raises:
-        CgatError: names the place of the first such structure, its name where it has one, the reason, and how many more.
+        CgatError: names the place of the first, its name where it has one, the reason, and how many more there are.
     """
     bad = [(i, name, reason) for i, (name, reason) in enumerate(zip(names, reasons, strict=True)) if reason]
     if bad:
@@ -206,9 +296,10 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
+    form = form_of(member.experiment["transfer"]["mode"])
+    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy), form)
     what = card.label, card.unit, card.functional, member.statistics
-    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels), form))
 
 
 def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
@@ -221,15 +312,27 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
     Raises:
         CgatError: there is no such model, or it does not say how it was trained.
     """
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.experiments.experiment import Run
 
     folder = find_model(name_or_folder)
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    model = load_model(folder)
+    return starts_of(load_model(folder), f"{folder}", cache)
+
+
+def starts_of(model: Ensemble, name: str, cache: Path) -> list["Run"]:
+    """As `starting_points` of a model in memory; `name` is for messages.
+
+    Raises:
+        CgatError: it does not say how it was trained, or is of a form from which none can start.
+    """
+    from cgatlib.experiments.experiment import Experiment, Run
+
     if model.card is None:
-        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
+        raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
+    if (form := model.members[0].card.form) != "network":
+        raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
     runs = []
     for predictor, member in zip(model.members, model.card.members, strict=True):
         place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"

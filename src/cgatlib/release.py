@@ -14,7 +14,7 @@ from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.experiments.experiment import Experiment, Run, of_label, score
-from cgatlib.experiments.runner import parts_of
+from cgatlib.experiments.runner import known_of, parts_of
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network
@@ -130,10 +130,13 @@ class _Measured:
     def _outputs(self) -> dict[str, NDArray[np.float64]]:
         """What the members say of the test and of the validation crystals, (members, n, L) each."""
         members, parts = Ensemble(self.predictors), vars(self._parts[0])
-        return {
-            name: members.outputs(self.graphs.graphs, parts[name]).reshape(len(self.runs), len(parts[name]), -1)
-            for name in ("test", "validation")
-        }
+        known = known_of(self.runs[0].experiment, self.graphs)
+        found = {}
+        for name in ("test", "validation"):
+            rows = parts[name]
+            outputs = members.outputs(self.graphs.graphs, rows, None if known is None else known[rows])
+            found[name] = outputs.reshape(len(self.runs), len(rows), -1)
+        return found
 
     def _accuracy(self, label: str) -> Accuracy:
         rows, target, outputs = self._tested(label)

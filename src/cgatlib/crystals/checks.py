@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -74,6 +74,12 @@ PROPERTIES: dict[str, Property] = {
 }
 
 
+KNOWN = "known_"
+"""What the column of a property's values by a cheaper functional is called, before the name of the property."""
+COLUMNS = PROPERTIES | {KNOWN + name: replace(p, name=KNOWN + name) for name, p in PROPERTIES.items()}
+"""Every column of a table that holds values of a property."""
+
+
 @cache
 def _reduced_formula(counts: tuple[tuple[int, int], ...]) -> str:
     from pymatgen.core.composition import Composition
@@ -104,7 +110,7 @@ class Crystal:
         lattice: (3, 3) float64, row vectors, Å.
         numbers: (n,) atomic numbers.
         frac_coords: (n, 3) float64, fractional.
-        labels: property name -> value in the unit of ``PROPERTIES``; a label that is missing has no key.
+        labels: name of `COLUMNS` -> value in its unit; a label that is missing has no key.
         source: where it was read, ``file#entry``, for messages.
     """
 
@@ -170,7 +176,7 @@ def _check_volume(crystal: Crystal) -> str | None:
 
 def _check_labels(crystal: Crystal) -> str | None:
     for name, value in crystal.labels.items():
-        reason = PROPERTIES[name].refuse(value)
+        reason = COLUMNS[name].refuse(value)
         if reason:
             return reason
     stated = crystal.labels.get("volume_per_atom")

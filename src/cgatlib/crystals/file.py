@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.checks import COLUMNS
 from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, fingerprint, first_line, table_schema, to_core
 from cgatlib.crystals.table import origin
 
@@ -54,8 +54,8 @@ class CrystalFile:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
-        carried = [name for name in PROPERTIES if name in pq.read_schema(self.path).names]
+        """Names of the label columns that hold at least one value, in the order of `COLUMNS`."""
+        carried = [name for name in COLUMNS if name in pq.read_schema(self.path).names]
         return tuple(name for name in carried if any(part.null_count < len(part) for part in self._column(name)))
 
     @cached_property
@@ -75,7 +75,7 @@ class CrystalFile:
             first += len(part)
 
     def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
-        kind = table_schema(PROPERTIES).field(name).type
+        kind = table_schema(COLUMNS).field(name).type
         for part in self._parts([name], _ROWS):
             try:
                 yield part[name].cast(kind)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, reduced_formula
+from cgatlib.crystals.checks import COLUMNS, SYMBOLS, Crystal, reduced_formula
 
 FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
 METADATA_KEY = b"cgatlib"
@@ -48,7 +48,7 @@ def functional_name(name: str) -> str:
 
 def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> dict[bytes, bytes]:
     """Return the schema metadata of a crystal table: functional, units, schema version, source."""
-    units = {name: PROPERTIES[name].unit for name in labels}
+    units = {name: COLUMNS[name].unit for name in labels}
     content = {"functional": functional, "units": units, "schema": SCHEMA_VERSION, "source": source}
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True).encode()}
 
@@ -57,7 +57,7 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
     """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
 
     Raises:
-        CgatError: there are metadata under our name, but not as we write them.
+        CgatError: there are metadata under our name, but not as we write them, or with another unit of a label.
     """
     metadata = (schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
@@ -69,6 +69,10 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
     if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
+    units = content.get("units")
+    for name, unit in units.items() if isinstance(units, dict) else ():
+        if name in COLUMNS and unit != COLUMNS[name].unit:
+            raise CgatError(f"{path} states {name} in {unit}; everywhere else it is in {COLUMNS[name].unit}")
     return functional, source
 
 
@@ -177,10 +181,10 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
     Raises:
         CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
     """
-    for name in (*CORE_SCHEMA.names, *PROPERTIES):
+    for name in (*CORE_SCHEMA.names, *COLUMNS):
         if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
             raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
-    labels = [name for name in PROPERTIES if name in table.column_names]
+    labels = [name for name in COLUMNS if name in table.column_names]
     others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *labels}]
     schema = pa.schema([*table_schema(labels), *(table.schema.field(name) for name in others)])
     for name in CORE_SCHEMA.names:

@@ -2,7 +2,7 @@
 
 Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å),
 ``numbers`` (one atomic number per site), ``frac_coords`` (3 per site), and one column per label in the unit
-of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels.
+of `COLUMNS`; a missing label is null. Other columns a source brings are kept but are not labels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal
+from cgatlib.crystals.checks import COLUMNS, PROPERTIES, Crystal
 from cgatlib.crystals.schema import (
     CORE_SCHEMA,
     PARQUET_ERRORS,
@@ -59,9 +59,9 @@ class CrystalTable:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
+        """Names of the label columns that hold at least one value, in the order of `COLUMNS`."""
         return tuple(
-            name for name in PROPERTIES if name in self.table.column_names and self.table[name].null_count < len(self)
+            name for name in COLUMNS if name in self.table.column_names and self.table[name].null_count < len(self)
         )
 
     @cached_property
@@ -128,7 +128,7 @@ class CrystalTable:
         Raises:
             CgatError: something else than a crystal table of ours has that name, or it cannot be written.
         """
-        carried = [name for name in PROPERTIES if name in self.table.column_names]
+        carried = [name for name in COLUMNS if name in self.table.column_names]
         metadata = table_metadata(self.functional, carried, self.source)
         with replacing(Path(path), "a crystal table", is_crystal_table) as part:
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
@@ -151,7 +151,7 @@ class CrystalTable:
         table = read_parquet(path)
         name, source = origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
-            table = _rename(path, table, ours, theirs)
+            table = renamed(path, table, ours, theirs)
         return cls(to_core(path, table), name, source)
 
     @classmethod
@@ -159,10 +159,10 @@ class CrystalTable:
         """Build a table in memory; the labels are those that at least one crystal carries."""
         rows = list(crystals)
         carried = {name for c in rows for name in c.labels}
-        unknown = carried - PROPERTIES.keys()
+        unknown = carried - COLUMNS.keys()
         if unknown:
             raise CgatError(f"unknown labels {sorted(unknown)}; known: {', '.join(PROPERTIES)}")
-        labels = [name for name in PROPERTIES if name in carried]
+        labels = [name for name in COLUMNS if name in carried]
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
 
@@ -202,8 +202,13 @@ def _agreed_functional(path: Path, written: str | None, given: str | None) -> st
     return functional_name(given)
 
 
-def _rename(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
-    if ours not in PROPERTIES:
+def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+    """A table of a file with a column of theirs under our name, in the place of another of that name.
+
+    Raises:
+        CgatError: ours is no label, or there is no column of theirs.
+    """
+    if ours not in COLUMNS:
         raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
     if theirs not in table.column_names:
         raise CgatError(f"{path} has no column {theirs!r}; it has: {', '.join(table.column_names)}")

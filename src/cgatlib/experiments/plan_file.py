@@ -116,6 +116,8 @@ _TRANSFER = {
     "reinitialise_head": _TRUTH,
     "test_crystals": _TEXT,
     "source_label": _TEXT,
+    "head_first": _NUMBER,
+    "interpolate": _TRUTH,
 }
 _TRAINING = {
     "steps": _WHOLE,
