@@ -70,7 +70,7 @@ def test_every_recipe_makes_a_model_with_all_that_a_card_says(recipe, models, mi
     card = load_model(folder).card
     assert {m.experiment["transfer"]["mode"] for m in card.members} == {recipe}
     assert len(card.members) == 3
-    assert card.uncertainty.n_validation > 10
+    assert card.accuracy["e_form"].uncertainty.n_validation > 10
     assert card.domain.elements.keys() >= {"Na", "Cl"}
     kept = {"average": ["full", "kernel", "average"]}.get(recipe, [recipe])
     started = [] if recipe in ("kernel", "paired") else ["pre-trained"]
@@ -120,7 +120,7 @@ def test_steps_follow_the_number_of_crystals():
 
 
 def test_pairs_correct_the_known_value(models, mine):
-    errors = {recipe: load_model(folder).card.errors.mae for recipe, (folder, _) in models.items()}
+    errors = {recipe: load_model(folder).card.accuracy["e_form"].errors.mae for recipe, (folder, _) in models.items()}
     assert errors["paired"] < 0.5 * min(error for recipe, error in errors.items() if recipe != "paired")
     shown = invoke("model", "show", models["paired"][0]).stdout
     assert "needs, for every prediction, the e_form of the crystal by a cheaper functional: a calculation" in shown

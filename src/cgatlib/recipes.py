@@ -177,7 +177,7 @@ def tune(
     plan = Plan(label, recipe, known is not None, seeds, training=training)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts = starts_of(model, "the model", root / "sources")
+        starts = starts_of(model, "the model", root / "sources", [label])
         experiments = plan.experiments(table, starts)
         graph_store(table, experiments[0].graph, root / "graphs", workers)
         stored = {run.experiment.key: run for run in starts}
