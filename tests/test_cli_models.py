@@ -263,11 +263,11 @@ def test_several_seeds_become_one_model(table_paths, tmp_path):
     report = json.loads(invoke(*command, "--out", tmp_path / "mine", "--json").stdout)
     assert [Run(Path(run["run"])).experiment.seed for run in report["runs"]] == [0, 2]
     card = load_model(report["model"]).card
-    assert [member.file for member in card.members] == ["0.safetensors", "2.safetensors"]
-    assert report["test_mae"] == card.errors.mae
+    assert [member.file for member in card.members] == ["e_form-0.safetensors", "e_form-2.safetensors"]
+    assert report["test_mae"] == card.accuracy["e_form"].errors.mae
     text = invoke(*command, "--out", tmp_path / "mine").stdout.splitlines()
     assert [line.split(":")[0] for line in text] == ["seed 0", "seed 2", "model"]
-    assert f"MAE {card.errors.mae:.4g} eV/atom" in text[2]
+    assert f"MAE {card.accuracy['e_form'].errors.mae:.4g} eV/atom" in text[2]
 
 
 def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
@@ -279,7 +279,7 @@ def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_pat
     assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]
     assert [m.experiment["seed"] for m in second.members] == [0, 1, 2]
     assert all(m.experiment["split"] == first.members[0].experiment["split"] for m in second.members)
-    assert (second.label, second.functional, second.unit) == ("volume_per_atom", "PBEsol", "Å³/atom")
+    assert (list(second.accuracy), second.functional) == (["volume_per_atom"], "PBEsol")
     invoke("transfer", table_paths[0], "--from", mine, *options, "--seeds", "4,5", "--out", twice)
     third = load_model(twice).card
     assert [m.experiment["source"] for m in third.members] == [m.experiment for m in second.members[:2]]

@@ -1,7 +1,9 @@
 """Models to use: ensembles of trained networks, the released ones by name, any other by its folder.
 
-A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. The folder of a single run
-(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty.
+A model's folder holds ``card.json``, the weights of each member and what the uncertainty is estimated from. It may have
+several trunks: members that differ in their seeds alone and predict the same properties. The folder of a single run
+(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty; one with a ``view.json`` shows
+one property of a released model.
 """
 
 import json
@@ -27,6 +29,7 @@ from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
+from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
@@ -36,16 +39,49 @@ RELEASED_MODELS = Path(__file__).parent / "released_models"
 _CHUNK = 500  # crystals packed at a time, while other processes read on
 
 
+@dataclass(frozen=True)
+class View:
+    """One property of a released model as a model of its own, in ``view.json``."""
+
+    model: str
+    label: str
+
+
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Networks that differ in their seeds, as one model.
+    """Networks as one model.
 
     Args:
-        members: networks of one configuration. card: None for a single run, of which nothing more is known.
+        members: networks; those for the same labels, a trunk, differ in their seeds alone, and their mean is predicted.
+        card: None for a single run, of which nothing more is known.
+        estimators: of the uncertainty of each trunk, in order; none where it is not estimated.
     """
 
     members: tuple[Predictor, ...]
     card: EnsembleCard | None = None
+    estimators: tuple[Estimator, ...] = ()
+
+    @property
+    def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
+        """The members by what they predict."""
+        kinds = dict.fromkeys(member.card.labels for member in self.members)
+        return {labels: tuple(m for m in self.members if m.card.labels == labels) for labels in kinds}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is predicted, in the order of the columns."""
+        return tuple(self.card.accuracy) if self.card else self.members[0].card.labels
+
+    def view(self, label: str) -> "Ensemble":
+        """One property of this model as a model of its own; `CgatError` where it does not predict it."""
+        if label not in self.labels:
+            raise CgatError(f"the model predicts {', '.join(self.labels)}, not {label}")
+        place, labels = next((i, labels) for i, labels in enumerate(self.trunks) if label in labels)
+        return Ensemble(
+            tuple(member.view([label]) for member in self.trunks[labels]),
+            self.card and self.card.view(label),
+            self.estimators[place : place + 1],
+        )
 
     def predict(
         self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
@@ -58,8 +94,8 @@ class Ensemble:
 
         Returns:
             One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
-            ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
-            two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
+            ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
+            smaller; see `cgatlib.uncertainty`), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
             reason as its note; what lies outside the training data in another respect is predicted and noted. A model
             of several labels has the middle three columns for each, such as ``prediction_e_form``.
@@ -151,12 +187,10 @@ class Ensemble:
         with replacing(Path(folder), "a model", is_model) as part:
             part.mkdir()
             pairs = zip(self.card.members, self.members, strict=True)
-            members = tuple(replace(m, sha256=save_network(p.network, part / m.file)) for m, p in pairs)
-            (part / "card.json").write_text(replace(self.card, members=members).to_json())
-
-    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None) -> np.ndarray:
-        """Predictions of every member, (members, G), or (members, G, L) of several labels."""
-        return np.stack([member.predict_graphs(graphs, rows, known) for member in self.members])
+            half = self.card.half
+            members = tuple(replace(m, sha256=save_network(p.network, part / m.file, half)) for m, p in pairs)
+            estimates = save_estimators(self.estimators, part) if self.estimators else None
+            (part / "card.json").write_text(replace(self.card, members=members, estimates=estimates).to_json())
 
     @property
     def _columns(self) -> dict[str, str]:
@@ -178,6 +212,34 @@ class Ensemble:
             f"{how.format(label)}"
         )
 
+    def outputs(
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: NDArray[np.float64] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
+        found: dict[str, NDArray[np.float64]] = {}
+        for labels, members in self.trunks.items():
+            each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(labels)) for member in members])
+            found |= dict(zip(labels, np.moveaxis(each, 2, 0), strict=True))
+        return {label: found[label] for label in self.labels}
+
+    def uncertainties(
+        self, outputs: dict[str, NDArray[np.float64]], graphs: PackedGraphs, rows: Indices | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """How far the mean of each label's `outputs` is expected to be off, (G,), in its unit; NaN if nobody knows."""
+        found = {label: np.full(values.shape[1], np.nan) for label, values in outputs.items()}
+        accuracy = {} if self.card is None else self.card.accuracy
+        for place, (labels, members) in enumerate(self.trunks.items()):
+            known = {label: u for label in labels if label in accuracy and (u := accuracy[label].uncertainty)}
+            if not self.estimators:
+                found |= {label: u.factor * outputs[label].std(axis=0, ddof=1) for label, u in known.items()}
+            elif known:
+                embeddings = members[0].embed_graphs(graphs, rows)
+                for label, u in known.items():
+                    scale = members[0].scale(label)
+                    estimate = self.estimators[place](label, embeddings, outputs[label] / scale)
+                    found[label] = scale * u.factor * estimate
+        return found
+
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
         rest = iter(named)
         chunks = iter(lambda: list(islice(rest, _CHUNK)), [])
@@ -190,20 +252,19 @@ class Ensemble:
         kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
         for row, crystal in zip(judged, kept, strict=True):
             notes[row] = self.card.domain.warnings(crystal) if self.card else ""
-        labels = self.members[0].card.labels
-        known = np.array([c.labels[KNOWN + labels[0]] for c in kept]) if self._columns else None
-        outputs = self.outputs(graphs, known=known).reshape(len(self.members), len(graphs), len(labels))
-        finite = np.isfinite(outputs).all(axis=(0, 2))
+        known = [[crystal.labels[KNOWN + label] for crystal in kept] for label in self._columns]
+        outputs = self.outputs(graphs, known=np.array(known[0]) if known else None)
+        finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
+        uncertainties = self.uncertainties(outputs, graphs)
         columns: dict[str, Any] = {}
-        for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
+        for label, values in outputs.items():
             prediction, uncertainty = np.full((2, len(crystals)), np.nan)
-            prediction[judged[finite]] = values.mean(axis=0)
-            if self.card and (u := self.card.accuracy[label].uncertainty):
-                uncertainty[judged[finite]] = u.factor * values.std(axis=0, ddof=1)
+            prediction[judged[finite]] = values[:, finite].mean(axis=0)
+            uncertainty[judged[finite]] = uncertainties[label][finite]
             found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
-            columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
+            columns |= found if len(outputs) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
 
     def _graphs(self, crystals: Sequence[Candidate]) -> tuple[PackedGraphs, NDArray[np.int64], list[str]]:
@@ -251,7 +312,8 @@ def refuse_noted(names: Iterable[str], reasons: Iterable[str]) -> None:
 
 def released_models() -> dict[str, Path]:
     """Folders of the models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(RELEASED_MODELS.glob("*/card.json"))}
+    folders = {path.parent for name in ("card.json", "view.json") for path in RELEASED_MODELS.glob(f"*/{name}")}
+    return {folder.name: folder for folder in sorted(folders)}
 
 
 def find_model(name_or_folder: str | Path) -> Path:
@@ -269,6 +331,18 @@ def find_model(name_or_folder: str | Path) -> Path:
     return Path(name_or_folder)
 
 
+def _viewed(folder: Path) -> tuple[Path, str] | None:
+    """The folder of the model and the label that a view shows, or None where the folder is no view."""
+    if not (folder / "view.json").exists():
+        return None
+    with reading_model(folder):
+        view = from_plain(View, json.loads((folder / "view.json").read_text()), "view.json")
+        whole = released_models().get(view.model)
+        if whole is None or not (whole / "card.json").exists():
+            raise CgatError(f"view.json: {view.model!r} is no released model of which this could be a view")
+    return whole, view.label
+
+
 def load_model(name_or_folder: str | Path) -> Ensemble:
     """A released model by its name, or the model in a folder; nothing in the files is executed.
 
@@ -276,11 +350,14 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         CgatError: there is no such model (the released ones are listed), or a file is missing or damaged.
     """
     folder = find_model(name_or_folder)
+    if viewed := _viewed(folder):
+        return load_model(viewed[0]).view(viewed[1])
     if not (folder / "card.json").exists():
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        return Ensemble(tuple(_load_member(folder, card, member) for member in card.members), card)
+        members = tuple(_load_member(folder, card, member) for member in card.members)
+        return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
 def read_card(folder: Path) -> EnsembleCard:
@@ -289,6 +366,8 @@ def read_card(folder: Path) -> EnsembleCard:
     Raises:
         CgatError: there is none, or it is damaged.
     """
+    if viewed := _viewed(folder):
+        return read_card(viewed[0]).view(viewed[1])
     with reading_model(folder):
         return EnsembleCard.from_json((folder / "card.json").read_text())
 
@@ -297,20 +376,36 @@ def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
     form = form_of(member.experiment["transfer"]["mode"])
-    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy), form)
-    what = card.label, card.unit, card.functional, member.statistics
-    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels), form))
+    network = load_network(model, folder / member.file, member.sha256, len(member.labels), form)
+    label, *more = member.labels
+    what = label, PROPERTIES[label].unit, card.functional, member.statistics
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more), form))
 
 
-def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
+def _load_estimators(folder: Path, card: EnsembleCard, members: Sequence[Predictor]) -> tuple[Estimator, ...]:
+    if card.estimates is None:
+        return ()
+    trunks = [
+        (labels, from_plain(ModelConfig, them[0].experiment["model"], "card.json: model").embedding_width, len(them))
+        for labels, them in card.trunks.items()
+    ]
+    return load_estimators(folder, card.estimates, trunks)
+
+
+def starting_points(
+    name_or_folder: str | Path, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+) -> list["Run"]:
     """The members of a model as runs that others can start from (experiment and weights; no more is promised).
+
+    Of a model of several trunks, those of the trunk that predicts what is to be learnt.
 
     Args:
         name_or_folder: a released model, the folder of a model, or that of a run.
         cache: where the members of a model get a folder of their own, by key and weights.
+        labels: to be learnt. source_label: the one to start from where none of them is predicted, or ``"fresh"``.
 
     Raises:
-        CgatError: there is no such model, or it does not say how it was trained.
+        CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
     """
     from cgatlib.experiments.experiment import Run
 
@@ -318,14 +413,17 @@ def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    return starts_of(load_model(folder), f"{folder}", cache)
+    return starts_of(load_model(folder), f"{folder}", cache, labels, source_label)
 
 
-def starts_of(model: Ensemble, name: str, cache: Path) -> list["Run"]:
+def starts_of(
+    model: Ensemble, name: str, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+) -> list["Run"]:
     """As `starting_points` of a model in memory; `name` is for messages.
 
     Raises:
-        CgatError: it does not say how it was trained, or is of a form from which none can start.
+        CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
+            be meant.
     """
     from cgatlib.experiments.experiment import Experiment, Run
 
@@ -333,12 +431,32 @@ def starts_of(model: Ensemble, name: str, cache: Path) -> list["Run"]:
         raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
     if (form := model.members[0].card.form) != "network":
         raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
+    trunk = _trunk(list(model.trunks), labels, source_label)
     runs = []
-    for predictor, member in zip(model.members, model.card.members, strict=True):
-        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
+    for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
+        name = f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
+        cut = "" if trunk == Experiment.from_dict(member.experiment).labels else "-" + "-".join(trunk)
+        place = cache / (name + cut)
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs
+
+
+def _trunk(trunks: Sequence[tuple[str, ...]], labels: Sequence[str], source_label: str | None) -> tuple[str, ...]:
+    """Labels of the trunk to start from: the one with most of `labels`, else with `source_label`."""
+    shared = [len(set(trunk) & set(labels)) for trunk in trunks]
+    if max(shared):
+        return trunks[shared.index(max(shared))]
+    if len(trunks) == 1 or source_label == "fresh":
+        return trunks[0]
+    related = [trunk for trunk in trunks if source_label in trunk]
+    if not related:
+        known = ", ".join(label for trunk in trunks for label in trunk)
+        raise CgatError(
+            f"the model predicts {known}, not {source_label or ', '.join(labels) or 'what is to be learnt'}: "
+            "source_label must name the property to start from, or 'fresh'"
+        )
+    return related[0]
 
 
 def _is_start(folder: Path) -> bool:

@@ -33,8 +33,9 @@ def form_of(mode: str) -> Form:
 _WIDTHS = (0.1, 0.3)  # gamma times the number of inputs; the validation part chooses
 _PENALTIES = (1.0, 3.0, 10.0, 30.0)  # C
 _TUBE = 0.05  # epsilon, in standard deviations of the labels
-_KNOWN_WEIGHTS = (1.0, 3.0, 10.0)  # of the known value beside an input of the embedding
-_TRIED_ON, _TRAINED_ON = 1500, 10_000  # most crystals that a choice and the final machine are trained on
+_KNOWN_WEIGHTS = (3.0, 10.0, 30.0)  # of what is known beside an input of the embedding
+_TRIED_ON, _TRAINED_ON = 1000, 10_000  # most crystals that a choice and the final machine are trained on
+_ZERO = 1e-3  # in the unit of the known value
 _SHARES = np.linspace(0, 1, 11)  # of the kernel in an average
 
 
@@ -74,7 +75,12 @@ class KernelNetwork(nn.Module):
         if not self.paired:
             return self.head(x)
         known = batch.known.to(x.dtype)
-        return self.head(torch.column_stack([x, known])) + torch.column_stack([known, torch.zeros_like(known)])
+        return self.head(with_known(x, known)) + torch.column_stack([known, torch.zeros_like(known)])
+
+
+def with_known(embedding: Tensor, known: Tensor) -> Tensor:
+    """Inputs (G, width + 2): zero is a kind of its own, a metal or a compound on the hull, and not merely small."""
+    return torch.column_stack([embedding, known, (known.abs() < _ZERO).to(known.dtype)])
 
 
 class Average(nn.Module):
@@ -101,7 +107,7 @@ def assembled(form: Form, config: ModelConfig, labels: int, weights: Mapping[str
     if form == "network":
         return CGAT(config, labels)
     dual = weights.get("head.dual" if form != "average" else "kernel.head.dual", torch.empty(0))
-    head = KernelHead(dual.numel(), config.embedding_width + (form == "paired"))
+    head = KernelHead(dual.numel(), config.embedding_width + 2 * (form == "paired"))
     kernel = KernelNetwork(CGAT(config), head, form == "paired")
     return Average(CGAT(config), kernel) if form == "average" else kernel
 
@@ -111,34 +117,32 @@ def kernel_network(
 ) -> KernelNetwork:
     """A `KernelNetwork` on a copy of `source` from inputs (n, width) and what it is to give, (n,), of two parts.
 
-    Of several scales and penalties those with the lowest validation error are taken; of more than 1,500 crystals a
+    Of several scales and penalties those with the lowest validation error are taken; of more than 1,000 crystals a
     part decides on them.
     """
     order = np.random.default_rng(0).permutation(len(train[1]))
-    weights = _KNOWN_WEIGHTS if paired else (1.0,)
-    tried = [
-        (float(np.abs(_given(head, validation[0]) - validation[1]).mean()), choice)
-        for choice in product(_WIDTHS, _PENALTIES, weights)
-        for head in [_machine(train, order[:_TRIED_ON], *choice)]
-    ]
-    best = min(tried)[1]
-    return KernelNetwork(copy.deepcopy(source), _machine(train, order[:_TRAINED_ON], *best), paired)
+    weights = np.ones(train[0].shape[1])
+
+    def machine(most: int, width: float, penalty: float, known: float) -> KernelHead:
+        inputs = np.r_[weights[:-2], known, known] if paired else weights
+        return _machine((train[0][order[:most]], train[1][order[:most]]), width, penalty, inputs)
+
+    def error(choice: tuple[float, float, float]) -> float:
+        given = machine(_TRIED_ON, *choice)(torch.from_numpy(validation[0]).float())[:, 0]
+        return float(np.abs(given.double().numpy() - validation[1]).mean())
+
+    best = min(product(_WIDTHS, _PENALTIES, _KNOWN_WEIGHTS if paired else (1.0,)), key=error)
+    return KernelNetwork(copy.deepcopy(source), machine(_TRAINED_ON, *best), paired)
 
 
-def _given(head: KernelHead, inputs: Array) -> Array:
-    return head(torch.from_numpy(inputs).float())[:, 0].double().numpy()
-
-
-def _machine(
-    data: tuple[Array, Array], rows: NDArray[np.int64], width: float, penalty: float, last: float
-) -> KernelHead:
-    """Trained on some rows; the last input counts `last` times."""
+def _machine(data: tuple[Array, Array], width: float, penalty: float, weights: Array) -> KernelHead:
+    """Trained on inputs (n, width) and what they give (n,); `weights` (width,): how much each scaled input counts."""
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    x, y = data[0][rows], data[1][rows]
+    x, y = data
     scaler, unit = StandardScaler().fit(x), y.std() or 1.0
-    scale = scaler.scale_ * np.r_[np.ones(x.shape[1] - 1), 1 / last]
+    scale = scaler.scale_ / weights
     machine = SVR(gamma=width / x.shape[1], C=penalty, epsilon=_TUBE)
     machine.fit((x - scaler.mean_) / scale, (y - y.mean()) / unit)
     learnt = {

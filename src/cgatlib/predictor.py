@@ -1,8 +1,9 @@
 """A trained network with the scale of its output and what it was trained on, in one folder."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
@@ -84,11 +85,16 @@ def network_of(
     return network.eval()
 
 
-def save_network(network: Network, path: Path) -> str:
-    """Write the weights as safetensors; returns the file's SHA-256."""
-    content = save(network.state_dict())  # safetensors' own writing does not say that a disk is full in Python's way
+def save_network(network: Network, path: Path, half: bool = False) -> str:
+    """Write the weights as safetensors, in half precision if wanted; returns the file's SHA-256."""
+    weights = _halved(network) if half else network.state_dict()
+    content = save(weights)  # safetensors' own writing does not say that a disk is full in Python's way
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def _halved(network: CGAT) -> dict[str, Tensor]:
+    return {name: weight.half() for name, weight in network.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,32 @@ class Predictor:
         if not len(rows):
             return np.empty((0, self.card.model.embedding_width))
         return embed_all(self.network, data).double().numpy()
+
+    def scale(self, label: str) -> float:
+        """Standard deviation that normalises a label."""
+        return float(self.card.statistics.each[self.card.labels.index(label)].std)  # type: ignore[arg-type]
+
+    def in_half(self) -> "Predictor":
+        """The same with its weights rounded to half precision, as they are read from a file of such."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(_halved(self.network))
+        return replace(self, network=network)
+
+    def view(self, labels: Sequence[str]) -> "Predictor":
+        """The same network with the outputs for some of its labels alone, in the order given."""
+        if tuple(labels) == self.card.labels:
+            return self
+        places = [self.card.labels.index(label) for label in labels]
+        network = copy.deepcopy(self.network)
+        old = network.output.last
+        rows = [row for place in places for row in (2 * place, 2 * place + 1)]
+        last = network.output.last = nn.Linear(old.in_features, len(rows))
+        last.load_state_dict({name: weights[rows] for name, weights in old.state_dict().items()})
+        statistics = TargetStatistics.together([self.card.statistics.each[place] for place in places])
+        first, *more = labels
+        unit = PROPERTIES[first].unit
+        card = replace(self.card, label=first, unit=unit, more_labels=tuple(more), statistics=statistics)
+        return Predictor(network, card)
 
 
 def is_network(folder: Path) -> bool:

@@ -7,7 +7,7 @@ model of them.
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
@@ -79,8 +79,8 @@ class Plan:
     known: bool = False
     seeds: Sequence[int] = ()
     train_size: int | None = None
-    transfer: Mapping[str, Any] = MappingProxyType({})
-    training: Mapping[str, Any] = MappingProxyType({})
+    transfer: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def experiments(self, table: CrystalTable, starts: Sequence[Run]) -> list[Experiment]:
         """One for each member, from the networks of `starts` in turn.
@@ -177,7 +177,7 @@ def tune(
     plan = Plan(label, recipe, known is not None, seeds, training=training)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts = starts_of(model, "the model", root / "sources")
+        starts = starts_of(model, "the model", root / "sources", [label])
         experiments = plan.experiments(table, starts)
         graph_store(table, experiments[0].graph, root / "graphs", workers)
         stored = {run.experiment.key: run for run in starts}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cgatlib import CgatError
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, embed_all, predict
-from cgatlib.kernel import Average, KernelNetwork, best_share, form_of, kernel_network
+from cgatlib.kernel import Average, KernelNetwork, best_share, form_of, kernel_network, with_known
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.layers import OutputNetwork
 from cgatlib.training import in_one, mean_absolute_errors
@@ -255,6 +255,6 @@ def _kernel(
         inputs, values = embed_all(source, data).cpu().double(), statistics.normalised(data.targets)
         if paired:
             known = cast(GraphInputs, data).known
-            inputs, values = torch.column_stack([inputs, known]), values - known
+            inputs, values = with_known(inputs, known), values - known
         parts.append((inputs.numpy(), values.numpy()))
     return kernel_network(source, *parts, paired).to(next(source.parameters()).device)

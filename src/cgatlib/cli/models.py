@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from itertools import cycle
@@ -129,7 +129,7 @@ def transfer(
         raise CgatError("--recipe, --fast, --mode and --known exclude each other")
     names = ("target_statistics", "reinitialise_head", "source_label")
     taken = {name: value for name in names if (value := options.pop(name))}
-    crystals, starts = _read(table, options, known), _starts(source, options)
+    crystals, starts = _read(table, options, known), _starts(source, options, taken.get("source_label"))
     if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
         options["workers"] = min(len(options["seeds"] or starts), os.cpu_count() or 1)
     if mode is not None or options["more_labels"]:
@@ -220,10 +220,11 @@ def _graphs(options: dict[str, Any]) -> Path:
     return options["runs"] / ".graphs"
 
 
-def _starts(source: str, options: dict[str, Any]) -> list["Run"]:
+def _starts(source: str, options: dict[str, Any], source_label: str | None = None) -> list["Run"]:
     from cgatlib.ensemble import starting_points
 
-    return starting_points(source, options["runs"] / ".sources")
+    labels = (options["label"], *options["more_labels"])
+    return starting_points(source, options["runs"] / ".sources", labels, source_label)
 
 
 def _experiments(
@@ -288,17 +289,20 @@ def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, 
 
         card = release(runs, crystals, out, _graphs(options), options.get("about")).card
         assert card is not None
-        report |= {"model": str(out), "test_mae": card.errors.mae}
-        lines.append(
-            f"model: {out}, MAE {card.errors.mae:.4g} {card.unit}; use it with `cgatlib predict --model {out}`"
-        )
+        errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
+        report |= {"model": str(out), "test_mae": errors[options["label"]]}
+        lines.append(f"model: {out}, {_in_words(errors)}; use it with `cgatlib predict --model {out}`")
     click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
 
 
 def _maes(run: "Run") -> str:
-    """Test error in words, of several labels of each."""
+    """Test error in words."""
+    return _in_words({label: run.scores(label)["test_mae"] for label in run.experiment.labels})
+
+
+def _in_words(maes: Mapping[str, float]) -> str:
+    """The MAE, of several labels of each."""
     from cgatlib.crystals.checks import PROPERTIES
 
-    labels = run.experiment.labels
-    errors = {label: f"{run.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in labels}
+    errors = {label: f"{mae:.4g} {PROPERTIES[label].unit}" for label, mae in maes.items()}
     return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"
