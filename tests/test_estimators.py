@@ -1,8 +1,10 @@
 """Estimators for structures: scikit-learn's own checks, its pipelines, searches and pickles."""
 
 import pickle
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_array
 
@@ -158,9 +161,7 @@ def test_a_pickle_holds_the_weights(fitted, crystals):
     again = pickled(fitted)
     np.testing.assert_array_equal(again.predict(crystals[:9]), fitted.predict(crystals[:9]))
     embedding = CrystalEmbedding(fitted.model_).fit(crystals)
-    np.testing.assert_array_equal(
-        pickle.loads(pickle.dumps(embedding)).transform(crystals[:9]), embedding.transform(crystals[:9])
-    )
+    np.testing.assert_array_equal(pickled(embedding).transform(crystals[:9]), embedding.transform(crystals[:9]))
 
 
 def test_a_fitted_model_is_saved_as_any_other(fitted, crystals, tmp_path):
@@ -212,3 +213,12 @@ def test_what_cannot_be_taken_is_named(fitted, crystals, energies, tmp_path):
 
 def test_the_public_names_are_found():
     assert {"CGATRegressor", "CrystalEmbedding", "CgatError", "load_model"} <= set(dir(cgatlib)) == set(cgatlib.__all__)
+
+
+def test_the_lines_of_the_readme_run(crystals, tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "fine_tune" in block)
+    monkeypatch.chdir(tmp_path)
+    given = {"structures": crystals[:90], "values": np.linspace(0, 5, 90), "cross_val_score": cross_val_score}
+    exec(code, given | {"make_pipeline": make_pipeline, "StandardScaler": StandardScaler, "SVR": SVR})
+    assert load_model("my-model").members[0].card.label == "band_gap"

@@ -144,35 +144,15 @@ class Ensemble:
         return np.concatenate([member.embed_graphs(graphs) for member in self.members], axis=1)
 
     def fine_tune(
-        self,
-        structures: Any,
-        values: Sequence[float],
-        label: str,
-        recipe: str | None = None,
-        *,
-        functional: str = "not stated",
-        known: Sequence[float] | None = None,
-        seed: int = 0,
-        **training: Any,
+        self, structures: Any, values: Sequence[float], label: str, recipe: str | None = None, **options: Any
     ) -> "Ensemble":
-        """A model that starts from this one and has learnt `values` of `structures`, with a card of its own.
+        """A model that starts from this one and has learnt `values` of `structures`; it has a card of its own.
 
-        Args:
-            structures: as `predict` takes them. values, label, recipe, functional, known, training: as of
-                `cgatlib.recipes.tune`.
-            seed: another one gives other members: a model of three has the seeds 0, 1, 2; the next 3, 4, 5.
-
-        Raises:
-            CgatError: nothing can start from this model, the label or recipe is unknown, the values are not enough, or
-                a structure cannot be taken: its place and the reason are named.
+        The arguments, ``functional``, ``seed`` and others among them, are those of `cgatlib.recipes.tune`.
         """
         from cgatlib.recipes import tune
 
-        n = len(self.members)
-        seeds = range(seed * n, (seed + 1) * n)
-        return tune(
-            self, structures, values, label, recipe, functional=functional, known=known, seeds=seeds, **training
-        )
+        return tune(self, structures, values, label, recipe, **options)
 
     def save(self, folder: str | Path) -> None:
         """Write the model into a folder, where `load_model` finds it; one that holds a model is replaced.

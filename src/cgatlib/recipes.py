@@ -18,13 +18,13 @@ import numpy as np
 from cgatlib import CgatError
 from cgatlib.crystals.checks import KNOWN, PROPERTIES, Crystal, check
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.ensemble import Ensemble, starts_of
+from cgatlib.ensemble import Ensemble, refuse_noted, starts_of
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
 from cgatlib.graphs.store import graph_store
 from cgatlib.release import release
 from cgatlib.splits import SplitConfig, split
-from cgatlib.structures import candidates
+from cgatlib.structures import Candidate, candidates
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
 
@@ -151,7 +151,7 @@ def tune(
     *,
     functional: str = "not stated",
     known: Sequence[float] | None = None,
-    seeds: Sequence[int] = (),
+    seed: int = 0,
     workers: int = 1,
     **training: Any,
 ) -> Ensemble:
@@ -159,13 +159,14 @@ def tune(
 
     Args:
         model: whose card says how its members were trained: of `load_model`, or of a recipe without kernel.
-        structures: pymatgen Structures, ASE Atoms or `Crystal` objects. values: (n,) of the label, in its unit; NaN
-            where one is missing.
+        structures: pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files.
+        values: (n,) of the label, in its unit; NaN where one is missing.
         label: property to learn. recipe: a name of `RECIPES`. functional: that the values come from.
         known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
             predictions then ask for them (``predict(structures, known={label: values})``).
-        seeds: one member for each; by default those of the members that are started from. workers: processes.
-        training: fields of `TrainingConfig` that differ from the recipe's, e.g. ``steps=500``.
+        seed: another one gives other members: of three, those of 0 have the seeds 0, 1, 2, and of 1 the next three.
+        workers: processes. training: fields of `TrainingConfig` that differ from the recipe's, e.g.
+            ``steps=500``.
 
     Returns:
         A model with a card: validation errors of what was tried (``card.tried``), test errors, domain, uncertainty.
@@ -174,10 +175,11 @@ def tune(
         CgatError: the recipe or label is unknown, the values are not enough, or something is no structure.
     """
     table = table_of(structures, values, label, functional, known)
-    plan = Plan(label, recipe, known is not None, seeds, training=training)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         starts = starts_of(model, "the model", root / "sources", [label])
+        seeds = range(seed * len(starts), (seed + 1) * len(starts))
+        plan = Plan(label, recipe, known is not None, seeds, training=training)
         experiments = plan.experiments(table, starts)
         graph_store(table, experiments[0].graph, root / "graphs", workers)
         stored = {run.experiment.key: run for run in starts}
@@ -195,15 +197,16 @@ def table_of(
     """
     if label not in PROPERTIES:
         raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
-    _, found = candidates(structures, known=None if known is None else {label: known})
+    names, found = candidates(structures, known=None if known is None else {label: known})
     if len(values) != len(found):
         raise CgatError(f"{len(values)} values of {label} were given for {len(found)} structures")
-    crystals = []
-    for place, (crystal, value) in enumerate(zip(found, values, strict=True)):
-        if isinstance(crystal, Crystal):
-            given = {} if np.isnan(value) else {label: float(value)}
-            crystal = replace(crystal, labels=given | crystal.labels)
-        if reason := crystal if isinstance(crystal, str) else check(crystal):
-            raise CgatError(f"structure {place}: {reason}")
-        crystals.append(crystal)
+    labelled: list[Candidate] = []
+    for crystal, value in zip(found, values, strict=True):
+        if isinstance(crystal, Crystal) and not np.isnan(value):
+            crystal = replace(crystal, labels={label: float(value)} | crystal.labels)
+        labelled.append(crystal)
+    refuse_noted(names, (crystal if isinstance(crystal, str) else check(crystal) or "" for crystal in labelled))
+    crystals = [crystal for crystal in labelled if isinstance(crystal, Crystal)]
+    if len(set(names)) < len(names):  # drawn with replacement, or without names
+        crystals = [replace(crystal, material_id=str(place)) for place, crystal in enumerate(crystals)]
     return CrystalTable.from_crystals(crystals, functional)
