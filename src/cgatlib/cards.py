@@ -195,8 +195,8 @@ class EnsembleCard:
 
     @property
     def tried(self) -> dict[str, float]:
-        """Validation errors of all that was tried when the model was tuned, by name: means over the members."""
-        each = [member.metrics.get("tried", {}) for member in self.members]
+        """Validation errors of all that was tried to tune a model of one trunk, by name: means over the members."""
+        each = [member.metrics.get("tried", {}) for member in self.members] if len(self.trunks) == 1 else [{}]
         return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
 
     def __post_init__(self) -> None:

@@ -95,8 +95,8 @@ class Plan:
         parts, seen = _split(formulas, starts[0].experiment.split)
         how = replace(how, test_crystals="seen") if seen else how
         training = training_of(self.train_size or len(formulas))
-        training = replace(training, **self.training)
-        training = replace(training, evaluations=min(training.evaluations, training.steps))
+        most = self.training.get("steps", training.steps)
+        training = replace(training, **{"evaluations": min(training.evaluations, most), **self.training})
         found = []
         for seed, run in zip(seeds, cycle(starts)):
             source = run.experiment

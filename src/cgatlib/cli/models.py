@@ -234,8 +234,8 @@ def _experiments(
     from cgatlib.experiments.experiment import Experiment
     from cgatlib.training import TrainingConfig
 
-    training = TrainingConfig(**{**_PLAIN, **_given(options)})
-    training = replace(training, evaluations=min(training.evaluations, training.steps))
+    values = {**_PLAIN, **_given(options)}
+    training = TrainingConfig(**values, evaluations=min(30, values["steps"]))
     common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
     common |= {name: options[name] for name in ("label", "more_labels", "train_size")} | configurations
     if not starts:
