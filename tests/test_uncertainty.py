@@ -1,4 +1,4 @@
-"""Estimates of errors: they rank and are calibrated on crystals that they were not learnt from, and are stored whole."""
+"""Estimates of errors: they rank and cover errors that they were not learnt from, and are stored whole."""
 
 from dataclasses import replace
 
