@@ -100,7 +100,7 @@ class Plan:
         found = []
         for seed, run in zip(seeds, cycle(starts)):
             source = run.experiment
-            same = {"source": source, "model": source.model, "graph": source.graph}
+            same: dict[str, Any] = {"source": source, "model": source.model, "graph": source.graph}
             what = table.fingerprint, table.functional, self.label, self.train_size, seed
             found.append(Experiment(*what, **same, transfer=how, split=parts, training=training))
         return found

@@ -31,9 +31,9 @@ from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
-from cgatlib.kernel import form_of
+from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
-from cgatlib.predictor import ModelCard, Network, Predictor
+from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.splits import Indices, Split, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
@@ -256,20 +256,15 @@ class _Trainer:
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
         labels, parts = labels_of(e, graphs), parts_of(e, graphs)
-        there = kept_on(fabric.device, graphs.graphs)
-        known = known_of(e, graphs)
-        columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
-        data: dict[str, Inputs] = {
-            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
-            for name, rows in vars(parts).items()
-        }
+        data = self._data(graphs, labels, parts, fabric)
         nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
         elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
         network, statistics, inherited = self._start(data["train"])
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
-        module, before = trained_part(network, e.transfer.mode), copy.deepcopy(network)
+        module: nn.Module = trained_part(network, e.transfer.mode)
+        before = copy.deepcopy(network)
         learnt = data["train"], data["validation"], statistics
         first = self._head_first(network, *learnt, fabric)
         progress = self._fit(module, *learnt, fabric, first)
@@ -279,17 +274,16 @@ class _Trainer:
         outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
         predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
         each = self._scores(predictions, labels, parts, progress.best_maes)
+        trained = () if e.transfer.mode in STEPLESS else trained_part(network, e.transfer.mode).parameters()
         metrics = {
             **each[e.label],
             "validation_mae": progress.best_mae,
             **({"labels": each} if e.more_labels else {}),
+            **({"tried": tried} if tried else {}),
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-            "trained_parameters": 0
-            if e.transfer.mode in STEPLESS
-            else sum(p.numel() for p in trained_part(network, e.transfer.mode).parameters()),
-            **({"tried": tried} if tried else {}),
+            "trained_parameters": sum(p.numel() for p in trained),
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
@@ -297,6 +291,15 @@ class _Trainer:
         curve = pd.DataFrame(progress.curve).rename(columns=names)
         whole = network if card.form == "network" else cast(Network, module)
         self._write(Predictor(whole.cpu(), card), metrics, curve, predictions)
+
+    def _data(self, graphs: GraphStore, labels: Array, parts: Split, fabric: Fabric) -> dict[str, Inputs]:
+        """What each part is trained or tested on."""
+        there, known = kept_on(fabric.device, graphs.graphs), known_of(self.experiment, graphs)
+        columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
+        return {
+            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
+            for name, rows in vars(parts).items()
+        }
 
     def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
         """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
@@ -368,9 +371,9 @@ class _Trainer:
         e = self.experiment
         steps = round(e.transfer.head_first * e.training.steps)
         if steps:
-            embedded = [EmbeddingInputs(embed_all(network, data), data.targets) for data in (train, validation)]
+            part, other = (EmbeddingInputs(embed_all(network, data), data.targets) for data in (train, validation))
             training = replace(self._share(steps), trunk_rate=1.0)
-            fit(network.output, *embedded, statistics, training, e.seed, self.folder / "head.pt", fabric)
+            fit(network.output, part, other, statistics, training, e.seed, self.folder / "head.pt", fabric)
         return steps
 
     def _completed(
