@@ -166,7 +166,7 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     """Forecast what more crystals would buy, from runs on nested parts of TABLE that start from a model.
 
     The error falls as a power of the number of crystals; the law is fitted to all runs, and its 95 % interval comes
-    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer`.
+    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer --mode`.
 
     \b
     Example:
