@@ -178,7 +178,7 @@ class Ensemble:
         if self.members[0].card.form != "paired":
             return {}
         label = self.members[0].card.label
-        return {label: self.card.data.get("known values", KNOWN + label) if self.card else KNOWN + label}
+        return {label: self.card.data.get("known values", label + KNOWN) if self.card else label + KNOWN}
 
     def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
         """Known values must be those that the model asks for; `how` says how to give them."""
@@ -232,7 +232,7 @@ class Ensemble:
         kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
         for row, crystal in zip(judged, kept, strict=True):
             notes[row] = self.card.domain.warnings(crystal) if self.card else ""
-        known = [[crystal.labels[KNOWN + label] for crystal in kept] for label in self._columns]
+        known = [[crystal.labels[label + KNOWN] for crystal in kept] for label in self._columns]
         outputs = self.outputs(graphs, known=np.array(known[0]) if known else None)
         finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
@@ -264,7 +264,7 @@ class Ensemble:
     def _unpaired(self, crystal: Candidate) -> str:
         """Which known value of a crystal is missing, if one is."""
         for label, column in self._columns.items():
-            if isinstance(crystal, Crystal) and KNOWN + label not in crystal.labels:
+            if isinstance(crystal, Crystal) and label + KNOWN not in crystal.labels:
                 return f"no known {label}: {column} has no value"
         return ""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistic
 from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Indices, Split, split, training_subset
+from cgatlib.splits import Indices, Split, groups_of, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
 
@@ -53,7 +53,8 @@ class RunStore:
         root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those that
+            have their weights are started from, too.
         accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
@@ -217,7 +218,7 @@ def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]
 
 def known_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64] | None:
     """The value of every graph by a cheaper functional, (n,), NaN where it is missing; None where it is not used."""
-    return graphs.label(KNOWN + experiment.label) if experiment.transfer.mode == "paired" else None
+    return graphs.label(experiment.label + KNOWN) if experiment.transfer.mode == "paired" else None
 
 
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
@@ -229,8 +230,7 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
     known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
     if (cheaper := known_of(experiment, graphs)) is not None:
         known &= ~np.isnan(cheaper)[:, None]
-    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-    whole = split(groups, experiment.split)
+    whole = split(groups_of(graphs, experiment.split), experiment.split)
     labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
@@ -402,15 +402,24 @@ class _Trainer:
         network = CGAT(e.model, len(e.labels))
         if e.source is None:
             return network, prepare(network, e.transfer, None, None, train), set()
-        run = self.store.find(e.source)
-        if run is None:
-            raise CgatError(f"the source run {e.source.key} does not exist")
-        source = Predictor.load(run.path)
+        source = Predictor.load(self._run_of(e.source).path)
         if not isinstance(source.network, CGAT):
             raise CgatError(f"the source run {e.source.key} is a {source.card.form} model, from which none can start")
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
+
+    def _run_of(self, source: Experiment) -> Run:
+        run = self.store.find(source)
+        if run is None:
+            raise CgatError(f"the source run {source.key} does not exist")
+        return run
+
+    def _source_run(self, source: Experiment) -> dict[str, Any]:
+        """Which code made the source, and the digest of the weights that were taken from it."""
+        run = self._run_of(source)
+        weights = file_digest(run.path / "weights.safetensors")
+        return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
 
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
         """A column that says how close pre-training came to each test crystal, where it may have seen them."""
@@ -442,6 +451,7 @@ class _Trainer:
             "training_code": training_code(),
             "data": e.data,
             "source": e.source.key if e.source else None,
+            **({"source_run": self._source_run(e.source)} if e.source else {}),
             "seed": e.seed,
             "seconds": metrics["seconds"],
             "files": {name: file_digest(folder / name) for name in FILES},
