@@ -243,13 +243,36 @@ def test_each_label_comes_from_the_trunk_with_the_smallest_validation_error(two_
     assert "member volume_per_atom-0.safetensors: test MAE" in shown.output
 
 
+def test_a_view_cuts_one_label_out_of_two(joint_run, table, cache, tmp_path, monkeypatch):
+    """Its columns are those of a model of one label, and what starts from it has that output alone."""
+    monkeypatch.setattr("cgatlib.ensemble.RELEASED_MODELS", tmp_path / "released")
+    whole = release([joint_run], table, tmp_path / "released" / "both", cache)
+    (tmp_path / "released" / "volume").mkdir()
+    text = json.dumps({"model": "both", "label": "volume_per_atom"})
+    (tmp_path / "released" / "volume" / "view.json").write_text(text)
+    view, crystals = load_model("volume"), list(table)[:20]
+    found, expected = view.predict(crystals), whole.predict(crystals)
+    assert list(found) == ["material_id", "prediction", "uncertainty", "unit", "note"]
+    assert set(found["unit"]) == {"Å³/atom"}
+    for name in ("prediction", "uncertainty"):
+        np.testing.assert_allclose(found[name], expected[f"{name}_volume_per_atom"], rtol=1e-5)
+    assert view.card.accuracy == {"volume_per_atom": whole.card.accuracy["volume_per_atom"]}
+    (start,) = starting_points("volume", tmp_path / "starts", ["band_gap"])
+    assert start.experiment == joint_run.experiment
+    assert Predictor.load(start.path).card.labels == ("volume_per_atom",)
+    shown = CliRunner().invoke(main, ["model", "show", "volume"]).output
+    assert shown.startswith("volume: volume_per_atom (PBE), Å³/atom\n")
+
+
 def test_a_label_starts_from_the_trunk_that_predicts_it(two_trunks, seed_runs, joint_run, tmp_path):
     """And a label that none predicts from the one that is named."""
     singles, joint = [run.experiment for run in seed_runs[:2]], [joint_run.experiment]
     for labels, source_label, expected in (
         (["e_form"], None, singles),
         (["volume_per_atom"], None, joint),
-        (["volume_per_atom"], "e_form", joint),
+        (["volume_per_atom"], "e_form", singles),
+        (["band_gap", "volume_per_atom"], None, joint),
+        (["volume_per_atom"], "fresh", joint),
         (["band_gap"], "volume_per_atom", joint),
         (["band_gap"], "e_form", singles),
     ):

@@ -167,6 +167,8 @@ class Member:
         if not self.labels or not set(self.labels) <= PROPERTIES.keys():
             names = ", ".join(self.labels) or "nothing"
             raise CgatError(f"a member of a model predicts some of {', '.join(PROPERTIES)}, not {names}")
+        if (found := len(self.statistics.each)) != len(self.labels):
+            raise CgatError(f"there are {found} target statistics for the labels {', '.join(self.labels)}")
 
     def view(self, label: str) -> "Member":
         """The same, of which one label is used."""

@@ -178,7 +178,7 @@ class Ensemble:
         if self.members[0].card.form != "paired":
             return {}
         label = self.members[0].card.label
-        return {label: self.card.data.get("known values", KNOWN + label) if self.card else KNOWN + label}
+        return {label: self.card.data.get("known values", label + KNOWN) if self.card else label + KNOWN}
 
     def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
         """Known values must be those that the model asks for; `how` says how to give them."""
@@ -232,7 +232,7 @@ class Ensemble:
         kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
         for row, crystal in zip(judged, kept, strict=True):
             notes[row] = self.card.domain.warnings(crystal) if self.card else ""
-        known = [[crystal.labels[KNOWN + label] for crystal in kept] for label in self._columns]
+        known = [[crystal.labels[label + KNOWN] for crystal in kept] for label in self._columns]
         outputs = self.outputs(graphs, known=np.array(known[0]) if known else None)
         finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
@@ -264,7 +264,7 @@ class Ensemble:
     def _unpaired(self, crystal: Candidate) -> str:
         """Which known value of a crystal is missing, if one is."""
         for label, column in self._columns.items():
-            if isinstance(crystal, Crystal) and KNOWN + label not in crystal.labels:
+            if isinstance(crystal, Crystal) and label + KNOWN not in crystal.labels:
                 return f"no known {label}: {column} has no value"
         return ""
 
@@ -377,12 +377,12 @@ def starting_points(
 ) -> list["Run"]:
     """The members of a model as runs that others can start from (experiment and weights; no more is promised).
 
-    Of a model of several trunks, those of the trunk that predicts what is to be learnt.
+    Of a model of several trunks, those of the one that predicts what is to be learnt, or what is named instead.
 
     Args:
         name_or_folder: a released model, the folder of a model, or that of a run.
         cache: where the members of a model get a folder of their own, by key and weights.
-        labels: to be learnt. source_label: the one to start from where none of them is predicted, or ``"fresh"``.
+        labels: to be learnt. source_label: the one to start from instead, or ``"fresh"``.
 
     Raises:
         CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
@@ -423,20 +423,16 @@ def starts_of(
 
 
 def _trunk(trunks: Sequence[tuple[str, ...]], labels: Sequence[str], source_label: str | None) -> tuple[str, ...]:
-    """Labels of the trunk to start from: the one with most of `labels`, else with `source_label`."""
-    shared = [len(set(trunk) & set(labels)) for trunk in trunks]
-    if max(shared):
-        return trunks[shared.index(max(shared))]
-    if len(trunks) == 1 or source_label == "fresh":
-        return trunks[0]
-    related = [trunk for trunk in trunks if source_label in trunk]
-    if not related:
-        known = ", ".join(label for trunk in trunks for label in trunk)
+    """Labels of the trunk to start from: the one with `source_label`, else with most of `labels`."""
+    wanted = labels if source_label in (None, "fresh") else [source_label]
+    shared = [len(set(trunk) & set(wanted)) for trunk in trunks]
+    if not max(shared) and len(trunks) > 1 and source_label != "fresh":
+        known = ", ".join(sorted(label for trunk in trunks for label in trunk))
         raise CgatError(
-            f"the model predicts {known}, not {source_label or ', '.join(labels) or 'what is to be learnt'}: "
+            f"the model predicts {known}, not {', '.join(wanted) or 'what is to be learnt'}: "
             "source_label must name the property to start from, or 'fresh'"
         )
-    return related[0]
+    return trunks[shared.index(max(shared))]
 
 
 def _is_start(folder: Path) -> bool:

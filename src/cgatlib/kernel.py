@@ -9,7 +9,7 @@ doi:10.1021/acs.jctc.5b00099).
 import copy
 from collections.abc import Mapping
 from itertools import product
-from typing import Literal, cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
@@ -41,6 +41,13 @@ _SHARES = np.linspace(0, 1, 11)  # of the kernel in an average
 
 class KernelHead(nn.Module):
     """sum_i a_i exp(-gamma |x - x_i|^2) + b of scaled inputs x, in the place of the output network."""
+
+    center: Tensor
+    scale: Tensor
+    support: Tensor
+    dual: Tensor
+    gamma: Tensor
+    shift: Tensor
 
     def __init__(self, supports: int, width: int) -> None:
         super().__init__()
@@ -102,7 +109,10 @@ class Average(nn.Module):
         return torch.lerp(self.full(batch), self.kernel(batch), self.share)
 
 
-def assembled(form: Form, config: ModelConfig, labels: int, weights: Mapping[str, Tensor]) -> nn.Module:
+Network: TypeAlias = CGAT | KernelNetwork | Average
+
+
+def assembled(form: Form, config: ModelConfig, labels: int, weights: Mapping[str, Tensor]) -> Network:
     """A network of a form, for weights of which the number of support vectors is taken and nothing else."""
     if form == "network":
         return CGAT(config, labels)

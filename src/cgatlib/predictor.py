@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, embed_all, predict
-from cgatlib.kernel import Average, Form, KernelNetwork, assembled
+from cgatlib.kernel import Form, Network, assembled
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
@@ -40,9 +40,6 @@ def reading_model(folder: Path) -> Iterator[None]:
     except Exception as error:  # json, safetensors and torch each have their own way of refusing a broken file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CgatError(f"the model in {folder} cannot be read: {reason}") from error
-
-
-Network = CGAT | KernelNetwork | Average
 
 
 def load_network(
@@ -93,7 +90,7 @@ def save_network(network: Network, path: Path, half: bool = False) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _halved(network: CGAT) -> dict[str, Tensor]:
+def _halved(network: Network) -> dict[str, Tensor]:
     return {name: weight.half() for name, weight in network.state_dict().items()}
 
 
@@ -195,7 +192,7 @@ class Predictor:
         if tuple(labels) == self.card.labels:
             return self
         places = [self.card.labels.index(label) for label in labels]
-        network = copy.deepcopy(self.network)
+        network = cast(CGAT, copy.deepcopy(self.network))  # the other forms are for one label
         old = network.output.last
         rows = [row for place in places for row in (2 * place, 2 * place + 1)]
         last = network.output.last = nn.Linear(old.in_features, len(rows))

@@ -23,7 +23,7 @@ from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.runner import RunStore
 from cgatlib.graphs.store import graph_store
 from cgatlib.release import release
-from cgatlib.splits import SplitConfig, split
+from cgatlib.splits import Indices, SplitConfig, groups_of, split
 from cgatlib.structures import Candidate, candidates
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
@@ -88,31 +88,31 @@ class Plan:
         Raises:
             CgatError: the recipe is unknown, or the labels are not enough for it or for a test.
         """
-        formulas = self._labelled(table)
-        how, seeds = self._transfer(len(formulas)), self.seeds or [run.experiment.seed for run in starts]
+        rows = self._labelled(table)
+        how, seeds = self._transfer(len(rows)), self.seeds or [run.experiment.seed for run in starts]
         if how.mode in STEPLESS and len(seeds) > len(starts):
             raise CgatError(f"a {how.mode} model has one member for each network: {len(starts)}, not {len(seeds)}")
-        parts, seen = _split(formulas, starts[0].experiment.split)
+        parts, seen = _split(table.select(rows), starts[0].experiment.split)
         how = replace(how, test_crystals="seen") if seen else how
-        training = training_of(self.train_size or len(formulas))
+        training = training_of(self.train_size or len(rows))
         most = self.training.get("steps", training.steps)
         training = replace(training, **{"evaluations": min(training.evaluations, most), **self.training})
         found = []
         for seed, run in zip(seeds, cycle(starts)):
             source = run.experiment
-            same = {"source": source, "model": source.model, "graph": source.graph}
+            same: dict[str, Any] = {"source": source, "model": source.model, "graph": source.graph}
             what = table.fingerprint, table.functional, self.label, self.train_size, seed
             found.append(Experiment(*what, **same, transfer=how, split=parts, training=training))
         return found
 
-    def _labelled(self, table: CrystalTable) -> list[str]:
-        """Formulas of the crystals that can be learnt from."""
-        columns = [self.label, KNOWN + self.label] if self.known else [self.label]
+    def _labelled(self, table: CrystalTable) -> Indices:
+        """Rows of the crystals that can be learnt from."""
+        columns = [self.label, self.label + KNOWN] if self.known else [self.label]
         has = np.logical_and.reduce([~np.isnan(table.label(column)) for column in columns])
         if not has.any():
             what = "and a known value of it" if self.known else "(every value is NaN)"
             raise CgatError(f"none of the {len(table)} crystals has a {self.label} {what}")
-        return np.array(table.formulas)[has].tolist()
+        return np.flatnonzero(has)
 
     def _transfer(self, n: int) -> TransferConfig:
         recipe = "paired" if self.known else self.recipe
@@ -128,18 +128,18 @@ class Plan:
         return replace(RECIPES[recipe or BEST], **self.transfer)
 
 
-def _split(formulas: Sequence[str], theirs: SplitConfig) -> tuple[SplitConfig, bool]:
+def _split(table: CrystalTable, theirs: SplitConfig) -> tuple[SplitConfig, bool]:
     """The split of the pre-training; where it leaves a part empty, another, which may test what was pre-trained on."""
     for seed in (None, *range(100)):
         config = theirs if seed is None else SplitConfig(seed, 0.6, 0.2, 0.2)
         try:
-            split(formulas, config)
+            split(groups_of(table, config), config)
         except CgatError:
             continue
         if seed is not None:
             logging.getLogger("cgatlib").warning("few formulas: the model may have seen test crystals in pre-training")
         return config, seed is not None
-    raise CgatError(f"{len(set(formulas))} formulas are too few to train, to validate and to test")
+    raise CgatError(f"{len(set(table.formulas))} formulas are too few to train, to validate and to test")
 
 
 def tune(

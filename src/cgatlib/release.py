@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network
-from cgatlib.splits import Indices, Split
-from cgatlib.uncertainty import FILE, Estimator, learnt, save_estimators
+from cgatlib.splits import Indices, Split, training_subset
+from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators
 
 _WORST = 5  # elements that are named
 _ENOUGH = 10  # test crystals that an element must occur in to be named
@@ -192,8 +192,10 @@ class _Trunk:
 
     @cached_property
     def _embeddings(self) -> dict[str, NDArray[np.float64]]:
-        parts = vars(self.parts[0])
-        return {name: self.predictors[0].embed_graphs(self.graphs.graphs, rows) for name, rows in parts.items()}
+        parts = self.parts[0]
+        known = training_subset(parts.train, self.graphs.ids, min(REFERENCES, len(parts.train)), seed=0)
+        embed = partial(self.predictors[0].embed_graphs, self.graphs.graphs)
+        return {name: embed(rows) for name, rows in (vars(parts) | {"train": known}).items()}
 
     def _labelled(self, part: str, label: str) -> tuple[NDArray[np.bool_], Indices, NDArray[np.float64]]:
         """Which crystals of a part carry a label, (part,), their rows (n,) and labels (n,)."""

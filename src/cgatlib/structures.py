@@ -77,7 +77,7 @@ def _candidate(structure: Any, place: int) -> Candidate:
 def _with_known(candidate: Candidate, label: str, value: float | None) -> Candidate:
     if isinstance(candidate, str) or value is None or math.isnan(value):
         return candidate
-    return replace(candidate, labels={**candidate.labels, KNOWN + label: float(value)})
+    return replace(candidate, labels={**candidate.labels, label + KNOWN: float(value)})
 
 
 def read_files(
@@ -129,8 +129,8 @@ def _rows(path: Path, known: Mapping[str, str]) -> Iterator[Crystal]:
     for label, column in known.items():
         if column not in table.column_names:
             raise CgatError(f"{path} has no column {column!r}, the {label} of each crystal that the model asks for")
-        table = renamed(path, table, KNOWN + label, column)
-    columns = [*CORE_SCHEMA.names, *(KNOWN + label for label in known)]
+        table = renamed(path, table, label + KNOWN, column)
+    columns = [*CORE_SCHEMA.names, *(label + KNOWN for label in known)]
     yield from CrystalTable(to_core(path, table).select(columns), functional="")
 
 

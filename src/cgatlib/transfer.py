@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cgatlib import CgatError
@@ -250,11 +252,12 @@ def _kernel(
     source: CGAT, paired: bool, train: Inputs, validation: Inputs, statistics: TargetStatistics
 ) -> KernelNetwork:
     """On the embedding of `source`, and of pairs on the known values too."""
-    parts = []
-    for data in (train, validation):
+
+    def part(data: Inputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         inputs, values = embed_all(source, data).cpu().double(), statistics.normalised(data.targets)
         if paired:
-            known = cast(GraphInputs, data).known
+            known = cast(Tensor, cast(GraphInputs, data).known)
             inputs, values = with_known(inputs, known), values - known
-        parts.append((inputs.numpy(), values.numpy()))
-    return kernel_network(source, *parts, paired).to(next(source.parameters()).device)
+        return inputs.numpy(), values.numpy()
+
+    return kernel_network(source, part(train), part(validation), paired).to(next(source.parameters()).device)

@@ -18,9 +18,10 @@ from cgatlib.files import file_digest
 Array = NDArray[np.float64]
 
 FILE = "uncertainty.safetensors"
+REFERENCES = 10_000
+"""Training crystals that an estimator knows, at most."""
 _STORED = ("center", "scale", "axes", "references")
 _ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
-_REFERENCES = 10_000  # training crystals, at most
 _AXES = 16  # principal ones, along which distances are taken
 _NEAREST = (1, 3, 10)  # of them, to which the distance is taken
 _FLOOR = 0.1  # quantile of the errors that is added to each, so that a lucky hit is no large negative number
@@ -36,8 +37,8 @@ class Estimator:
     """Estimates of the errors of one trunk, whose first member's embeddings of W numbers it sees.
 
     Args:
-        center, scale: (W,) of the embeddings of the training crystals. axes: (W, A) of the largest variance of these.
-        references: (R, A), some of the training crystals along these axes.
+        center, scale: (W,) of the embeddings of some training crystals. axes: (W, A) of the largest variance of these.
+        references: (R, A), these crystals along the axes.
         lines: by label the constant and the weights of the features, (1 + F,).
     """
 
@@ -48,13 +49,12 @@ class Estimator:
     lines: Mapping[str, Array]
 
     @classmethod
-    def of(cls, embeddings: Array, seed: int = 0) -> "Estimator":
-        """From embeddings of the training crystals (n, W); nothing is estimated yet."""
+    def of(cls, embeddings: Array) -> "Estimator":
+        """From embeddings of training crystals (n, W); nothing is estimated yet."""
         center, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
         scaled = (embeddings - center) / scale
         axes = np.linalg.eigh(scaled.T @ scaled)[1][:, ::-1][:, :_AXES]
-        kept = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:_REFERENCES])
-        references = (scaled[kept] @ axes).astype(np.float16).astype(float)
+        references = (scaled @ axes).astype(np.float16).astype(float)
         center, scale, axes = (x.astype(np.float32).astype(float) for x in (center, scale, axes))  # as they are stored
         return cls(center, scale, axes, references, {})
 

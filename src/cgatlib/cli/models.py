@@ -166,7 +166,7 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     """Forecast what more crystals would buy, from runs on nested parts of TABLE that start from a model.
 
     The error falls as a power of the number of crystals; the law is fitted to all runs, and its 95 % interval comes
-    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer`.
+    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer --mode`.
 
     \b
     Example:
@@ -207,8 +207,8 @@ def _read(table: Path, options: dict[str, Any], known: str | None = None) -> "Cr
         label, column = known_column(known)
         if labels != [label]:
             raise CgatError(f"--known is for the one label that is learnt, {', '.join(labels)}, not {label}")
-        labels, options["about"] = [label, KNOWN + label], {"known values": column}
-        columns[KNOWN + label] = column
+        labels, options["about"] = [label, label + KNOWN], {"known values": column}
+        columns[label + KNOWN] = column
     crystals = CrystalTable.read(table, options["functional"], columns or None)
     for label in labels:
         if np.isnan(crystals.label(label)).all():

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -62,8 +63,24 @@ class Property:
         return None
 
 
-PROPERTIES: dict[str, Property] = {
-    p.name: p
+class _Properties(dict[str, Property]):
+    """Properties by label: ``band_gap``, of the table's functional, and ``band_gap@HSE``, which names another one.
+
+    Only the former are listed; the latter are made by joining tables, and have the same property.
+    """
+
+    def __contains__(self, label: object) -> bool:
+        name, at, functional = str(label).partition("@")
+        return super().__contains__(name) and bool(at) == bool(functional)
+
+    def __missing__(self, label: str) -> Property:
+        if label not in self:
+            raise KeyError(label)
+        return self[label.partition("@")[0]]
+
+
+PROPERTIES: Mapping[str, Property] = _Properties(
+    (p.name, p)
     for p in (
         Property("e_form", "eV/atom", -10.0, 10.0, "E_form"),
         # Distances to a hull that does not hold the compound itself may be slightly negative.
@@ -71,13 +88,17 @@ PROPERTIES: dict[str, Property] = {
         Property("band_gap", "eV", 0.0, 25.0, "E_gap"),
         Property("volume_per_atom", "Å³/atom", 1.0, 1000.0, "V"),
     )
-}
+)
 
 
-KNOWN = "known_"
-"""What the column of a property's values by a cheaper functional is called, before the name of the property."""
-COLUMNS = PROPERTIES | {KNOWN + name: replace(p, name=KNOWN + name) for name, p in PROPERTIES.items()}
-"""Every column of a table that holds values of a property."""
+KNOWN = "@known"
+"""What follows a property's name in that of its values by some cheaper functional."""
+
+
+def labels_among(columns: Iterable[str]) -> list[str]:
+    """Those names of columns that are labels: in the order of `PROPERTIES`, then those that name a functional."""
+    names = {name for name in columns if name in PROPERTIES}
+    return [*(name for name in PROPERTIES if name in names), *sorted(names.difference(PROPERTIES))]
 
 
 @cache
@@ -110,7 +131,7 @@ class Crystal:
         lattice: (3, 3) float64, row vectors, Å.
         numbers: (n,) atomic numbers.
         frac_coords: (n, 3) float64, fractional.
-        labels: name of `COLUMNS` -> value in its unit; a label that is missing has no key.
+        labels: property name -> value in the unit of ``PROPERTIES``; a label that is missing has no key.
         source: where it was read, ``file#entry``, for messages.
     """
 
@@ -176,7 +197,7 @@ def _check_volume(crystal: Crystal) -> str | None:
 
 def _check_labels(crystal: Crystal) -> str | None:
     for name, value in crystal.labels.items():
-        reason = COLUMNS[name].refuse(value)
+        reason = PROPERTIES[name].refuse(value)
         if reason:
             return reason
     stated = crystal.labels.get("volume_per_atom")

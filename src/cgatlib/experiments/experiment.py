@@ -184,6 +184,15 @@ class Run:
         """What the metrics say of one label."""
         return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
 
+    @property
+    def converged(self) -> bool:
+        """Whether the budget was long enough: the best step is not in its last tenth, or patience ended the training.
+
+        A run that trains nothing counts as converged.
+        """
+        steps = 0 if self.experiment.transfer.mode == "untouched" else self.experiment.training.steps
+        return self.metrics.get("stopped") == "patience" or self.metrics["best_step"] <= 0.9 * steps
+
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Code, libraries, machine, data and files of the run."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,10 +31,10 @@ from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
-from cgatlib.kernel import form_of
+from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
-from cgatlib.predictor import ModelCard, Network, Predictor
-from cgatlib.splits import Indices, Split, split, training_subset
+from cgatlib.predictor import ModelCard, Predictor
+from cgatlib.splits import Indices, Split, groups_of, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
 
@@ -53,7 +53,8 @@ class RunStore:
         root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those that
+            have their weights are started from, too.
         accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
@@ -217,7 +218,7 @@ def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]
 
 def known_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64] | None:
     """The value of every graph by a cheaper functional, (n,), NaN where it is missing; None where it is not used."""
-    return graphs.label(KNOWN + experiment.label) if experiment.transfer.mode == "paired" else None
+    return graphs.label(experiment.label + KNOWN) if experiment.transfer.mode == "paired" else None
 
 
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
@@ -229,8 +230,7 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
     known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
     if (cheaper := known_of(experiment, graphs)) is not None:
         known &= ~np.isnan(cheaper)[:, None]
-    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-    whole = split(groups, experiment.split)
+    whole = split(groups_of(graphs, experiment.split), experiment.split)
     labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
@@ -256,20 +256,15 @@ class _Trainer:
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
         labels, parts = labels_of(e, graphs), parts_of(e, graphs)
-        there = kept_on(fabric.device, graphs.graphs)
-        known = known_of(e, graphs)
-        columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
-        data: dict[str, Inputs] = {
-            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
-            for name, rows in vars(parts).items()
-        }
+        data = self._data(graphs, labels, parts, fabric)
         nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
         elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
         network, statistics, inherited = self._start(data["train"])
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
-        module, before = trained_part(network, e.transfer.mode), copy.deepcopy(network)
+        module: nn.Module = trained_part(network, e.transfer.mode)
+        before = copy.deepcopy(network)
         learnt = data["train"], data["validation"], statistics
         first = self._head_first(network, *learnt, fabric)
         progress = self._fit(module, *learnt, fabric, first)
@@ -279,17 +274,16 @@ class _Trainer:
         outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
         predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
         each = self._scores(predictions, labels, parts, progress.best_maes)
+        trained = () if e.transfer.mode in STEPLESS else trained_part(network, e.transfer.mode).parameters()
         metrics = {
             **each[e.label],
             "validation_mae": progress.best_mae,
             **({"labels": each} if e.more_labels else {}),
+            **({"tried": tried} if tried else {}),
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-            "trained_parameters": 0
-            if e.transfer.mode in STEPLESS
-            else sum(p.numel() for p in trained_part(network, e.transfer.mode).parameters()),
-            **({"tried": tried} if tried else {}),
+            "trained_parameters": sum(p.numel() for p in trained),
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
@@ -297,6 +291,15 @@ class _Trainer:
         curve = pd.DataFrame(progress.curve).rename(columns=names)
         whole = network if card.form == "network" else cast(Network, module)
         self._write(Predictor(whole.cpu(), card), metrics, curve, predictions)
+
+    def _data(self, graphs: GraphStore, labels: Array, parts: Split, fabric: Fabric) -> dict[str, Inputs]:
+        """What each part is trained or tested on."""
+        there, known = kept_on(fabric.device, graphs.graphs), known_of(self.experiment, graphs)
+        columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
+        return {
+            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
+            for name, rows in vars(parts).items()
+        }
 
     def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
         """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
@@ -368,9 +371,9 @@ class _Trainer:
         e = self.experiment
         steps = round(e.transfer.head_first * e.training.steps)
         if steps:
-            embedded = [EmbeddingInputs(embed_all(network, data), data.targets) for data in (train, validation)]
+            part, other = (EmbeddingInputs(embed_all(network, data), data.targets) for data in (train, validation))
             training = replace(self._share(steps), trunk_rate=1.0)
-            fit(network.output, *embedded, statistics, training, e.seed, self.folder / "head.pt", fabric)
+            fit(network.output, part, other, statistics, training, e.seed, self.folder / "head.pt", fabric)
         return steps
 
     def _completed(
@@ -399,15 +402,24 @@ class _Trainer:
         network = CGAT(e.model, len(e.labels))
         if e.source is None:
             return network, prepare(network, e.transfer, None, None, train), set()
-        run = self.store.find(e.source)
-        if run is None:
-            raise CgatError(f"the source run {e.source.key} does not exist")
-        source = Predictor.load(run.path)
+        source = Predictor.load(self._run_of(e.source).path)
         if not isinstance(source.network, CGAT):
             raise CgatError(f"the source run {e.source.key} is a {source.card.form} model, from which none can start")
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
+
+    def _run_of(self, source: Experiment) -> Run:
+        run = self.store.find(source)
+        if run is None:
+            raise CgatError(f"the source run {source.key} does not exist")
+        return run
+
+    def _source_run(self, source: Experiment) -> dict[str, Any]:
+        """Which code made the source, and the digest of the weights that were taken from it."""
+        run = self._run_of(source)
+        weights = file_digest(run.path / "weights.safetensors")
+        return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
 
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
         """A column that says how close pre-training came to each test crystal, where it may have seen them."""
@@ -439,6 +451,7 @@ class _Trainer:
             "training_code": training_code(),
             "data": e.data,
             "source": e.source.key if e.source else None,
+            **({"source_run": self._source_run(e.source)} if e.source else {}),
             "seed": e.seed,
             "seconds": metrics["seconds"],
             "files": {name: file_digest(folder / name) for name in FILES},
