@@ -228,7 +228,7 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        members = tuple(_load_member(folder, card, member) for member in card.members)
+        members = tuple(_load_member(folder, card, member).view(member.labels) for member in card.members)
         return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
@@ -247,8 +247,8 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256, len(member.labels))
-    label, *more = member.labels
+    network = load_network(model, folder / member.file, member.sha256, len(member.learnt))
+    label, *more = member.learnt
     what = label, PROPERTIES[label].unit, card.functional, member.statistics
     return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more)))
 
@@ -281,18 +281,21 @@ def starting_points(
     from cgatlib.experiments.experiment import Experiment, Run
 
     folder = find_model(name_or_folder)
+    if viewed := _viewed(folder):
+        folder = viewed[0]
+        known = set(read_card(folder).accuracy) & set(labels)
+        source_label = source_label or (None if known else viewed[1])
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    model = load_model(folder)
-    if model.card is None:
+    if not (folder / "card.json").exists():
+        Predictor.load(folder)
         raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
-    trunk = _trunk(list(model.trunks), labels, source_label)
-    runs = []
-    for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
-        name = f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
-        cut = "" if trunk == Experiment.from_dict(member.experiment).labels else "-" + "-".join(trunk)
-        place = cache / (name + cut)
+    card, runs = read_card(folder), []
+    for member in card.trunks[_trunk(list(card.trunks), labels, source_label)]:
+        with reading_model(folder):
+            predictor = _load_member(folder, card, member)
+        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs
