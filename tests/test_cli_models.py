@@ -285,6 +285,16 @@ def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_pat
     assert [m.experiment["source"] for m in third.members] == [m.experiment for m in second.members[:2]]
 
 
+def test_a_view_is_continued_as_its_model(model_folder, table_paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("cgatlib.ensemble.RELEASED_MODELS", tmp_path / "released")
+    shutil.copytree(model_folder, tmp_path / "released" / "all")
+    (tmp_path / "released" / "energy").mkdir()
+    (tmp_path / "released" / "energy" / "view.json").write_text('{"model": "all", "label": "e_form"}')
+    options = ["--label", "volume_per_atom", *QUICK[2:], "--seeds", "0", "--runs", tmp_path / "runs", "--json"]
+    reports = [invoke("transfer", table_paths[1], "--from", name, *options).stdout for name in ("energy", "all")]
+    assert reports[0] == reports[1]
+
+
 def test_one_run_is_continued_with_several_seeds(trained, table_paths, tmp_path):
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--seeds", "0,1"]
     report = json.loads(invoke(*command, "--runs", tmp_path, "--json").stdout)
