@@ -193,6 +193,11 @@ def test_release_makes_a_model_of_runs(seed_runs, table_paths, model_folder, tmp
     assert text.startswith(f"{out}: e_form, MAE ")
     assert text.endswith("eV/atom, from e_form-0.safetensors, e_form-1.safetensors, e_form-2.safetensors\n")
     assert load_model(out).card == load_model(model_folder).card
+    half = tmp_path / "half"
+    invoke("model", "release", *paths, "--table", table_paths[0], "--half", "--out", half)
+    assert "stored in half precision" in invoke("model", "show", half).stdout
+    sizes = [sum(path.stat().st_size for path in folder.glob("e_form-*")) for folder in (half, out)]
+    assert sizes[0] < 0.8 * sizes[1]  # the names of the weights take some of so small a file
 
 
 def test_release_refuses_in_one_sentence(seed_runs, table_paths, tmp_path):

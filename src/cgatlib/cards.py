@@ -147,9 +147,9 @@ class Member:
 
     Args:
         file: name of the file with its weights. sha256: of that file.
-        labels: what it predicts; members of the same labels, a trunk, differ in their seeds alone.
-        statistics: scale of the output.
-        experiment: `Experiment.to_dict` of the run it comes from, which may have learnt more labels.
+        labels: what is taken from it; members of the same labels, a trunk, differ in their seeds alone.
+        statistics: scale of the output, of all labels that it has learnt.
+        experiment: `Experiment.to_dict` of the run it comes from.
         metrics: of that run. code: version of the code that trained it.
     """
 
@@ -164,15 +164,20 @@ class Member:
     def __post_init__(self) -> None:
         if not _FILE.fullmatch(self.file):
             raise CgatError(f"a member of a model lies in a file such as e_form-0.safetensors, not {self.file!r}")
-        if not self.labels or not set(self.labels) <= PROPERTIES.keys():
-            names = ", ".join(self.labels) or "nothing"
-            raise CgatError(f"a member of a model predicts some of {', '.join(PROPERTIES)}, not {names}")
-        if (found := len(self.statistics.each)) != len(self.labels):
-            raise CgatError(f"there are {found} target statistics for the labels {', '.join(self.labels)}")
+        if not self.labels or not set(self.labels) <= set(self.learnt) <= PROPERTIES.keys():
+            taken, learnt = (", ".join(labels) or "nothing" for labels in (self.labels, self.learnt))
+            raise CgatError(f"{self.file}: {taken} cannot be taken from a network that has learnt {learnt}")
+        if (found := len(self.statistics.each)) != len(self.learnt):
+            raise CgatError(f"{self.file}: there are {found} target statistics for {', '.join(self.learnt)}")
 
-    def view(self, label: str) -> "Member":
-        """The same, of which one label is used."""
-        return replace(self, labels=(label,), statistics=self.statistics.each[self.labels.index(label)])
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """All labels that the network has an output for."""
+        return (self.experiment["label"], *self.experiment.get("more_labels", ()))
+
+    def scores(self, label: str) -> dict[str, Any]:
+        """What the metrics say of one label."""
+        return self.metrics.get("labels", {label: self.metrics})[label]
 
 
 @dataclass(frozen=True)
@@ -226,7 +231,7 @@ class EnsembleCard:
         """
         if label not in self.accuracy:
             raise CgatError(f"the model predicts {', '.join(self.accuracy)}, not {label}")
-        members = tuple(member.view(label) for member in self.of_label(label))
+        members = tuple(replace(member, labels=(label,)) for member in self.of_label(label))
         return replace(self, accuracy={label: self.accuracy[label]}, members=members)
 
     def to_json(self) -> str:

@@ -336,7 +336,7 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        members = tuple(_load_member(folder, card, member) for member in card.members)
+        members = tuple(_load_member(folder, card, member).view(member.labels) for member in card.members)
         return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
@@ -356,8 +356,8 @@ def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
     form = form_of(member.experiment["transfer"]["mode"])
-    network = load_network(model, folder / member.file, member.sha256, len(member.labels), form)
-    label, *more = member.labels
+    network = load_network(model, folder / member.file, member.sha256, len(member.learnt), form)
+    label, *more = member.learnt
     what = label, PROPERTIES[label].unit, card.functional, member.statistics
     return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more), form))
 
@@ -390,33 +390,52 @@ def starting_points(
     from cgatlib.experiments.experiment import Run
 
     folder = find_model(name_or_folder)
+    if viewed := _viewed(folder):
+        folder = viewed[0]
+        known = set(read_card(folder).accuracy) & set(labels)
+        source_label = source_label or (None if known else viewed[1])
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    return starts_of(load_model(folder), f"{folder}", cache, labels, source_label)
+    if not (folder / "card.json").exists():
+        Predictor.load(folder)
+        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
+    card = read_card(folder)
+    with reading_model(folder):
+        members = tuple(_load_member(folder, card, member) for member in card.members)
+    return _starts(members, card, f"{folder}", cache, labels, source_label)
 
 
-def starts_of(
-    model: Ensemble, name: str, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
-) -> list["Run"]:
-    """As `starting_points` of a model in memory; `name` is for messages.
+def starts_of(model: Ensemble, cache: Path, labels: Sequence[str] = ()) -> list["Run"]:
+    """As `starting_points` of a model in memory.
 
     Raises:
         CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
             be meant.
     """
+    if model.card is None:
+        raise CgatError("the model does not say how it was trained (it has no card): nothing can start from it")
+    return _starts(model.members, model.card, "the model", cache, labels, None)
+
+
+def _starts(
+    predictors: Sequence[Predictor],
+    card: EnsembleCard,
+    name: str,
+    cache: Path,
+    labels: Sequence[str],
+    source_label: str | None,
+) -> list["Run"]:
     from cgatlib.experiments.experiment import Experiment, Run
 
-    if model.card is None:
-        raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
-    if (form := model.members[0].card.form) != "network":
-        raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
-    trunk = _trunk(list(model.trunks), labels, source_label)
-    runs = []
-    for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
-        name = f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
-        cut = "" if trunk == Experiment.from_dict(member.experiment).labels else "-" + "-".join(trunk)
-        place = cache / (name + cut)
+    trunk, runs = _trunk(list(card.trunks), labels, source_label), []
+    for predictor, member in zip(predictors, card.members, strict=True):
+        if member.labels != trunk:
+            continue
+        if (form := predictor.card.form) != "network":
+            raise CgatError(f"{name} has the form {form!r}, from which nothing can start: take what it started from")
+        cut = "" if predictor.card.labels == member.learnt else "-" + "-".join(trunk)
+        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}{cut}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs

@@ -42,14 +42,12 @@ def release(
 ) -> Ensemble:
     """Make one model of runs, in the folder `out`.
 
-    Runs that differ in nothing but their seeds are the members of one trunk; where several trunks have learnt a label,
-    the model takes it from the one with the smallest validation error.
+    Runs that differ in their seeds alone are a trunk; a label comes from the trunk with the lowest validation error.
 
     Args:
         runs: finished runs, of which some may have a source. table: the crystals they were trained on.
         out: folder of the model; one that holds a model is replaced. cache: folder of graph stores.
-        data: ``name`` and ``licence`` of the training data, and what else is to be said of them.
-        half: store weights in half precision.
+        data: ``name``, ``licence`` and more of the training data. half: store weights in half precision.
 
     Raises:
         CgatError: the runs do not belong together or to the table, a trunk is best for no label, `out` holds something
@@ -59,17 +57,17 @@ def release(
     with replacing(out, "a model", is_model) as part:
         trunks = _trunks(runs, table)
         graphs = graph_store(table, runs[0].experiment.graph, cache)
-        measured = _chosen([_Trunk(tuple(them), table, graphs, half) for them in trunks])
+        chosen = _chosen([_Trunk(tuple(them), table, graphs, half) for them in trunks])
+        accuracy = {label: trunk.accuracy(label) for trunk in chosen for label in trunk.taken}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
-        accuracy = {label: trunk.accuracy(label) for trunk in measured for label in trunk.taken}
         part.mkdir()
         card = EnsembleCard(
             functional=runs[0].experiment.functional,
             data={name: str(value) for name, value in described.items()},
-            domain=_domain(measured, table),
+            domain=_domain(chosen, table),
             accuracy={label: accuracy[label] for label in _labels(runs)},
-            members=tuple(member for m in measured for member in m.save(part)),
-            estimates=save_estimators([m.estimator for m in measured], part),
+            members=tuple(member for trunk in chosen for member in trunk.save(part)),
+            estimates=save_estimators([trunk.estimator for trunk in chosen], part),
             half=half,
         )
         (part / "card.json").write_text(card.to_json())
@@ -157,15 +155,20 @@ class _Trunk:
         return self.labels or self.runs[0].experiment.labels
 
     @cached_property
-    def predictors(self) -> tuple[Predictor, ...]:
-        """As they are stored."""
-        loaded = (Predictor.load(run.path).view(self.taken) for run in self.runs)
+    def stored(self) -> tuple[Predictor, ...]:
+        """As they are stored, with all that they have learnt: others can start from any of it."""
+        loaded = (Predictor.load(run.path) for run in self.runs)
         return tuple(p.in_half() if self.half else p for p in loaded)
+
+    @cached_property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """As they are used."""
+        return tuple(predictor.view(self.taken) for predictor in self.stored)
 
     def save(self, folder: Path) -> list[Member]:
         """Write the weights; what the card says of each network."""
         members = []
-        for run, predictor in zip(self.runs, self.predictors, strict=True):
+        for run, predictor in zip(self.runs, self.stored, strict=True):
             file = f"{self.taken[0]}-{run.experiment.seed}.safetensors"
             digest = save_network(predictor.network, folder / file, self.half)
             what = predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"]

@@ -101,7 +101,7 @@ def list_(as_json: bool) -> None:
             members = card.of_label(label)
             click.echo(
                 f"{name:20s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} "
-                f"{PROPERTIES[label].unit}, {members[0].metrics['n_train']:,} training crystals, "
+                f"{PROPERTIES[label].unit}, {members[0].scores(label)['n_train']:,} training crystals, "
                 f"{len(members)} {'members' if len(members) > 1 else 'member'}"
             )
 
@@ -162,10 +162,12 @@ def _member(member: "Member") -> str:
     """Its file, test errors and start."""
     from cgatlib.crystals.checks import PROPERTIES
 
-    scores = member.metrics.get("labels", {member.experiment["label"]: member.metrics})
-    errors = ", ".join(f"{scores[label]['test_mae']:.4g} {PROPERTIES[label].unit}" for label in member.labels)
+    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in member.labels)
     source = member.experiment["source"]
-    start = f"{source['label']} {source['functional']}, seed {source['seed']}" if source else "random weights"
+    start = "random weights"
+    if source:
+        learnt = ", ".join((source["label"], *source.get("more_labels", ())))
+        start = f"{learnt} {source['functional']}, seed {source['seed']}"
     of = f" of {', '.join(member.labels)}" if len(member.labels) > 1 else ""
     return f"member {member.file}: test MAE{of} {errors}; from {start}"
 
