@@ -140,10 +140,10 @@ def test_models_are_listed(released, model_folder):
     card = load_model(model_folder).card
     (line,) = invoke("model", "list").stdout.splitlines()
     assert line.split()[:3] == ["binaries-pbe", "e_form", "PBE"]
-    assert f"test MAE {card.errors.mae:.3g} eV/atom" in line
+    assert f"test MAE {card.accuracy['e_form'].errors.mae:.3g} eV/atom" in line
     assert "3 members" in line
     found = json.loads(invoke("model", "list", "--json").stdout)
-    assert found["binaries-pbe"]["errors"]["mae"] == card.errors.mae
+    assert found["binaries-pbe"]["accuracy"]["e_form"]["errors"]["mae"] == card.accuracy["e_form"].errors.mae
 
 
 def test_without_models_the_list_is_empty(monkeypatch, tmp_path):
@@ -158,12 +158,26 @@ def test_a_card_is_shown(by_name, released, model_folder):
     card = load_model(name).card
     text = " ".join(invoke("model", "show", name).stdout.split())
     assert text.startswith(f"{name}: e_form (PBE), eV/atom name: binaries licence: none fingerprint: ")
-    assert f"test MAE: {card.errors.mae:.4g} eV/atom" in text
-    assert f"test errors within it: {card.uncertainty.coverage[0]:.1%}" in text
+    assert f"test MAE: {card.accuracy['e_form'].errors.mae:.4g} eV/atom" in text
+    assert f"test errors within it: {card.accuracy['e_form'].uncertainty.coverage[0]:.1%}" in text
     assert "split: by formula, seed 0" in text
-    assert "member 2.safetensors: test MAE" in text
+    assert "member e_form-2.safetensors: test MAE" in text
     assert f"Na {card.domain.elements['Na']}" in text
+    assert "without the structure, eV/atom: boosted trees on the composition" in text
+    assert f"rank correlation with the errors {card.accuracy['e_form'].uncertainty.rank_correlation:.2f}" in text
+    assert "errors by class, eV/atom (test crystals): binary compounds" in text
     assert EnsembleCard.from_json(invoke("model", "show", name, "--json").stdout) == card
+
+
+def test_views_are_listed_shown_and_predict(released, structures, tmp_path):
+    (tmp_path / "released_models" / "energy").mkdir()
+    (tmp_path / "released_models" / "energy" / "view.json").write_text('{"model": "binaries-pbe", "label": "e_form"}')
+    first, second = invoke("model", "list").stdout.splitlines()
+    assert (first.split()[0], second.split()[0]) == (released, "energy")
+    assert first.split()[1:] == second.split()[1:]
+    assert invoke("model", "show", "energy").stdout.startswith("energy: e_form (PBE), eV/atom")
+    predicted = [invoke("predict", "--model", name, *structures).stdout for name in ("energy", released)]
+    assert predicted[0] == predicted[1]
 
 
 def test_what_has_no_card_cannot_be_shown(seed_runs):
@@ -176,8 +190,14 @@ def test_release_makes_a_model_of_runs(seed_runs, table_paths, model_folder, tmp
     out = tmp_path / "model"
     paths = [run.path for run in seed_runs]
     text = invoke("model", "release", *paths, "--table", table_paths[0], "--about", about, "--out", out).stdout
-    assert text.startswith(f"model: {out}, 3 members, MAE ")
+    assert text.startswith(f"{out}: e_form, MAE ")
+    assert text.endswith("eV/atom, from e_form-0.safetensors, e_form-1.safetensors, e_form-2.safetensors\n")
     assert load_model(out).card == load_model(model_folder).card
+    half = tmp_path / "half"
+    invoke("model", "release", *paths, "--table", table_paths[0], "--half", "--out", half)
+    assert "stored in half precision" in invoke("model", "show", half).stdout
+    sizes = [sum(path.stat().st_size for path in folder.glob("e_form-*")) for folder in (half, out)]
+    assert sizes[0] < 0.8 * sizes[1]  # the names of the weights take some of so small a file
 
 
 def test_release_refuses_in_one_sentence(seed_runs, table_paths, tmp_path):

@@ -232,7 +232,16 @@ def test_transfer_starts_from_a_copy_under_any_name(trained, table_paths, tmp_pa
 
 def test_transfer_to_another_property_and_its_options(trained, table_paths, runs):
     command = ["transfer", table_paths[0], "--from", trained, "--label", "volume_per_atom", *QUICK[2:], "--runs", runs]
-    options = ["--target-statistics", "source", "--reinitialise-head", "--train-size", "30", "--json"]
+    options = [
+        "--target-statistics",
+        "source",
+        "--reinitialise-head",
+        "--train-size",
+        "30",
+        "--recipe",
+        "full",
+        "--json",
+    ]
     e = Run(the_run(invoke(*command, *options))).experiment
     assert (e.transfer.mode, e.transfer.target_statistics, e.transfer.reinitialise_head) == ("full", "source", True)
     assert (e.label, e.train_size, e.source.label) == ("volume_per_atom", 30, "e_form")
@@ -263,26 +272,36 @@ def test_several_seeds_become_one_model(table_paths, tmp_path):
     report = json.loads(invoke(*command, "--out", tmp_path / "mine", "--json").stdout)
     assert [Run(Path(run["run"])).experiment.seed for run in report["runs"]] == [0, 2]
     card = load_model(report["model"]).card
-    assert [member.file for member in card.members] == ["0.safetensors", "2.safetensors"]
-    assert report["test_mae"] == card.errors.mae
+    assert [member.file for member in card.members] == ["e_form-0.safetensors", "e_form-2.safetensors"]
+    assert report["test_mae"] == card.accuracy["e_form"].errors.mae
     text = invoke(*command, "--out", tmp_path / "mine").stdout.splitlines()
     assert [line.split(":")[0] for line in text] == ["seed 0", "seed 2", "model"]
-    assert f"MAE {card.errors.mae:.4g} eV/atom" in text[2]
+    assert f"MAE {card.accuracy['e_form'].errors.mae:.4g} eV/atom" in text[2]
 
 
 def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
     """And what came out can be continued again, without the runs that the first model was made of."""
     mine, twice = tmp_path / "mine", tmp_path / "twice"
-    options = ["--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path / "runs"]
+    options = ["--label", "volume_per_atom", "--recipe", "full", *QUICK[2:], "--runs", tmp_path / "runs"]
     invoke("transfer", table_paths[1], "--from", model_folder, *options, "--out", mine)
     first, second = load_model(model_folder).card, load_model(mine).card
     assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]
     assert [m.experiment["seed"] for m in second.members] == [0, 1, 2]
     assert all(m.experiment["split"] == first.members[0].experiment["split"] for m in second.members)
-    assert (second.label, second.functional, second.unit) == ("volume_per_atom", "PBEsol", "Å³/atom")
+    assert (list(second.accuracy), second.functional) == (["volume_per_atom"], "PBEsol")
     invoke("transfer", table_paths[0], "--from", mine, *options, "--seeds", "4,5", "--out", twice)
     third = load_model(twice).card
     assert [m.experiment["source"] for m in third.members] == [m.experiment for m in second.members[:2]]
+
+
+def test_a_view_is_continued_as_its_model(model_folder, table_paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("cgatlib.ensemble.RELEASED_MODELS", tmp_path / "released")
+    shutil.copytree(model_folder, tmp_path / "released" / "all")
+    (tmp_path / "released" / "energy").mkdir()
+    (tmp_path / "released" / "energy" / "view.json").write_text('{"model": "all", "label": "e_form"}')
+    options = ["--label", "volume_per_atom", *QUICK[2:], "--seeds", "0", "--runs", tmp_path / "runs", "--json"]
+    reports = [invoke("transfer", table_paths[1], "--from", name, *options).stdout for name in ("energy", "all")]
+    assert reports[0] == reports[1]
 
 
 def test_one_run_is_continued_with_several_seeds(trained, table_paths, tmp_path):

@@ -20,6 +20,7 @@ from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.ensemble import Ensemble, load_model, released_models, starting_points
 from cgatlib.experiments import Experiment
+from cgatlib.graphs.packing import pack
 from cgatlib.predictor import Predictor
 
 COLUMNS = ["material_id", "prediction", "uncertainty", "unit", "note"]
@@ -53,9 +54,12 @@ def test_prediction_and_uncertainty_follow_from_the_members(model, table):
     assert found["material_id"].tolist() == table.ids[:20]
     members = np.stack([Ensemble((member,)).predict(crystals)["prediction"] for member in model.members])
     np.testing.assert_allclose(found["prediction"], members.mean(axis=0), rtol=1e-6)
-    spread = members.std(axis=0, ddof=1)
-    np.testing.assert_allclose(found["uncertainty"], model.card.uncertainty.factor * spread, rtol=1e-4)
-    assert (spread > 0).all()
+    graphs = pack([(c.lattice, c.numbers, c.frac_coords) for c in crystals], model.members[0].card.graph)[0]
+    scale = model.members[0].scale("e_form")
+    estimate = model.estimators[0]("e_form", model.members[0].embed_graphs(graphs), members / scale)
+    factor = model.card.accuracy["e_form"].uncertainty.factor
+    np.testing.assert_allclose(found["uncertainty"], scale * factor * estimate, rtol=1e-3)
+    assert (found["uncertainty"] > 0).all()
     assert set(found["unit"]) == {"eV/atom"}
     assert set(found["note"]) == {""}
 
@@ -196,7 +200,7 @@ def put(name, value, folder):
     ("key", "value", "sentence"),
     [
         ("atom_width", 10**9, "atom_width must be at most 10000, not 1000000000"),
-        ("atom_width", 10_000, "of 0.safetensors does not fit: the network has "),
+        ("atom_width", 10_000, "of e_form-0.safetensors does not fit: the network has "),
         ("steps", 10**9, "steps must be at most 100, not 1000000000"),
         ("heads", "two", "heads must be int, not 'two'"),
         ("output_widths", [10**9], "output_widths are at most 100 numbers from 1 to 10000"),
@@ -214,22 +218,25 @@ def test_a_card_of_another_network_is_refused_before_that_is_made(key, value, se
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda f: (f / "1.safetensors").unlink(), "holds no trained model: 1.safetensors is missing"),
-        (lambda f: (f / "1.safetensors").write_bytes(b"broken"), "cannot be read"),
+        (lambda f: (f / "e_form-1.safetensors").unlink(), "holds no trained model: e_form-1.safetensors is missing"),
+        (lambda f: (f / "e_form-1.safetensors").write_bytes(b"broken"), "cannot be read"),
         (
-            lambda f: shutil.copy(f / "0.safetensors", f / "1.safetensors"),
+            lambda f: shutil.copy(f / "e_form-0.safetensors", f / "e_form-1.safetensors"),
             "1.safetensors is not the file that",
         ),
         (lambda f: (f / "card.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "card.json").write_text("{}"), "cannot be read"),
         (
             lambda f: (f / "card.json").write_text(
-                (f / "card.json").read_text().replace('"seed": 1,', '"seed": "../1",')
+                (f / "card.json").read_text().replace('"file": "e_form-1.', '"file": "../e_form-1.')
             ),
-            "the seed of a member is a whole number, not '../1'",
+            "lies in a file such as e_form-0.safetensors, not '../e_form-1.safetensors'",
         ),
         (partial(put, "members", []), "a model has at least one member"),
-        (partial(put, "uncertainty", {"factor": "two"}), "card.json: uncertainty"),
+        (partial(put, "accuracy", {"e_form": {"errors": {}, "uncertainty": None}}), "card.json: accuracy: e_form"),
+        (partial(put, "accuracy", {}), "the members of the model do not predict  once each"),
+        (lambda f: (f / "uncertainty.safetensors").unlink(), "uncertainty.safetensors is missing"),
+        (lambda f: (f / "uncertainty.safetensors").write_bytes(b"broken"), "uncertainty.safetensors is not the file"),
         (partial(put, "domain", {"elements": {"Xx": 1}, "ranges": {}}), "the ranges of a domain are atoms, volume"),
     ],
 )
@@ -246,7 +253,7 @@ def test_the_package_imports_models_only_when_asked():
     code = "import sys, cgatlib; print([n for n in ('torch', 'numpy', 'pandas') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
-    with pytest.raises(AttributeError, match="no attribute 'load_models'"):
+    with pytest.raises(AttributeError, match="No cgatlib attribute load_models"):
         _ = cgatlib.load_models
 
 
@@ -255,6 +262,61 @@ def test_predicting_imports_neither_the_training_loop_nor_pymatgen():
     code = "import sys, cgatlib.ensemble; print([n for n in ('lightning', 'pymatgen') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Views and old cards
+
+
+@pytest.fixture
+def view(released) -> str:
+    """Name of a view of ``volume-demo``."""
+    (released / "energy-demo").mkdir()
+    (released / "energy-demo" / "view.json").write_text(json.dumps({"model": "volume-demo", "label": "e_form"}))
+    return "energy-demo"
+
+
+def test_a_view_is_its_model_with_one_label(view, released, model, seed_runs, tmp_path):
+    """Here of a model that has no other; `test_release` cuts one out of two."""
+    assert list(released_models()) == [view, "volume-demo"]
+    pd.testing.assert_frame_equal(load_model(view).predict([GOOD, UNSEEN]), model.predict([GOOD, UNSEEN]))
+    assert load_model(view).card == model.card
+    assert [run.experiment for run in starting_points(view, tmp_path)] == [run.experiment for run in seed_runs]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"model": "volume-demo", "label": "band_gap"}, "the model predicts e_form, not band_gap"),
+        ({"model": "absent", "label": "e_form"}, "view.json: 'absent' is no released model"),
+        ({"model": "energy-demo", "label": "e_form"}, "view.json: 'energy-demo' is no released model of which"),
+        ({"model": "volume-demo"}, "view.json lacks 'label'"),
+    ],
+)
+def test_a_view_of_nothing_is_refused(content, sentence, view, released):
+    (released / view / "view.json").write_text(json.dumps(content))
+    with pytest.raises(CgatError, match=sentence):
+        load_model(view)
+
+
+def test_a_card_in_which_one_label_stands_before_the_others_is_read(model_folder, model, tmp_path):
+    """The spread of the members times the factor is then the uncertainty."""
+    folder = shutil.copytree(model_folder, tmp_path / "old")
+    card = json.loads((folder / "card.json").read_text())
+    first = card.pop("accuracy")["e_form"]
+    for name in ("baselines", "classes"):
+        del first["errors"][name]
+    del first["uncertainty"]["rank_correlation"], card["estimates"], card["half"]
+    for member in card["members"]:
+        (folder / member.pop("file")).rename(folder / f"{member['experiment']['seed']}.safetensors")
+        del member["labels"]
+    (folder / "uncertainty.safetensors").unlink()
+    (folder / "card.json").write_text(json.dumps({"label": "e_form", "unit": "eV/atom", **first, **card}))
+    old, now = load_model(folder), model.predict([GOOD, LARGE])
+    found = old.predict([GOOD, LARGE])
+    np.testing.assert_array_equal(found["prediction"], now["prediction"])
+    outputs = np.stack([Ensemble((member,)).predict([GOOD, LARGE])["prediction"] for member in old.members])
+    factor = old.card.accuracy["e_form"].uncertainty.factor
+    np.testing.assert_allclose(found["uncertainty"], factor * outputs.std(axis=0, ddof=1), rtol=1e-4)
 
 
 # Starting points of further training

@@ -4,21 +4,23 @@ Nothing of the training loop is imported, so that predicting starts quickly.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS, Crystal
+from cgatlib.crystals.checks import ATOMIC_NUMBERS, PROPERTIES, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
 from cgatlib.values import from_plain
 
 _FEW = 5  # training crystals with an element; where there are fewer, it is said
 _NEAREST = GraphConfig(neighbours=1)
+_FILE = re.compile(r"[\w-]+\.safetensors")  # in the folder itself, whatever the card says
 _WORDS = {
     "atoms": "{:g} atoms per cell",
     "volume_per_atom": "{:.4g} Å³/atom",
@@ -86,20 +88,24 @@ def _measure(crystal: Crystal) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """From the spread of the members to an uncertainty.
+    """How far a prediction is off: 68 % of the errors on the validation set are smaller.
 
     Args:
-        factor: uncertainty over standard deviation of the members: chosen so that 68 % of the errors on the
-            validation set are smaller than the uncertainty.
+        factor: what the estimate of `cgatlib.uncertainty` is multiplied by; in models from before there was one, what
+            the standard deviation of the members is.
         n_validation: crystals it was chosen on.
         coverage: share of the *test* errors below once and twice the uncertainty.
         mae_by_quarter: test MAE of the quarter of crystals with the smallest uncertainty, of the next, and so on.
+        rank_correlation: Spearman's, of test errors and uncertainties; None where it was not computed.
     """
 
     factor: float
     n_validation: int
     coverage: tuple[float, float]
     mae_by_quarter: tuple[float, ...]
+    rank_correlation: float | None = None
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"rank_correlation": None})
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,9 @@ class Errors:
         n_test: crystals of the test set. mae, rmse: of the mean of the members.
         mad: MAE of predicting the mean of the training labels. spread: mean standard deviation over the members.
         worst_elements: (symbol, test crystals, MAE) of the elements with the largest errors, the worst first.
+        baselines: test MAE of what knows no structure: constants (``mean``, ``median``, ``zero``), and boosted trees
+            on the composition (``boosting``), with the training crystals of the members.
+        classes: (test crystals, MAE) of kinds of crystals, by what they are called.
     """
 
     n_test: int
@@ -118,11 +127,15 @@ class Errors:
     mad: float
     spread: float
     worst_elements: tuple[tuple[str, int, float], ...]
+    baselines: dict[str, float] = field(default_factory=dict)
+    classes: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"baselines": {}, "classes": {}})
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How well one label is predicted: its errors on the test set; ``uncertainty`` is None for a single member."""
+    """How well one label is predicted: its errors on the test set; ``uncertainty`` is None where none is known."""
 
     errors: Errors
     uncertainty: Uncertainty | None
@@ -130,61 +143,96 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an ensemble, in ``<seed>.safetensors``.
+    """One network of a model.
 
     Args:
-        sha256: of the file. statistics: scale of the output.
-        experiment: `Experiment.to_dict` of the run it comes from. metrics: of that run.
-        code: version of the code that trained it.
+        file: name of the file with its weights. sha256: of that file.
+        labels: what is taken from it; members of the same labels, a trunk, differ in their seeds alone.
+        statistics: scale of the output, of all labels that it has learnt.
+        experiment: `Experiment.to_dict` of the run it comes from.
+        metrics: of that run. code: version of the code that trained it.
     """
 
+    file: str
     sha256: str
+    labels: tuple[str, ...]
     statistics: TargetStatistics
     experiment: dict[str, Any]
     metrics: dict[str, Any]
     code: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if type(self.experiment.get("seed")) is not int:
-            raise CgatError(f"the seed of a member is a whole number, not {self.experiment.get('seed')!r}")
+        if not _FILE.fullmatch(self.file):
+            raise CgatError(f"a member of a model lies in a file such as e_form-0.safetensors, not {self.file!r}")
+        if not self.labels or not set(self.labels) <= set(self.learnt) <= PROPERTIES.keys():
+            taken, learnt = (", ".join(labels) or "nothing" for labels in (self.labels, self.learnt))
+            raise CgatError(f"{self.file}: {taken} cannot be taken from a network that has learnt {learnt}")
+        if (found := len(self.statistics.each)) != len(self.learnt):
+            raise CgatError(f"{self.file}: there are {found} target statistics for {', '.join(self.learnt)}")
 
     @property
-    def file(self) -> str:
-        """Name of the file with the weights."""
-        return f"{self.experiment['seed']}.safetensors"
+    def learnt(self) -> tuple[str, ...]:
+        """All labels that the network has an output for."""
+        return (self.experiment["label"], *self.experiment.get("more_labels", ()))
+
+    def scores(self, label: str) -> dict[str, Any]:
+        """What the metrics say of one label."""
+        return self.metrics.get("labels", {label: self.metrics})[label]
 
 
 @dataclass(frozen=True)
 class EnsembleCard:
-    """Everything about a released model besides its weights.
+    """Everything about a model besides its weights.
 
     Args:
-        label, unit, functional: what it predicts. data: ``name`` and ``licence`` of the training data, and more.
-        domain: what the training crystals span. errors, uncertainty: as `Accuracy`.
-        members: the networks, of one model, graph and split configuration.
-        more_labels: what else it predicts, and how well.
+        functional: that the labels come from. data: ``name`` and ``licence`` of the training data, and more.
+        domain: what the training crystals span. accuracy: how well each label is predicted.
+        members: the networks, of one graph and split configuration; one label is predicted by one trunk.
+        estimates: SHA-256 of the file that the uncertainties are estimated from, where there is one.
+        half: whether the weights are stored in half precision.
     """
 
-    label: str
-    unit: str
     functional: str
     data: dict[str, str]
     domain: Domain
-    errors: Errors
-    uncertainty: Uncertainty | None
+    accuracy: dict[str, Accuracy]
     members: tuple[Member, ...]
-    more_labels: dict[str, Accuracy] = field(default_factory=dict)
-
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": {}})
+    estimates: str | None = None
+    half: bool = False
 
     @property
-    def accuracy(self) -> dict[str, Accuracy]:
-        """How well each label is predicted, in order."""
-        return {self.label: Accuracy(self.errors, self.uncertainty), **self.more_labels}
+    def tried(self) -> dict[str, float]:
+        """Validation errors of all that was tried to tune a model of one trunk, by name: means over the members."""
+        each = [member.metrics.get("tried", {}) for member in self.members] if len(self.trunks) == 1 else [{}]
+        return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
 
     def __post_init__(self) -> None:
         if not self.members:
             raise CgatError("a model has at least one member")
+        if sorted(label for labels in self.trunks for label in labels) != sorted(self.accuracy):
+            raise CgatError(f"the members of the model do not predict {', '.join(self.accuracy)} once each")
+        if len({member.file for member in self.members}) < len(self.members):
+            raise CgatError("two members of the model lie in one file")
+
+    @property
+    def trunks(self) -> dict[tuple[str, ...], tuple[Member, ...]]:
+        """The members by what they predict."""
+        return {m.labels: tuple(n for n in self.members if n.labels == m.labels) for m in self.members}
+
+    def of_label(self, label: str) -> tuple[Member, ...]:
+        """The members that predict a label."""
+        return next(members for labels, members in self.trunks.items() if label in labels)
+
+    def view(self, label: str) -> "EnsembleCard":
+        """Of the same model as one that predicts a single label.
+
+        Raises:
+            CgatError: the model does not predict it.
+        """
+        if label not in self.accuracy:
+            raise CgatError(f"the model predicts {', '.join(self.accuracy)}, not {label}")
+        members = tuple(replace(member, labels=(label,)) for member in self.of_label(label))
+        return replace(self, accuracy={label: self.accuracy[label]}, members=members)
 
     def to_json(self) -> str:
         """Text of ``card.json``."""
@@ -193,4 +241,17 @@ class EnsembleCard:
     @classmethod
     def from_json(cls, text: str) -> "EnsembleCard":
         """Inverse of `to_json`; `CgatError` where a value is missing or of another type."""
-        return from_plain(cls, json.loads(text), "card.json")
+        values = json.loads(text)
+        return from_plain(cls, _renewed(values) if "label" in values else values, "card.json")
+
+
+def _renewed(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a card from when one label stood before the others and all members predicted the same."""
+    first, more = values["label"], values.get("more_labels", {})
+    kept = {name: values[name] for name in ("functional", "data", "domain")}
+    accuracy = {first: {name: values[name] for name in ("errors", "uncertainty")}, **more}
+    members = [
+        {"file": f"{member['experiment']['seed']}.safetensors", "labels": tuple(accuracy), **member}
+        for member in values["members"]
+    ]
+    return {**kept, "accuracy": accuracy, "members": members, "estimates": None, "half": False}

@@ -1,12 +1,14 @@
 """Models to use: ensembles of trained networks, the released ones by name, any other by its folder.
 
-A model's folder holds ``card.json`` and one ``<seed>.safetensors`` per member. The folder of a single run
-(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty.
+A model's folder holds ``card.json``, the weights of each member and what the uncertainty is estimated from. It may have
+several trunks: members that differ in their seeds alone and predict the same properties. The folder of a single run
+(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty; one with a ``view.json`` shows
+one property of a released model.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -14,17 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
-from cgatlib.files import holds_only, made_once
+from cgatlib.crystals.checks import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
-from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
+from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
+from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
@@ -34,47 +39,186 @@ RELEASED_MODELS = Path(__file__).parent / "released_models"
 _CHUNK = 500  # crystals packed at a time, while other processes read on
 
 
+@dataclass(frozen=True)
+class View:
+    """One property of a released model as a model of its own, in ``view.json``."""
+
+    model: str
+    label: str
+
+
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Networks that differ in their seeds, as one model.
+    """Networks as one model.
 
     Args:
-        members: networks of one configuration. card: None for a single run, of which nothing more is known.
+        members: networks; those for the same labels, a trunk, differ in their seeds alone, and their mean is predicted.
+        card: None for a single run, of which nothing more is known.
+        estimators: of the uncertainty of each trunk, in order; none where it is not estimated.
     """
 
     members: tuple[Predictor, ...]
     card: EnsembleCard | None = None
+    estimators: tuple[Estimator, ...] = ()
 
-    def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
-        """Predict for pymatgen Structures, ASE Atoms or `Crystal` objects (one, or an iterable of them).
+    @property
+    def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
+        """The members by what they predict."""
+        kinds = dict.fromkeys(member.card.labels for member in self.members)
+        return {labels: tuple(m for m in self.members if m.card.labels == labels) for labels in kinds}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is predicted, in the order of the columns."""
+        return tuple(self.card.accuracy) if self.card else self.members[0].card.labels
+
+    def view(self, label: str) -> "Ensemble":
+        """One property of this model as a model of its own; `CgatError` where it does not predict it."""
+        if label not in self.labels:
+            raise CgatError(f"the model predicts {', '.join(self.labels)}, not {label}")
+        place, labels = next((i, labels) for i, labels in enumerate(self.trunks) if label in labels)
+        return Ensemble(
+            tuple(member.view([label]) for member in self.trunks[labels]),
+            self.card and self.card.view(label),
+            self.estimators[place : place + 1],
+        )
+
+    def predict(
+        self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
+    ) -> pd.DataFrame:
+        """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or several).
+
+        Args:
+            ids: one for each. known: where the model learnt from pairs, the value of each by the cheaper functional,
+                e.g. ``{"band_gap": gaps}``.
 
         Returns:
-            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, or counted from 0),
-            ``prediction`` (mean of the members), ``uncertainty`` (their standard deviation times the card's factor:
-            two thirds of the errors are expected to be smaller), ``unit``, ``note``. What cannot be judged (an element
+            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
+            ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
+            smaller; see `cgatlib.uncertainty`), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
             reason as its note; what lies outside the training data in another respect is predicted and noted. A model
             of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
-            CgatError: something is no structure, or the number of ids differs.
+            CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
+                for.
         """
-        return self._predict(zip(*candidates(structures, ids), strict=True))
+        self._refuse_unpaired(known or {}, "predict(structures, known={{{!r}: values}})")
+        return self._predict(zip(*candidates(structures, ids, known), strict=True))
 
-    def predict_files(self, paths: Sequence[Path], workers: int = 1) -> pd.DataFrame:
+    def predict_files(
+        self, paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
+        Args:
+            known: where the model learnt from pairs, the column of the known values of each label; as in training by
+                default.
+
         Raises:
-            CgatError: a table cannot be read, or there is nothing to predict.
+            CgatError: a table cannot be read or lacks a column, a structure file is given where a column is needed,
+                or there is nothing to predict.
         """
-        found = self._predict(read_files(paths, workers))
+        columns = known or self._columns
+        self._refuse_unpaired(columns, "--known {}=COLUMN")
+        found = self._predict(read_files(paths, workers, columns))
         if found.empty:
             raise CgatError("there are no structures to predict")
         return found
 
-    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions of every member, (members, G), or (members, G, L) of several labels."""
-        return np.stack([member.predict_graphs(graphs, rows) for member in self.members])
+    def embed(self, structures: Any) -> np.ndarray:
+        """What the members have learnt of each structure, side by side: (n, width), for a machine of your own.
+
+        Args:
+            structures: as `predict` takes them.
+
+        Raises:
+            CgatError: there are none, or one cannot be judged: its place and the reason are named.
+        """
+        names, crystals = candidates(structures)
+        if not crystals:
+            raise CgatError("there are no structures to embed")
+        graphs, _, notes = self._graphs(crystals)
+        refuse_noted(names, notes)
+        return np.concatenate([member.embed_graphs(graphs) for member in self.members], axis=1)
+
+    def fine_tune(
+        self, structures: Any, values: Sequence[float], label: str, recipe: str | None = None, **options: Any
+    ) -> "Ensemble":
+        """A model that starts from this one and has learnt `values` of `structures`; it has a card of its own.
+
+        The arguments, ``functional``, ``seed`` and others among them, are those of `cgatlib.recipes.tune`.
+        """
+        from cgatlib.recipes import tune
+
+        return tune(self, structures, values, label, recipe, **options)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, where `load_model` finds it; one that holds a model is replaced.
+
+        Raises:
+            CgatError: the folder holds something else, or this is a single run, which is kept in its own folder.
+        """
+        from cgatlib.release import is_model
+
+        if self.card is None:
+            raise CgatError("a single run is kept in its own folder: only a model with a card can be saved")
+        with replacing(Path(folder), "a model", is_model) as part:
+            part.mkdir()
+            pairs = zip(self.card.members, self.members, strict=True)
+            half = self.card.half
+            members = tuple(replace(m, sha256=save_network(p.network, part / m.file, half)) for m, p in pairs)
+            estimates = save_estimators(self.estimators, part) if self.estimators else None
+            (part / "card.json").write_text(replace(self.card, members=members, estimates=estimates).to_json())
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        """Where the known values stood in training, by label; empty where none are asked for."""
+        if self.members[0].card.form != "paired":
+            return {}
+        label = self.members[0].card.label
+        return {label: self.card.data.get("known values", label + KNOWN) if self.card else label + KNOWN}
+
+    def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
+        """Known values must be those that the model asks for; `how` says how to give them."""
+        if list(known) == list(self._columns):
+            return
+        if not self._columns:
+            raise CgatError(f"this model asks for no known values; {', '.join(known)} was given")
+        (label,) = self._columns
+        raise CgatError(
+            f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
+            f"{how.format(label)}"
+        )
+
+    def outputs(
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: NDArray[np.float64] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
+        found: dict[str, NDArray[np.float64]] = {}
+        for labels, members in self.trunks.items():
+            each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(labels)) for member in members])
+            found |= dict(zip(labels, np.moveaxis(each, 2, 0), strict=True))
+        return {label: found[label] for label in self.labels}
+
+    def uncertainties(
+        self, outputs: dict[str, NDArray[np.float64]], graphs: PackedGraphs, rows: Indices | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """How far the mean of each label's `outputs` is expected to be off, (G,), in its unit; NaN if nobody knows."""
+        found = {label: np.full(values.shape[1], np.nan) for label, values in outputs.items()}
+        accuracy = {} if self.card is None else self.card.accuracy
+        for place, (labels, members) in enumerate(self.trunks.items()):
+            known = {label: u for label in labels if label in accuracy and (u := accuracy[label].uncertainty)}
+            if not self.estimators:
+                found |= {label: u.factor * outputs[label].std(axis=0, ddof=1) for label, u in known.items()}
+            elif known:
+                embeddings = members[0].embed_graphs(graphs, rows)
+                for label, u in known.items():
+                    scale = members[0].scale(label)
+                    estimate = self.estimators[place](label, embeddings, outputs[label] / scale)
+                    found[label] = scale * u.factor * estimate
+        return found
 
     def _predict(self, named: Iterable[tuple[str, Candidate]]) -> pd.DataFrame:
         rest = iter(named)
@@ -83,32 +227,46 @@ class Ensemble:
         return pd.concat(parts, ignore_index=True)
 
     def _frame(self, ids: Sequence[str], crystals: Sequence[Candidate]) -> pd.DataFrame:
-        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
-        fit = [i for i, crystal in enumerate(crystals) if not notes[i] and isinstance(crystal, Crystal)]
-        kept = [crystal for i in fit if isinstance(crystal := crystals[i], Crystal)]
-        graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in kept], self.members[0].card.graph)
-        for place, crystal in enumerate(kept):
-            warning = self.card.domain.warnings(crystal) if self.card and place not in rejected else ""
-            notes[fit[place]] = rejected.get(place, warning)
-        judged = np.array([row for place, row in enumerate(fit) if place not in rejected], dtype=np.int64)
-        labels = self.members[0].card.labels
-        outputs = self.outputs(graphs).reshape(len(self.members), len(graphs), len(labels))
-        finite = np.isfinite(outputs).all(axis=(0, 2))
+        crystals = [self._unpaired(crystal) or crystal for crystal in crystals]
+        graphs, judged, notes = self._graphs(crystals)
+        kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
+        for row, crystal in zip(judged, kept, strict=True):
+            notes[row] = self.card.domain.warnings(crystal) if self.card else ""
+        known = [[crystal.labels[label + KNOWN] for crystal in kept] for label in self._columns]
+        outputs = self.outputs(graphs, known=np.array(known[0]) if known else None)
+        finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
+        uncertainties = self.uncertainties(outputs, graphs)
         columns: dict[str, Any] = {}
-        for label, values in zip(labels, np.moveaxis(outputs[:, finite], 2, 0), strict=True):
+        for label, values in outputs.items():
             prediction, uncertainty = np.full((2, len(crystals)), np.nan)
-            prediction[judged[finite]] = values.mean(axis=0)
-            if self.card and (known := self.card.accuracy[label].uncertainty):
-                uncertainty[judged[finite]] = known.factor * values.std(axis=0, ddof=1)
+            prediction[judged[finite]] = values[:, finite].mean(axis=0)
+            uncertainty[judged[finite]] = uncertainties[label][finite]
             found = {"prediction": prediction, "uncertainty": uncertainty, "unit": PROPERTIES[label].unit}
-            columns |= found if len(labels) == 1 else {f"{name}_{label}": value for name, value in found.items()}
+            columns |= found if len(outputs) == 1 else {f"{name}_{label}": value for name, value in found.items()}
         return pd.DataFrame({"material_id": list(ids), **columns, "note": notes})
+
+    def _graphs(self, crystals: Sequence[Candidate]) -> tuple[PackedGraphs, NDArray[np.int64], list[str]]:
+        """Graphs of what can be judged, (G,) places of these, and for each crystal why it cannot, or nothing."""
+        notes = [crystal if isinstance(crystal, str) else self._objection(crystal) for crystal in crystals]
+        fit = [i for i, note in enumerate(notes) if not note]
+        kept = [crystal for i in fit if isinstance(crystal := crystals[i], Crystal)]
+        graphs, rejected = pack([(c.lattice, c.numbers, c.frac_coords) for c in kept], self.members[0].card.graph)
+        for place, reason in rejected.items():
+            notes[fit[place]] = reason
+        return graphs, np.array([i for i in fit if not notes[i]], dtype=np.int64), notes
 
     @cached_property
     def _known(self) -> frozenset[int]:
         return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
+
+    def _unpaired(self, crystal: Candidate) -> str:
+        """Which known value of a crystal is missing, if one is."""
+        for label, column in self._columns.items():
+            if isinstance(crystal, Crystal) and label + KNOWN not in crystal.labels:
+                return f"no known {label}: {column} has no value"
+        return ""
 
     def _objection(self, crystal: Crystal) -> str:
         if reason := check(crystal):
@@ -118,9 +276,24 @@ class Ensemble:
         return f"element not in the training data: {names}" if unseen else ""
 
 
+def refuse_noted(names: Iterable[str], reasons: Iterable[str]) -> None:
+    """Refuse structures together where a reason is stated for one of them.
+
+    Raises:
+        CgatError: names the place of the first, its name where it has one, the reason, and how many more there are.
+    """
+    bad = [(i, name, reason) for i, (name, reason) in enumerate(zip(names, reasons, strict=True)) if reason]
+    if bad:
+        place, name, reason = bad[0]
+        which = f"structure {place}" + (f" ({name})" if name != str(place) else "")
+        others = f" (and {len(bad) - 1} more cannot be taken)" if len(bad) > 1 else ""
+        raise CgatError(f"{which}: {reason}{others}")
+
+
 def released_models() -> dict[str, Path]:
     """Folders of the models that come with the package, by name."""
-    return {path.parent.name: path.parent for path in sorted(RELEASED_MODELS.glob("*/card.json"))}
+    folders = {path.parent for name in ("card.json", "view.json") for path in RELEASED_MODELS.glob(f"*/{name}")}
+    return {folder.name: folder for folder in sorted(folders)}
 
 
 def find_model(name_or_folder: str | Path) -> Path:
@@ -138,6 +311,18 @@ def find_model(name_or_folder: str | Path) -> Path:
     return Path(name_or_folder)
 
 
+def _viewed(folder: Path) -> tuple[Path, str] | None:
+    """The folder of the model and the label that a view shows, or None where the folder is no view."""
+    if not (folder / "view.json").exists():
+        return None
+    with reading_model(folder):
+        view = from_plain(View, json.loads((folder / "view.json").read_text()), "view.json")
+        whole = released_models().get(view.model)
+        if whole is None or not (whole / "card.json").exists():
+            raise CgatError(f"view.json: {view.model!r} is no released model of which this could be a view")
+    return whole, view.label
+
+
 def load_model(name_or_folder: str | Path) -> Ensemble:
     """A released model by its name, or the model in a folder; nothing in the files is executed.
 
@@ -145,11 +330,14 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         CgatError: there is no such model (the released ones are listed), or a file is missing or damaged.
     """
     folder = find_model(name_or_folder)
+    if viewed := _viewed(folder):
+        return load_model(viewed[0]).view(viewed[1])
     if not (folder / "card.json").exists():
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        return Ensemble(tuple(_load_member(folder, card, member) for member in card.members), card)
+        members = tuple(_load_member(folder, card, member).view(member.labels) for member in card.members)
+        return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
 def read_card(folder: Path) -> EnsembleCard:
@@ -158,6 +346,8 @@ def read_card(folder: Path) -> EnsembleCard:
     Raises:
         CgatError: there is none, or it is damaged.
     """
+    if viewed := _viewed(folder):
+        return read_card(viewed[0]).view(viewed[1])
     with reading_model(folder):
         return EnsembleCard.from_json((folder / "card.json").read_text())
 
@@ -165,36 +355,103 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256, len(card.accuracy))
-    what = card.label, card.unit, card.functional, member.statistics
-    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(card.more_labels)))
+    form = form_of(member.experiment["transfer"]["mode"])
+    network = load_network(model, folder / member.file, member.sha256, len(member.learnt), form)
+    label, *more = member.learnt
+    what = label, PROPERTIES[label].unit, card.functional, member.statistics
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more), form))
 
 
-def starting_points(name_or_folder: str | Path, cache: Path) -> list["Run"]:
+def _load_estimators(folder: Path, card: EnsembleCard, members: Sequence[Predictor]) -> tuple[Estimator, ...]:
+    if card.estimates is None:
+        return ()
+    trunks = [
+        (labels, from_plain(ModelConfig, them[0].experiment["model"], "card.json: model").embedding_width, len(them))
+        for labels, them in card.trunks.items()
+    ]
+    return load_estimators(folder, card.estimates, trunks)
+
+
+def starting_points(
+    name_or_folder: str | Path, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+) -> list["Run"]:
     """The members of a model as runs that others can start from (experiment and weights; no more is promised).
+
+    Of a model of several trunks, those of the one that predicts what is to be learnt, or what is named instead.
 
     Args:
         name_or_folder: a released model, the folder of a model, or that of a run.
         cache: where the members of a model get a folder of their own, by key and weights.
+        labels: to be learnt. source_label: the one to start from instead, or ``"fresh"``.
 
     Raises:
-        CgatError: there is no such model, or it does not say how it was trained.
+        CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
     """
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.experiments.experiment import Run
 
     folder = find_model(name_or_folder)
+    if viewed := _viewed(folder):
+        folder = viewed[0]
+        known = set(read_card(folder).accuracy) & set(labels)
+        source_label = source_label or (None if known else viewed[1])
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    model = load_model(folder)
-    if model.card is None:
+    if not (folder / "card.json").exists():
+        Predictor.load(folder)
         raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
-    runs = []
-    for predictor, member in zip(model.members, model.card.members, strict=True):
-        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
+    card = read_card(folder)
+    with reading_model(folder):
+        members = tuple(_load_member(folder, card, member) for member in card.members)
+    return _starts(members, card, f"{folder}", cache, labels, source_label)
+
+
+def starts_of(model: Ensemble, cache: Path, labels: Sequence[str] = ()) -> list["Run"]:
+    """As `starting_points` of a model in memory.
+
+    Raises:
+        CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
+            be meant.
+    """
+    if model.card is None:
+        raise CgatError("the model does not say how it was trained (it has no card): nothing can start from it")
+    return _starts(model.members, model.card, "the model", cache, labels, None)
+
+
+def _starts(
+    predictors: Sequence[Predictor],
+    card: EnsembleCard,
+    name: str,
+    cache: Path,
+    labels: Sequence[str],
+    source_label: str | None,
+) -> list["Run"]:
+    from cgatlib.experiments.experiment import Experiment, Run
+
+    trunk, runs = _trunk(list(card.trunks), labels, source_label), []
+    for predictor, member in zip(predictors, card.members, strict=True):
+        if member.labels != trunk:
+            continue
+        if (form := predictor.card.form) != "network":
+            raise CgatError(f"{name} has the form {form!r}, from which nothing can start: take what it started from")
+        cut = "" if predictor.card.labels == member.learnt else "-" + "-".join(trunk)
+        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}{cut}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs
+
+
+def _trunk(trunks: Sequence[tuple[str, ...]], labels: Sequence[str], source_label: str | None) -> tuple[str, ...]:
+    """Labels of the trunk to start from: the one with `source_label`, else with most of `labels`."""
+    wanted = labels if source_label in (None, "fresh") else [source_label]
+    shared = [len(set(trunk) & set(wanted)) for trunk in trunks]
+    if not max(shared) and len(trunks) > 1 and source_label != "fresh":
+        known = ", ".join(sorted(label for trunk in trunks for label in trunk))
+        raise CgatError(
+            f"the model predicts {known}, not {', '.join(wanted) or 'what is to be learnt'}: "
+            "source_label must name the property to start from, or 'fresh'"
+        )
+    return trunks[shared.index(max(shared))]
 
 
 def _is_start(folder: Path) -> bool:

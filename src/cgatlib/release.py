@@ -1,81 +1,108 @@
-"""From finished runs of several seeds to one model with a card: errors, uncertainty, and where it ends."""
+"""From finished runs to one model with a card: errors, uncertainty, and where it ends."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from cgatlib import CgatError
+from cgatlib.baselines.models import Task, boosting, mean, median
 from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
+from cgatlib.composition import element_amounts
+from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.experiments.experiment import Experiment, Run, of_label, score
-from cgatlib.experiments.runner import parts_of
+from cgatlib.experiments.runner import known_of, parts_of
+from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network
-from cgatlib.splits import Indices, Split
+from cgatlib.splits import Indices, Split, training_subset
+from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators
 
-_ONE_SIGMA = 0.6827  # share of a normal distribution within one standard deviation
 _WORST = 5  # elements that are named
 _ENOUGH = 10  # test crystals that an element must occur in to be named
-_SAME = 0.01  # of the MAE: how far stored predictions may lie from those of the stored weights
+_SAME = 0.01  # of the MAE: how far stored predictions may lie from those of the weights
+_HALF = 0.001  # of the MAE: how much half precision may change it
+_ELEMENTS = {1: "elements", 2: "binary compounds", 3: "ternary compounds", 4: "compounds of four or more elements"}
 
 
 def release(
-    runs: Sequence[Run], table: CrystalTable, out: Path, cache: Path, data: Mapping[str, str] | None = None
+    runs: Sequence[Run],
+    table: CrystalTable,
+    out: Path,
+    cache: Path,
+    data: Mapping[str, str] | None = None,
+    half: bool = False,
 ) -> Ensemble:
-    """Make one model of runs that differ in nothing but their seeds, in the folder `out`.
+    """Make one model of runs, in the folder `out`.
+
+    Runs that differ in their seeds alone are a trunk; a label comes from the trunk with the lowest validation error.
 
     Args:
         runs: finished runs, of which some may have a source. table: the crystals they were trained on.
         out: folder of the model; one that holds a model is replaced. cache: folder of graph stores.
-        data: ``name`` and ``licence`` of the training data, and what else is to be said of them.
+        data: ``name``, ``licence`` and more of the training data. half: store weights in half precision.
 
     Raises:
-        CgatError: the runs do not belong together or to the table, `out` holds something else than a model, or the
-            stored weights do not give the stored predictions.
+        CgatError: the runs do not belong together or to the table, a trunk is best for no label, `out` holds something
+            else than a model, the stored weights do not give the stored predictions, or half precision is too coarse.
     """
     refuse_same(out, *(run.path for run in runs))
     with replacing(out, "a model", is_model) as part:
-        _check(runs, table)
-        predictors = tuple(Predictor.load(run.path) for run in runs)
+        trunks = _trunks(runs, table)
         graphs = graph_store(table, runs[0].experiment.graph, cache)
-        measured = _Measured(tuple(runs), predictors, table, graphs)
+        chosen = _chosen([_Trunk(tuple(them), table, graphs, half) for them in trunks])
+        accuracy = {label: trunk.accuracy(label) for trunk in chosen for label in trunk.taken}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
         part.mkdir()
-        members = tuple(_member(run, predictor, part) for run, predictor in zip(runs, predictors, strict=True))
-        card = measured.card({name: str(value) for name, value in described.items()}, members)
+        card = EnsembleCard(
+            functional=runs[0].experiment.functional,
+            data={name: str(value) for name, value in described.items()},
+            domain=_domain(chosen, table),
+            accuracy={label: accuracy[label] for label in _labels(runs)},
+            members=tuple(member for trunk in chosen for member in trunk.save(part)),
+            estimates=save_estimators([trunk.estimator for trunk in chosen], part),
+            half=half,
+        )
         (part / "card.json").write_text(card.to_json())
     return load_model(out)
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds a card and the networks that it names, and nothing else."""
+    """Whether a folder holds a card and the files that it names, and nothing else."""
     try:
-        return holds_only(folder, "card.json", *(member.file for member in read_card(folder).members))
+        card = read_card(folder)
     except CgatError:
         return False
+    names = [member.file for member in card.members]
+    return holds_only(folder, "card.json", *names, *([FILE] if card.estimates else []))
 
 
-def _check(runs: Sequence[Run], table: CrystalTable) -> None:
-    experiments = [run.experiment for run in runs]
-    if len({_without_seeds(e) for e in experiments}) != 1:
+def _trunks(runs: Sequence[Run], table: CrystalTable) -> list[list[Run]]:
+    """The runs that differ in their seeds alone, in the order given."""
+    first = runs[0].experiment
+    alike: dict[Experiment, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(_without_seeds(run.experiment), []).append(run)
+        for name in ("data", "functional", "graph", "split"):
+            if getattr(run.experiment, name) != getattr(first, name):
+                raise CgatError(f"{first.key}, {run.experiment.key} differ in their {name}: they are no model together")
+    for trunk in alike.values():
+        seeds = [run.experiment.seed for run in trunk]
+        if len(set(seeds)) < len(seeds):
+            raise CgatError(f"members of an ensemble need different seeds, not {', '.join(map(str, seeds))}")
+    if table.fingerprint != first.data:
         raise CgatError(
-            f"{', '.join(e.key for e in experiments)} differ in more than their seeds: they are no ensemble"
-        )
-    seeds = [e.seed for e in experiments]
-    if len(set(seeds)) < len(seeds):
-        raise CgatError(f"members of an ensemble need different seeds, not {', '.join(map(str, seeds))}")
-    if table.fingerprint != experiments[0].data:
-        raise CgatError(
-            f"the runs were trained on a table with fingerprint {experiments[0].data}; "
+            f"the runs were trained on a table with fingerprint {first.data}; "
             f"that of {table.source or 'the table given'} is {table.fingerprint}"
         )
+    return list(alike.values())
 
 
 def _without_seeds(experiment: Experiment) -> Experiment:
@@ -83,61 +110,134 @@ def _without_seeds(experiment: Experiment) -> Experiment:
     return replace(experiment, seed=0, source=None if source is None else _without_seeds(source))
 
 
-def _member(run: Run, predictor: Predictor, folder: Path) -> Member:
-    member = Member("", predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"])
-    return replace(member, sha256=save_network(predictor.network, folder / member.file))
+def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(label for run in runs for label in run.experiment.labels))
+
+
+def _chosen(trunks: Sequence["_Trunk"]) -> list["_Trunk"]:
+    """The trunks with the labels that the model takes from each."""
+    taken: dict[int, list[str]] = {place: [] for place in range(len(trunks))}
+    for label in _labels([run for trunk in trunks for run in trunk.runs]):
+        able = [place for place, trunk in enumerate(trunks) if label in trunk.taken]
+        taken[able[0] if len(able) == 1 else min(able, key=lambda p: trunks[p].validation_mae(label))].append(label)
+    for place, labels in taken.items():
+        if not labels:
+            keys = ", ".join(run.experiment.key for run in trunks[place].runs)
+            raise CgatError(f"for no label are the runs {keys} better in validation than the others: leave them out")
+    return [trunk.only(taken[place]) for place, trunk in enumerate(trunks)]
+
+
+def _domain(trunks: Sequence["_Trunk"], table: CrystalTable) -> Domain:
+    graphs = trunks[0].graphs
+    rows = sorted({row for trunk in trunks for part in trunk.parts for row in part.train.tolist()})
+    ids, place = graphs.ids, {name: i for i, name in enumerate(table.ids)}
+    known = frozenset.intersection(*(frozenset(p.card.elements) for trunk in trunks for p in trunk.predictors))
+    return Domain.of((table.crystal(place[ids[row]]) for row in rows), known)
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """What a card says, computed from the runs and the table."""
+class _Trunk:
+    """Runs that differ in their seeds alone, and what a card says of the labels that are taken from them."""
 
     runs: tuple[Run, ...]
-    predictors: tuple[Predictor, ...]
     table: CrystalTable
     graphs: GraphStore
+    half: bool
+    labels: tuple[str, ...] = ()  # all that were learnt, where none is named
 
-    def card(self, data: dict[str, str], members: tuple[Member, ...]) -> EnsembleCard:
-        e = self.runs[0].experiment
-        accuracy = {label: self._accuracy(label) for label in e.labels}
-        first = accuracy.pop(e.label)
-        return EnsembleCard(
-            label=e.label,
-            unit=PROPERTIES[e.label].unit,
-            functional=e.functional,
-            data=data,
-            domain=self._domain(),
-            errors=first.errors,
-            uncertainty=first.uncertainty,
-            members=members,
-            more_labels=accuracy,
-        )
+    def only(self, labels: Sequence[str]) -> "_Trunk":
+        """The same with these labels taken."""
+        return self if tuple(labels) == self.taken else replace(self, labels=tuple(labels))
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Labels that the model takes from these runs."""
+        return self.labels or self.runs[0].experiment.labels
 
     @cached_property
-    def _parts(self) -> list[Split]:
+    def stored(self) -> tuple[Predictor, ...]:
+        """As they are stored, with all that they have learnt: others can start from any of it."""
+        loaded = (Predictor.load(run.path) for run in self.runs)
+        return tuple(p.in_half() if self.half else p for p in loaded)
+
+    @cached_property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """As they are used."""
+        return tuple(predictor.view(self.taken) for predictor in self.stored)
+
+    def save(self, folder: Path) -> list[Member]:
+        """Write the weights; what the card says of each network."""
+        members = []
+        for run, predictor in zip(self.runs, self.stored, strict=True):
+            file = f"{self.taken[0]}-{run.experiment.seed}.safetensors"
+            digest = save_network(predictor.network, folder / file, self.half)
+            what = predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"]
+            members.append(Member(file, digest, self.taken, *what))
+        return members
+
+    @cached_property
+    def parts(self) -> list[Split]:
         """Parts of each run, with the whole of the validation part."""
         experiments = [run.experiment for run in self.runs]
         whole = [replace(e, training=replace(e.training, validation_size=None)) for e in experiments]
         return [parts_of(e, self.graphs) for e in whole]
 
-    def _domain(self) -> Domain:
-        rows = sorted({row for part in self._parts for row in part.train.tolist()})
-        ids, place = self.graphs.ids, {name: i for i, name in enumerate(self.table.ids)}
-        known = frozenset.intersection(*(frozenset(predictor.card.elements) for predictor in self.predictors))
-        return Domain.of((self.table.crystal(place[ids[row]]) for row in rows), known)
-
     @cached_property
-    def _outputs(self) -> dict[str, NDArray[np.float64]]:
-        """What the members say of the test and of the validation crystals, (members, n, L) each."""
-        members, parts = Ensemble(self.predictors), vars(self._parts[0])
+    def _outputs(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """What the members say of the test and of the validation crystals, (members, n) of each label."""
+        members, parts = Ensemble(self.predictors), vars(self.parts[0])
+        known = known_of(self.runs[0].experiment, self.graphs)
         return {
-            name: members.outputs(self.graphs.graphs, parts[name]).reshape(len(self.runs), len(parts[name]), -1)
+            name: members.outputs(self.graphs.graphs, rows, None if known is None else known[rows])
             for name in ("test", "validation")
+            for rows in [parts[name]]
         }
 
-    def _accuracy(self, label: str) -> Accuracy:
-        rows, target, outputs = self._tested(label)
+    @cached_property
+    def _embeddings(self) -> dict[str, NDArray[np.float64]]:
+        parts = self.parts[0]
+        known = training_subset(parts.train, self.graphs.ids, min(REFERENCES, len(parts.train)), seed=0)
+        embed = partial(self.predictors[0].embed_graphs, self.graphs.graphs)
+        return {name: embed(rows) for name, rows in (vars(parts) | {"train": known}).items()}
+
+    def _labelled(self, part: str, label: str) -> tuple[NDArray[np.bool_], Indices, NDArray[np.float64]]:
+        """Which crystals of a part carry a label, (part,), their rows (n,) and labels (n,)."""
+        rows = vars(self.parts[0])[part]
+        values = self.graphs.label(label)[rows]
+        known = ~np.isnan(values)
+        return known, rows[known], values[known]
+
+    def validation_mae(self, label: str) -> float:
+        """Of the mean of the members."""
+        known, _, target = self._labelled("validation", label)
+        return float(np.abs(self._outputs["validation"][label][:, known].mean(axis=0) - target).mean())
+
+    @cached_property
+    def _learnt(self) -> tuple[Estimator, dict[str, float]]:
+        """The estimator of the errors, and of each label the factor that its estimates are multiplied by."""
+        estimator = Estimator.of(self._embeddings["train"])
+        lines, factors = {}, {}
+        for label in self.taken:
+            known, rows, target = self._labelled("validation", label)
+            scale, outputs = self.predictors[0].scale(label), self._outputs["validation"][label][:, known]
+            features = estimator.features(self._embeddings["validation"][known], outputs / scale)
+            errors = np.abs(outputs.mean(axis=0) - target) / scale
+            formulas = [self.graphs.formulas[row] for row in rows]
+            if found := learnt(features, errors, formulas, len(estimator.center)):
+                lines[label], factors[label] = found
+        return replace(estimator, lines=lines), factors
+
+    @property
+    def estimator(self) -> Estimator:
+        """Of the errors, from those on the validation crystals."""
+        return self._learnt[0]
+
+    def accuracy(self, label: str) -> Accuracy:
+        """How well a label is predicted, by the weights as they are stored."""
+        known, rows, target = self._labelled("test", label)
+        outputs = self._outputs["test"][label][:, known]
         error = outputs.mean(axis=0) - target
+        self._check(label, rows, target, outputs)
         found = score(error)
         errors = Errors(
             n_test=len(target),
@@ -146,20 +246,13 @@ class _Measured:
             mad=float(np.mean([run.scores(label)["test_mad"] for run in self.runs])),
             spread=float(outputs.std(axis=0, ddof=1).mean()) if len(outputs) > 1 else 0.0,
             worst_elements=self._worst_elements(rows, np.abs(error)),
+            baselines=self._baselines(label),
+            classes=self._classes(label, rows, target, np.abs(error)),
         )
-        return Accuracy(errors, self._uncertainty(label, np.abs(error), outputs) if len(self.runs) > 1 else None)
+        return Accuracy(errors, self._uncertainty(label, known, np.abs(error), outputs))
 
-    def _labelled(self, part: str, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
-        """Rows (n,) of a part that carry a label, the labels (n,), and what the members say (members, n)."""
-        rows = vars(self._parts[0])[part]
-        values = self.graphs.label(label)[rows]
-        known = ~np.isnan(values)
-        place = self.runs[0].experiment.labels.index(label)
-        return rows[known], values[known], self._outputs[part][:, known, place]
-
-    def _tested(self, label: str) -> tuple[Indices, NDArray[np.float64], NDArray[np.float64]]:
-        """As `_labelled` of the test part, with the stored predictions, which must be those of the members."""
-        rows, target, outputs = self._labelled("test", label)
+    def _check(self, label: str, rows: Indices, target: NDArray[np.float64], outputs: NDArray[np.float64]) -> None:
+        """Refuse weights whose outputs (members, n) are not those of the runs."""
         ids, stored = [self.graphs.ids[row] for row in rows], []
         for run, output in zip(self.runs, outputs, strict=True):
             predictions = of_label(run.predictions, run.experiment, label)
@@ -169,7 +262,9 @@ class _Measured:
             off = float(np.abs(output - stored[-1]).mean())
             if not off <= _SAME * run.scores(label)["test_mae"]:
                 raise CgatError(f"run {run.experiment.key}: its weights do not give its predictions, by {off:.2g}")
-        return rows, target, np.stack(stored)
+        mae, before = (float(np.abs(values.mean(axis=0) - target).mean()) for values in (outputs, np.stack(stored)))
+        if self.half and abs(mae - before) > _HALF * before:
+            raise CgatError(f"{label}: half precision changes the test MAE from {before:.6g} to {mae:.6g}: too coarse")
 
     def _worst_elements(self, rows: Indices, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
         errors: dict[int, list[float]] = {}
@@ -180,16 +275,44 @@ class _Measured:
         named = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
         return tuple(sorted(named, key=lambda row: -row[2])[:_WORST])
 
-    def _uncertainty(self, label: str, error: NDArray[np.float64], outputs: NDArray[np.float64]) -> Uncertainty:
-        """From the validation crystals; what it is worth, from the test errors (T,) and outputs (members, T)."""
-        _, labels, known = self._labelled("validation", label)
-        ratio = np.abs(known.mean(axis=0) - labels) / np.maximum(known.std(axis=0, ddof=1), np.finfo(float).tiny)
-        factor = float(np.quantile(ratio, _ONE_SIGMA))
-        uncertainty = factor * outputs.std(axis=0, ddof=1)
+    def _baselines(self, label: str) -> dict[str, float]:
+        """Test MAE of constants and of boosted trees on the composition, for the training crystals of the first run."""
+        e = replace(self.runs[0].experiment, label=label, more_labels=())
+        e = replace(e, training=replace(e.training, validation_size=None, label_weights=()))
+        task = Task.of(e, self.graphs)
+        truth = task.labels[task.parts.test]
+        fits = {fit.__name__: fit(task).predictions for fit in (mean, median, boosting)} | {
+            "zero": np.zeros(len(truth))
+        }
+        return {name: float(np.abs(found - truth).mean()) for name, found in fits.items()}
+
+    def _classes(
+        self, label: str, rows: Indices, target: NDArray[np.float64], error: NDArray[np.float64]
+    ) -> dict[str, tuple[int, float]]:
+        counts = [min(len(element_amounts(self.graphs.formulas[row])), max(_ELEMENTS)) for row in rows]
+        kinds = {name: np.array(counts) == count for count, name in _ELEMENTS.items()}
+        if label == "band_gap":
+            kinds |= {"metals": target <= GAP_THRESHOLD, "non-metals": target > GAP_THRESHOLD}
+        if label == "e_above_hull":
+            kinds |= {"on the hull": target <= 0, "above the hull": target > 0}
+        return {name: (int(kind.sum()), float(error[kind].mean())) for name, kind in kinds.items() if kind.any()}
+
+    def _uncertainty(
+        self, label: str, known: NDArray[np.bool_], error: NDArray[np.float64], outputs: NDArray[np.float64]
+    ) -> Uncertainty | None:
+        """What the estimates are worth, from the test errors (n,) and outputs (members, n) of the crystals `known`."""
+        estimator, factors = self._learnt
+        if label not in factors:
+            return None
+        scale = self.predictors[0].scale(label)
+        estimate = estimator(label, self._embeddings["test"][known], outputs / scale)
+        uncertainty = scale * factors[label] * estimate
         quarters = np.array_split(error[np.argsort(uncertainty, kind="stable")], 4)
+        rank = float(spearmanr(error, uncertainty).statistic) if len(set(uncertainty)) > 1 and len(error) > 2 else None
         return Uncertainty(
-            factor=factor,
-            n_validation=len(labels),
+            factor=factors[label],
+            n_validation=int(self._labelled("validation", label)[0].sum()),
             coverage=(float((error <= uncertainty).mean()), float((error <= 2 * uncertainty).mean())),
             mae_by_quarter=tuple(float(quarter.mean()) for quarter in quarters if len(quarter)),
+            rank_correlation=rank,
         )

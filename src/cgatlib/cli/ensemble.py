@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, known_column
 from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cgatlib.cards import Accuracy, EnsembleCard
+    from cgatlib.cards import Accuracy, EnsembleCard, Member
 
 
 @click.command()
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 @click.argument("structures", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, help="CSV to write [default: print it].")
 @click.option("--workers", type=click.IntRange(1), help="Processes that read structure files [default: one per core].")
+@click.option(
+    "--known", help="LABEL=COLUMN of the known values that a paired model asks for [default: as in training]."
+)
 @click.option("--json", "as_json", is_flag=True, help="With --out, print the counts as JSON; else the rows.")
-def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers: int | None, as_json: bool) -> None:
+def predict(
+    model: str, structures: tuple[Path, ...], out: Path | None, workers: int | None, known: str | None, as_json: bool
+) -> None:
     """Predict for STRUCTURES, parquet tables or structure files (id = file stem), in the order given.
 
     The uncertainty is such that two thirds of the errors are expected to be smaller. A crystal that cannot be judged
@@ -43,7 +48,8 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
 
     if out is not None and not out.parent.is_dir():
         raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
-    predicted = partial(load_model(model).predict_files, structures, workers or os.cpu_count() or 1)
+    columns = dict([known_column(known)]) if known else None
+    predicted = partial(load_model(model).predict_files, structures, workers or os.cpu_count() or 1, columns)
     if out is None:
         result = predicted()
         click.echo(result.to_json(orient="records") if as_json else _csv(result), nl=as_json)
@@ -92,10 +98,11 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
     for name, card in {} if as_json else cards.items():
         for label, accuracy in card.accuracy.items():
+            members = card.of_label(label)
             click.echo(
                 f"{name:20s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} "
-                f"{PROPERTIES[label].unit}, {card.members[0].metrics['n_train']:,} training crystals, "
-                f"{len(card.members)} members"
+                f"{PROPERTIES[label].unit}, {members[0].scores(label)['n_train']:,} training crystals, "
+                f"{len(members)} {'members' if len(members) > 1 else 'member'}"
             )
 
 
@@ -121,17 +128,27 @@ def show(name: str, as_json: bool) -> None:
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     from cgatlib.crystals.checks import PROPERTIES
 
-    m, split, unit = card.members[0].metrics, card.members[0].experiment["split"], card.unit
-    yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {unit}"
+    m, split = card.members[0].metrics, card.members[0].experiment["split"]
+    units = dict.fromkeys(PROPERTIES[label].unit for label in card.accuracy)
+    yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {', '.join(units)}"
     yield from (f"{key}: {value}" for key, value in card.data.items())
     yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
-    yield f"split: by {split['groups']}, seed {split['seed']}"
+    seen = card.members[0].experiment["transfer"]["test_crystals"] == "seen"
+    yield f"split: by {split['groups']}, seed {split['seed']}" + "; pre-training may have seen test crystals" * seen
     for member in card.members:
-        source = member.experiment["source"]
-        start = f"{source['label']} {source['functional']}, seed {source['seed']}" if source else "random weights"
-        yield f"member {member.file}: test MAE {member.metrics['test_mae']:.4g} {unit}; from {start}"
+        yield _member(member)
+    if card.members[0].experiment["transfer"]["mode"] == "paired":
+        (label,) = card.accuracy
+        yield f"needs, for every prediction, the {label} of the crystal by a cheaper functional: a calculation"
+    if card.tried:
+        tried = ", ".join(f"{name} {error:.4g}" for name, error in card.tried.items())
+        yield f"validation MAE of what was tried, {', '.join(units)}: {tried}"
+    precision = "half" if card.half else "single"
+    weights = sum(member.metrics["trained_parameters"] for member in card.members)
+    seconds = sum(member.metrics["seconds"] for member in card.members)
+    yield f"trained: {weights:,} weights in {seconds:,.0f} seconds, stored in {precision} precision"
     for label, accuracy in card.accuracy.items():
-        if card.more_labels:
+        if len(card.accuracy) > 1:
             yield f"{label}:"
         yield from _accuracy(accuracy, PROPERTIES[label].unit)
     for what, (low, high) in card.domain.ranges.items():
@@ -141,16 +158,40 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     yield f"trained with cgatlib {code['version']} ({code['commit'] or 'no commit'})"
 
 
+def _member(member: "Member") -> str:
+    """Its file, test errors and start."""
+    from cgatlib.crystals.checks import PROPERTIES
+
+    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in member.labels)
+    source = member.experiment["source"]
+    start = "random weights"
+    if source:
+        learnt = ", ".join((source["label"], *source.get("more_labels", ())))
+        start = f"{learnt} {source['functional']}, seed {source['seed']}"
+    of = f" of {', '.join(member.labels)}" if len(member.labels) > 1 else ""
+    return f"member {member.file}: test MAE{of} {errors}; from {start}"
+
+
 def _accuracy(accuracy: "Accuracy", unit: str) -> Iterator[str]:
     errors = accuracy.errors
     yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
+    if errors.baselines:
+        names = {"boosting": "boosted trees on the composition", "zero": "always zero", "median": "always the median"}
+        known = (f"{name} {errors.baselines[key]:.4g}" for key, name in names.items() if key in errors.baselines)
+        yield f"without the structure, {unit}: {', '.join(known)}"
     if u := accuracy.uncertainty:
         once, twice = u.coverage
-        yield f"uncertainty: {u.factor:.3g} standard deviations of the members, from {u.n_validation:,} other crystals"
+        rank = "" if u.rank_correlation is None else f"; rank correlation with the errors {u.rank_correlation:.2f}"
+        yield f"uncertainty: from the errors of {u.n_validation:,} other crystals{rank}"
         yield f"test errors within it: {once:.1%}, within twice of it: {twice:.1%}"
         yield f"test MAE by quarter of uncertainty: {', '.join(f'{mae:.3g}' for mae in u.mae_by_quarter)} {unit}"
+    if errors.spread:
+        yield f"standard deviation of the members, on average: {errors.spread:.3g} {unit}"
     worst = ", ".join(f"{symbol} {mae:.3g} ({n})" for symbol, n, mae in errors.worst_elements)
     yield f"largest errors by element, {unit} (test crystals): {worst}"
+    if errors.classes:
+        kinds = ", ".join(f"{name} {mae:.3g} ({n})" for name, (n, mae) in errors.classes.items())
+        yield f"errors by class, {unit} (test crystals): {kinds}"
 
 
 @model.command()
@@ -160,16 +201,21 @@ def _accuracy(accuracy: "Accuracy", unit: str) -> Iterator[str]:
 )
 @FUNCTIONAL
 @click.option("--about", type=click.File(), help="YAML with name and licence of the data, and more.")
+@click.option("--half", is_flag=True, help="Store the weights in half precision, in half the space.")
 @click.option("--out", type=PATH, required=True, help="Folder of the model.")
-def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: Any, out: Path) -> None:
-    """Make one model of RUNS that differ in their seeds only.
+def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: Any, half: bool, out: Path) -> None:
+    """Make one model of RUNS: of those that differ in their seeds only, the mean is predicted.
+
+    Where others have learnt the same property, it comes from those with the smallest validation error.
 
     \b
-    Example:
+    Examples:
       cgatlib model release runs/3fa2... runs/81c0... runs/d77e... --table mine.parquet --out my-model
+      cgatlib model release runs/JOINT... runs/E_FORM... --table pbe.parquet --half --out pbe
     """
     import yaml
 
+    from cgatlib.crystals.checks import PROPERTIES
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.experiments.experiment import Run
     from cgatlib.release import release as make
@@ -178,6 +224,8 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
     if not isinstance(data, dict):
         raise CgatError(f"{about.name} holds no names and values, e.g. licence: CC-BY-4.0")
     crystals = CrystalTable.read(table, functional)
-    made = make([Run(path) for path in runs], crystals, out, runs[0].parent / ".graphs", data)
+    made = make([Run(path) for path in runs], crystals, out, runs[0].parent / ".graphs", data, half)
     assert made.card is not None
-    click.echo(f"model: {out}, {len(runs)} members, MAE {made.card.errors.mae:.4g} {made.card.unit}")
+    for label, accuracy in made.card.accuracy.items():
+        files = ", ".join(member.file for member in made.card.of_label(label))
+        click.echo(f"{out}: {label}, MAE {accuracy.errors.mae:.4g} {PROPERTIES[label].unit}, from {files}")

@@ -118,10 +118,11 @@ def _parameters(texts: tuple[str, ...]) -> dict[str, Any]:
 
 def _list(plan: "Plan", store: "RunStore") -> None:
     from cgatlib.experiments.sweep import outlined
+    from cgatlib.transfer import STEPLESS
 
     runs = outlined(plan, store)
     missing = store.missing([planned.experiment for planned in runs])
-    steps = sum(e.training.steps for e in missing.values() if e.transfer.mode != "untouched")
+    steps = sum(e.training.steps for e in missing.values() if e.transfer.mode not in STEPLESS)
     for planned in runs:
         if planned.experiment.key in missing:
             click.echo(str(planned))

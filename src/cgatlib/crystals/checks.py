@@ -91,6 +91,10 @@ PROPERTIES: Mapping[str, Property] = _Properties(
 )
 
 
+KNOWN = "@known"
+"""What follows a property's name in that of its values by some cheaper functional."""
+
+
 def labels_among(columns: Iterable[str]) -> list[str]:
     """Those names of columns that are labels: in the order of `PROPERTIES`, then those that name a functional."""
     names = {name for name in columns if name in PROPERTIES}

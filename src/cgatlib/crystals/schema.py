@@ -61,7 +61,7 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
     """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
 
     Raises:
-        CgatError: there are metadata under our name, but not as we write them.
+        CgatError: there are metadata under our name, but not as we write them, or with another unit of a label.
     """
     metadata = (schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
@@ -73,6 +73,10 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
     if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
+    units = content.get("units")
+    for name, unit in units.items() if isinstance(units, dict) else ():
+        if name in PROPERTIES and unit != PROPERTIES[name].unit:
+            raise CgatError(f"{path} states {name} in {unit}; everywhere else it is in {PROPERTIES[name].unit}")
     return functional, source
 
 

@@ -162,7 +162,7 @@ class CrystalTable:
         table = read_parquet(path)
         name, source = origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
-            table = _rename(path, table, ours, theirs)
+            table = renamed(path, table, ours, theirs)
         return cls(to_core(path, table), name, source)
 
     @classmethod
@@ -212,7 +212,12 @@ def _agreed_functional(path: Path, written: str | None, given: str | None) -> st
     return functional_name(given)
 
 
-def _rename(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+    """A table of a file with a column of theirs under our name, in the place of another of that name.
+
+    Raises:
+        CgatError: ours is no label, or there is no column of theirs.
+    """
     if ours not in PROPERTIES:
         raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
     if theirs not in table.column_names:

@@ -22,6 +22,7 @@ from cgatlib.experiments import sources
 from cgatlib.experiments.plan_yaml import load_yaml
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.transfer import STEPLESS
 
 MOST_RUNS, MOST_IN_A_ROW = 5_000, 10
 """Runs and trials of a plan, and entries each of which needs the one before."""
@@ -119,6 +120,8 @@ _TRANSFER = {
     "reinitialise_head": _TRUTH,
     "test_crystals": _TEXT,
     "source_label": _TEXT,
+    "head_first": _NUMBER,
+    "interpolate": _TRUTH,
 }
 _TRAINING = {
     "steps": _WHOLE,
@@ -251,7 +254,7 @@ def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
     merged = {**defaults, **values}
     rate, needed = merged.pop("learning_rate", None), ["table", "label", "model"]
     _check(f"run {name}", merged, _RUN, needed)
-    if rate is None and merged.get("mode") != "untouched":
+    if rate is None and merged.get("mode") not in STEPLESS:
         raise CgatError(f"run {name} does not state its learning_rate")
     if isinstance(rate, dict):
         _check(f"run {name}: learning_rate", rate, {"of": _TEXT}, ["of"])

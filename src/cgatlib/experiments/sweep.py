@@ -8,6 +8,7 @@ from cgatlib.experiments.executors import Pool
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.plan import Plan, UndecidedError
 from cgatlib.experiments.runner import RunStore
+from cgatlib.transfer import STEPLESS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Planned:
         e = self.experiment
         size = "" if e.train_size is None else f" size {e.train_size}"
         split = "" if e.split.seed == 0 else f" split {e.split.seed}"
-        rate = "" if e.transfer.mode == "untouched" else f" rate {e.training.learning_rate:g}"
+        rate = "" if e.transfer.mode in STEPLESS else f" rate {e.training.learning_rate:g}"
         return f"{self.entry} seed {e.seed}{size}{split}{rate}"
 
 
