@@ -44,7 +44,8 @@ def test_list(runs, root):
     lines = invoke("list", "--runs", root).stdout.splitlines()
     assert [line.split()[0] for line in lines] == sorted(run.path.name for run in runs)
     line = next(line for line in lines if line.startswith(runs[1].path.name))
-    for part in ("PBEsol", "e_form", "full", "seed 0", f"test MAE {runs[1].metrics['test_mae']:.4g}"):
+    late = "not converged"  # scored once, at its end
+    for part in ("PBEsol", "e_form", "full", "seed 0", f"test MAE {runs[1].metrics['test_mae']:.4g}", late):
         assert part in line
 
 
@@ -55,6 +56,7 @@ def test_list_for_machines(runs, root):
     assert (full["mode"], full["source"], full["functional"]) == ("full", plain["key"], "PBEsol")
     assert full["test_mae"] == runs[1].metrics["test_mae"]
     assert full["n_train"] == runs[1].metrics["n_train"]
+    assert not full["converged"]
 
 
 def test_unfinished_runs_are_not_listed(runs, root):

@@ -10,6 +10,8 @@ from cgatlib.crystals import PROPERTIES, CrystalTable, check, reduced_formula
 from cgatlib.crystals.checks import _pairs_within
 from cgatlib.crystals.describe import describe
 from cgatlib.crystals.file import CrystalFile
+from cgatlib.crystals.joining import joined
+from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
 from cgatlib.crystals.schema import functional_name
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
@@ -301,3 +303,56 @@ def test_real_tables_are_read(real_data, name, functional, rows, labels):
     table = CrystalTable.read(real_data / f"{name}.parquet", functional)
     assert (len(table), table.labels) == (rows, labels)
     assert table.crystal(rows - 1).formula == table.formulas[-1]
+
+
+# Several tables in one
+
+
+@pytest.fixture
+def both(make_crystal, table):
+    """`table`, and gaps of HSE: of a crystal that is in it, of one that was relaxed again, of one that is new."""
+    hse = [
+        make_crystal("a", band_gap=7.0, e_form=-1.0),
+        make_crystal("b", numbers=(12, 8), a=4.1, band_gap=6.0),
+        make_crystal("d", numbers=(19, 17), a=6.0, band_gap=8.0),
+    ]
+    return joined([table, CrystalTable.from_crystals(hse, "HSE")], [("e_form", "band_gap"), ("band_gap",)])
+
+
+def test_a_crystal_of_two_tables_is_one_row(both, table):
+    assert both.ids == ["a", "b", "c", "b", "d"]
+    assert (both.functional, both.labels) == ("PBE", ("e_form", "band_gap", "band_gap@HSE"))
+    np.testing.assert_array_equal(both.label("e_form"), [-2.0, -3.0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(both.label("band_gap"), [5.0, np.nan, 9.0, np.nan, np.nan])
+    np.testing.assert_array_equal(both.label("band_gap@HSE"), [7.0, np.nan, np.nan, 6.0, 8.0])
+    assert CrystalTable.from_crystals(both, "PBE").fingerprint == both.fingerprint != table.fingerprint
+
+
+def test_labels_of_another_functional_come_back_from_a_file(both, tmp_path):
+    both.write(tmp_path / "both.parquet")
+    file, request = tmp_path / "both.parquet", {"functional": "PBE", "options": ReadOptions(allow_missing=True)}
+    import_crystals(ImportRequest([file], tmp_path / "again.parquet", **request))
+    for found in (CrystalTable.read(file), CrystalFile.open(file), CrystalTable.read(tmp_path / "again.parquet")):
+        assert set(both.labels) <= set(found.labels)
+    assert CrystalFile.open(file).fingerprint == CrystalTable.read(file).fingerprint == both.fingerprint
+    assert describe(both)["labels"]["band_gap@HSE"]["unit"] == "eV"
+
+
+def test_a_label_keeps_the_functional_that_it_names(both):
+    hse, scan = replace(both.select([4]), functional="HSE"), replace(both.select([1]), functional="SCAN")
+    tables = [hse, both, scan]
+    found = joined(tables, [table.labels for table in tables])
+    assert found.labels == ("band_gap", "band_gap@PBE", "e_form@PBE", "e_form@SCAN")
+
+
+def test_two_values_of_one_label_are_refused(table, make_crystal):
+    other = CrystalTable.from_crystals([make_crystal("a", e_form=-2.1)], "PBE")
+    with pytest.raises(CgatError, match=r"a has two values of e_form: -2\.0 and -2\.1"):
+        joined([table, other], [("e_form",), ("e_form",)])
+
+
+@pytest.mark.parametrize("label", ["band_gap@", "gap@HSE", "@HSE", "band_gap_hse"])
+def test_what_is_no_label(label):
+    assert label not in PROPERTIES
+    with pytest.raises(KeyError):
+        PROPERTIES[label]

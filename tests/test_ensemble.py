@@ -253,7 +253,7 @@ def test_the_package_imports_models_only_when_asked():
     code = "import sys, cgatlib; print([n for n in ('torch', 'numpy', 'pandas') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
-    with pytest.raises(AttributeError, match="no attribute 'load_models'"):
+    with pytest.raises(AttributeError, match="No cgatlib attribute load_models"):
         _ = cgatlib.load_models
 
 

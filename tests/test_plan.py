@@ -279,6 +279,41 @@ def test_opened_tables_give_their_fingerprints(tmp_path, table_paths, table, oth
     assert closed.experiments("full", ALL) == opened.experiments("full", ALL)
 
 
+def joined_tables(**changes: Any) -> dict[str, Any]:
+    tables = {name: {"file": f"{name}.parquet", "functional": name} for name in ("pbe", "pbesol")}
+    return {**tables, "both": {"join": ["pbe", "pbesol"], **changes}}
+
+
+def test_a_joined_table_has_the_labels_of_its_parts(tmp_path, table_paths, table):
+    run = {"table": "both", "label": "volume_per_atom@PBEsol", "more_labels": ["e_form"], "learning_rate": 0.01}
+    tables = joined_tables(space_groups=True)
+    tables["pbesol"]["labels"] = {"volume_per_atom": "volume_per_atom"}
+    study = Plan.read(write(tmp_path, {**PLAN, "tables": tables, "runs": {"base": run}}))
+    opened = study.open(table_paths[0].parent, tmp_path / "tables")
+    found = opened.sources["both"].table
+    assert found.labels == ("e_form", "volume_per_atom", "volume_per_atom@PBEsol")
+    assert (found.functional, len(found)) == ("PBE", 2 * len(table))  # all were relaxed again
+    assert set(found.space_groups) == {216, 221, 225}
+    (experiment, _) = opened.experiments("base", NONE)
+    assert (experiment.data, experiment.functional) == (found.fingerprint, "PBE")
+    assert opened.paths[found.fingerprint] == opened.sources["both"].path
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"join": ["pbe"]}, "table both: join must name several tables, each once"),
+        ({"join": ["pbe", "pbe"]}, "table both: join must name several tables, each once"),
+        ({"join": ["pbe", "both"]}, "table both: unknown table 'both' to join; known: pbe, pbesol"),
+        ({"join": []}, r"table both: join must be a list of words, not \[\]"),
+        ({"file": "pbe.parquet"}, "table both: unknown field 'file'; known: join, space_groups, fingerprint, origin"),
+    ],
+)
+def test_a_join_that_is_none_is_refused(changes, sentence, tmp_path):
+    with pytest.raises(CgatError, match=sentence):
+        Plan.read(write(tmp_path, {**PLAN, "tables": {**PLAN["tables"], **joined_tables(**changes)}}))
+
+
 def test_a_fingerprint_that_differs_is_refused(tmp_path, table_paths):
     with pytest.raises(CgatError, match=rf"table pbe: the plan states the fingerprint {'a' * 16}, \S+ has \w{{16}}$"):
         plan(tmp_path).open(table_paths[0].parent, tmp_path / "tables")
@@ -290,6 +325,7 @@ def test_a_fingerprint_that_differs_is_refused(tmp_path, table_paths):
         ({}, ("e_form", "volume_per_atom"), 144),
         ({"labels": {"volume_per_atom": "volume_per_atom"}}, ("volume_per_atom",), 144),
         ({"agree": {"volume_per_atom": ["e_form", 0.1]}}, (), 0),
+        ({"space_groups": True}, ("e_form", "volume_per_atom"), 144),
     ],
 )
 def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, table_paths):
@@ -297,6 +333,7 @@ def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, tabl
     study = Plan.read(write(tmp_path, {**PLAN, "tables": tables, "runs": {"base": PLAN["runs"]["base"]}}))
     found = study.open(table_paths[0].parent, tmp_path / "tables").sources["pbe"].table
     assert (found.labels, len(found)) == (labels, rows)
+    assert ("space_group_number" in found.table.column_names) == ("space_groups" in field)
 
 
 # What is refused

@@ -11,6 +11,7 @@ import torch
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.joining import joined
 from cgatlib.ensemble import load_model
 from cgatlib.experiments import runner
 from cgatlib.experiments.archive import find_folders, run_folders
@@ -392,6 +393,34 @@ def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
     assert trainings == [plain.key, transferred["full"].key]
     assert run.path.parent == other.root
     assert sorted(Path(store.root).rglob("*")) == before
+    source = Run(Path(store.root) / plain.key)
+    assert run.provenance["source"] == plain.key
+    assert run.provenance["source_run"] == {
+        "code": source.provenance["code"],
+        "training_code": source.provenance["training_code"],
+        "weights": source.provenance["files"]["weights.safetensors"],
+    }
+    assert run.provenance["training_code"] == "f" * 16
+
+
+def test_two_functionals_are_learnt_together_and_one_output_is_started_from(store, plain, table, other_table, tmp_path):
+    rows = np.arange(0, len(table), 2)
+    moved = CrystalTable(table.table, "PBEsol").select(rows)  # the same cells, so that rows have both labels
+    tables = joined([table, moved, other_table], [("e_form",), ("e_form",), ("volume_per_atom",)])
+    tables.write(tmp_path / "both.parquet")
+    store = replace(store, tables={tables.fingerprint: tmp_path / "both.parquet"})
+    both = replace(plain, data=tables.fingerprint, more_labels=("e_form@PBEsol", "volume_per_atom@PBEsol"))
+    sizes = {name: scores["n_train"] for name, scores in store.get(both).metrics["labels"].items()}
+    assert sizes["volume_per_atom@PBEsol"] == sizes["e_form"] > sizes["e_form@PBEsol"] > 0
+    full = TransferConfig("full", target_statistics="source")
+    one = replace(plain, data=tables.fingerprint, label="e_form@PBEsol", source=both, transfer=full)
+    run = store.get(replace(one, training=replace(QUICK, learning_rate=1e-12)))
+    before = store.get(both).predictions.set_index("material_id")["prediction_e_form@PBEsol"]
+    after = run.predictions.set_index("material_id")["prediction"]
+    assert run.metrics["n_train"] == sizes["e_form@PBEsol"]
+    at = before[~before.index.duplicated()].loc[after.index]
+    np.testing.assert_allclose(after, at, rtol=1e-3, atol=1e-3)
+    assert Predictor.load(run.path).card.unit == "eV/atom"
 
 
 def test_graphs_in_the_cache_are_enough(store, plain):

@@ -1,12 +1,17 @@
 """Splits by composition: the same formula on the same side everywhere, nested training subsets."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.splits import SplitConfig, split, training_subset
+from cgatlib.crystals import SYMBOLS, CrystalTable
+from cgatlib.crystals.file import CrystalFile
+from cgatlib.crystals.symmetry import with_space_groups
+from cgatlib.graphs.store import build_store
+from cgatlib.splits import Groups, SplitConfig, groups_of, split, training_subset
 
 FORMULAS = [f"X{i % 4000}Y" for i in range(9000)]
 IDS = [f"id-{i}" for i in range(9000)]
@@ -73,8 +78,41 @@ def test_impossible_shares_are_refused(shares):
 
 
 def test_unknown_groups_are_refused():
-    with pytest.raises(CgatError, match="split: unknown groups 'prototype'; known: formula, material_id"):
+    known = "formula, material_id, chemical_system, space_group"
+    with pytest.raises(CgatError, match=f"split: unknown groups 'prototype'; known: {known}"):
         SplitConfig(groups="prototype")
+
+
+@pytest.mark.parametrize("groups", get_args(Groups))
+def test_no_group_is_on_two_sides(groups, table):
+    crystals = with_space_groups(table)
+    config = SplitConfig(3, 0.5, 0.3, 0.2, groups)  # type: ignore[arg-type]
+    names = groups_of(crystals, config)
+    sides = [{names[row] for row in rows} for rows in vars(split(names, config)).values()]
+    assert len(names) == len(table)
+    assert sum(map(len, sides)) == len(set(names)) > 2
+
+
+def test_a_chemical_system_is_a_set_of_elements(table):
+    found = groups_of(table, SplitConfig(groups="chemical_system"))
+    for name, crystal in zip(found, table, strict=True):
+        assert name == "-".join(sorted({SYMBOLS[z - 1] for z in crystal.numbers}))
+
+
+def test_space_groups_come_with_a_table_and_its_graphs(table, tmp_path, tiny_graph, monkeypatch):
+    known = with_space_groups(table)
+    prototypes = {name.split("-")[1]: number for name, number in zip(known.ids, known.space_groups, strict=True)}
+    assert prototypes == {"rocksalt": 225, "zincblende": 216, "CsCl": 221}
+    known.write(tmp_path / "known.parquet")
+    for again in (CrystalTable.read(tmp_path / "known.parquet"), CrystalFile.open(tmp_path / "known.parquet")):
+        assert again.fingerprint == known.fingerprint != table.fingerprint
+        store = build_store(again, tmp_path / type(again).__name__, tiny_graph)
+        assert store.space_groups == known.space_groups
+        with pytest.raises(CgatError, match="no label 'space_group_number'; known: e_form, volume_per_atom"):
+            store.label("space_group_number")
+    assert with_space_groups(known) is known
+    with pytest.raises(CgatError, match="the table does not state the space group of every crystal; declare it"):
+        groups_of(table, SplitConfig(groups="space_group"))
 
 
 def test_an_empty_part_is_refused_by_name():

@@ -63,7 +63,7 @@ def test_structures_that_cannot_be_taken_say_why():
     assert isinstance(found[2], Crystal)
 
 
-@pytest.mark.parametrize("thing", [{"a": 1}, "file.cif", 3])
+@pytest.mark.parametrize("thing", [{"a": 1}, b"file.cif", 3])
 def test_what_is_no_structure_is_refused_by_place(thing):
     with pytest.raises(CgatError, match=f"structure 1 is a {type(thing).__name__}, neither a pymatgen Structure"):
         candidates([salt(), thing])
@@ -89,6 +89,15 @@ def test_files_and_tables_keep_their_order(tmp_path, crystal):
 def test_files_of_one_stem_are_told_apart_by_their_path(tmp_path):
     paths = [write(tmp_path / "x" / "same.cif"), write(tmp_path / "y" / "same.cif"), write(tmp_path / "other.cif")]
     assert [name for name, _ in read_files(paths)] == [str(paths[0]), str(paths[1]), "other"]
+
+
+def test_paths_stand_among_other_structures(tmp_path, crystal):
+    good, absent = write(tmp_path / "a.cif"), tmp_path / "absent.cif"
+    ids, found = candidates([good, crystal, str(absent), atoms()])
+    assert ids == [str(good), "mine", str(absent), "3"]
+    assert isinstance(found[0], Crystal)
+    assert "No such file" in str(found[2])
+    assert candidates(str(good))[0] == [str(good)]
 
 
 @pytest.mark.slow

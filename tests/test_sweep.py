@@ -19,6 +19,7 @@ from cgatlib.experiments.experiment import Run
 from cgatlib.experiments.plan import Plan
 from cgatlib.experiments.runner import RunStore
 from cgatlib.experiments.sweep import Ended, run_plan
+from cgatlib.files import file_digest
 from cgatlib.model.cgat import ModelConfig
 
 RATES = [0.001, 0.02]
@@ -80,6 +81,9 @@ def test_a_plan_is_run_once(content, sweep, tmp_path, table):
     assert sum("test MAE" in line for line in lines) == 7
     assert any(line.startswith("none seed 0 size 40 rate 0.02: test MAE ") for line in lines)
     assert lines[-4:] == ["base: 2 done", "none: 3 done", "full: 2 done", "7 runs done, 0 reused, 0 failed"]
+    late = "runs have not converged: their best step is in the last tenth"  # each is scored once, at its end
+    assert {f"base: 2 of 2 {late}", f"none: 2 of 2 {late}", f"full: 2 of 2 {late}"} <= set(lines)
+    assert sum("none: the best learning rate" in line for line in lines) == 1
     stamps = finished(tmp_path / "runs")
     again = sweep(content)
     assert again.stdout.splitlines()[-1] == "0 runs done, 7 reused, 0 failed"
@@ -170,6 +174,27 @@ def test_archived_runs_are_reused(content, sweep, tmp_path):
     lines = sweep(content, "--stored", str(tmp_path / "archives")).stdout.splitlines()
     assert lines[-1] == "2 runs done, 5 reused, 0 failed"  # the archive has no weights to start from
     assert sum(line.startswith(("base seed 0", "head seed 0")) and "test MAE" in line for line in lines) == 2
+
+
+def test_complete_runs_of_other_code_are_reused_and_started_from(content, sweep, tmp_path, monkeypatch):
+    sweep(content)
+    found = find_runs(tmp_path / "runs")
+    RunArchive.write(tmp_path / "archive", found.values())
+    complete = tmp_path / "complete"
+    complete.mkdir()
+    for key, run in found.items():
+        if run.experiment.source is None:
+            run.path.rename(complete / key)
+    (tmp_path / "runs").rename(tmp_path / "before")
+    monkeypatch.setattr("cgatlib.experiments.runner.training_code", lambda: "f" * 16)
+    content["runs"]["head"] = {"table": "pbesol", "from": "base", "mode": "head", "learning_rate": 0.01}
+    both = ("--stored", str(tmp_path / "archive"), "--stored", str(complete))
+    assert sweep(content, *both).stdout.splitlines()[-1] == "1 runs done, 7 reused, 0 failed"
+    (run,) = find_runs(tmp_path / "runs").values()
+    source = found[run.provenance["source"]].experiment
+    assert source.source is None
+    assert run.provenance["source_run"]["weights"] == file_digest(complete / source.key / "weights.safetensors")
+    assert run.provenance["source_run"]["training_code"] != run.provenance["training_code"] == "f" * 16
 
 
 def test_a_run_that_is_said_to_be_done_but_is_not_there_has_failed(content, table_paths, tmp_path):

@@ -200,6 +200,12 @@ class EnsembleCard:
     estimates: str | None = None
     half: bool = False
 
+    @property
+    def tried(self) -> dict[str, float]:
+        """Validation errors of all that was tried to tune a model of one trunk, by name: means over the members."""
+        each = [member.metrics.get("tried", {}) for member in self.members] if len(self.trunks) == 1 else [{}]
+        return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
+
     def __post_init__(self) -> None:
         if not self.members:
             raise CgatError("a model has at least one member")

@@ -7,8 +7,8 @@ one property of a released model.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, check
-from cgatlib.files import holds_only, made_once
+from cgatlib.crystals.checks import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
+from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
-from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model
+from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.structures import Candidate, candidates, read_files
-from cgatlib.uncertainty import Estimator, load_estimators
+from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ class Ensemble:
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
-        """The members by what they predict."""
-        kinds = dict.fromkeys(member.card.labels for member in self.members)
-        return {labels: tuple(m for m in self.members if m.card.labels == labels) for labels in kinds}
+        """The members by what is taken from them, which may be less than they predict."""
+        named = [m.labels for m in self.card.members] if self.card else [m.card.labels for m in self.members]
+        pairs = list(zip(named, self.members, strict=True))
+        return {labels: tuple(m for taken, m in pairs if taken == labels) for labels in dict.fromkeys(named)}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,20 +75,23 @@ class Ensemble:
 
     def view(self, label: str) -> "Ensemble":
         """One property of this model as a model of its own; `CgatError` where it does not predict it."""
-        if label not in self.labels:
-            raise CgatError(f"the model predicts {', '.join(self.labels)}, not {label}")
+        if self.card is None:
+            raise CgatError("a single run has no card of which one label could be shown")
+        card = self.card.view(label)
         place, labels = next((i, labels) for i, labels in enumerate(self.trunks) if label in labels)
-        return Ensemble(
-            tuple(member.view([label]) for member in self.trunks[labels]),
-            self.card and self.card.view(label),
-            self.estimators[place : place + 1],
-        )
+        return Ensemble(self.trunks[labels], card, self.estimators[place : place + 1])
 
-    def predict(self, structures: Any, ids: Sequence[Any] | None = None) -> pd.DataFrame:
-        """Predict for pymatgen Structures, ASE Atoms or `Crystal` objects (one, or an iterable of them).
+    def predict(
+        self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
+    ) -> pd.DataFrame:
+        """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or several).
+
+        Args:
+            ids: one for each. known: where the model learnt from pairs, the value of each by the cheaper functional,
+                e.g. ``{"band_gap": gaps}``.
 
         Returns:
-            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, or counted from 0),
+            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
             ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
             smaller; see `cgatlib.uncertainty`), ``unit``, ``note``. What cannot be judged (an element
             that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
@@ -94,27 +99,106 @@ class Ensemble:
             of several labels has the middle three columns for each, such as ``prediction_e_form``.
 
         Raises:
-            CgatError: something is no structure, or the number of ids differs.
+            CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
+                for.
         """
-        return self._predict(zip(*candidates(structures, ids), strict=True))
+        self._refuse_unpaired(known or {}, "predict(structures, known={{{!r}: values}})")
+        return self._predict(zip(*candidates(structures, ids, known), strict=True))
 
-    def predict_files(self, paths: Sequence[Path], workers: int = 1) -> pd.DataFrame:
+    def predict_files(
+        self, paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
+        Args:
+            known: where the model learnt from pairs, the column of the known values of each label; as in training by
+                default.
+
         Raises:
-            CgatError: a table cannot be read, or there is nothing to predict.
+            CgatError: a table cannot be read or lacks a column, a structure file is given where a column is needed,
+                or there is nothing to predict.
         """
-        found = self._predict(read_files(paths, workers))
+        columns = known or self._columns
+        self._refuse_unpaired(columns, "--known {}=COLUMN")
+        found = self._predict(read_files(paths, workers, columns))
         if found.empty:
             raise CgatError("there are no structures to predict")
         return found
 
-    def outputs(self, graphs: PackedGraphs, rows: Indices | None = None) -> dict[str, NDArray[np.float64]]:
-        """What each member says, (members, G), by label."""
+    def embed(self, structures: Any) -> np.ndarray:
+        """What the members have learnt of each structure, side by side: (n, width), for a machine of your own.
+
+        Args:
+            structures: as `predict` takes them.
+
+        Raises:
+            CgatError: there are none, or one cannot be judged: its place and the reason are named.
+        """
+        names, crystals = candidates(structures)
+        if not crystals:
+            raise CgatError("there are no structures to embed")
+        graphs, _, notes = self._graphs(crystals)
+        refuse_noted(names, notes)
+        return np.concatenate([member.embed_graphs(graphs) for member in self.members], axis=1)
+
+    def fine_tune(
+        self, structures: Any, values: Sequence[float], label: str, recipe: str | None = None, **options: Any
+    ) -> "Ensemble":
+        """A model that starts from this one and has learnt `values` of `structures`; it has a card of its own.
+
+        The arguments, ``functional``, ``seed`` and others among them, are those of `cgatlib.recipes.tune`.
+        """
+        from cgatlib.recipes import tune
+
+        return tune(self, structures, values, label, recipe, **options)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model into a folder, where `load_model` finds it; one that holds a model is replaced.
+
+        Raises:
+            CgatError: the folder holds something else, or this is a single run, which is kept in its own folder.
+        """
+        from cgatlib.release import is_model
+
+        if self.card is None:
+            raise CgatError("a single run is kept in its own folder: only a model with a card can be saved")
+        with replacing(Path(folder), "a model", is_model) as part:
+            part.mkdir()
+            pairs = zip(self.card.members, self.members, strict=True)
+            half = self.card.half
+            members = tuple(replace(m, sha256=save_network(p.network, part / m.file, half)) for m, p in pairs)
+            estimates = save_estimators(self.estimators, part) if self.estimators else None
+            (part / "card.json").write_text(replace(self.card, members=members, estimates=estimates).to_json())
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        """Where the known values stood in training, by label; empty where none are asked for."""
+        if self.members[0].card.form != "paired":
+            return {}
+        label = self.members[0].card.label
+        return {label: self.card.data.get("known values", label + KNOWN) if self.card else label + KNOWN}
+
+    def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
+        """Known values must be those that the model asks for; `how` says how to give them."""
+        if list(known) == list(self._columns):
+            return
+        if not self._columns:
+            raise CgatError(f"this model asks for no known values; {', '.join(known)} was given")
+        (label,) = self._columns
+        raise CgatError(
+            f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
+            f"{how.format(label)}"
+        )
+
+    def outputs(
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: NDArray[np.float64] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
         found: dict[str, NDArray[np.float64]] = {}
         for labels, members in self.trunks.items():
-            each = np.stack([member.predict_graphs(graphs, rows).reshape(-1, len(labels)) for member in members])
-            found |= dict(zip(labels, np.moveaxis(each, 2, 0), strict=True))
+            learnt = members[0].card.labels
+            each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(learnt)) for member in members])
+            found |= {label: each[:, :, learnt.index(label)] for label in labels}
         return {label: found[label] for label in self.labels}
 
     def uncertainties(
@@ -142,11 +226,13 @@ class Ensemble:
         return pd.concat(parts, ignore_index=True)
 
     def _frame(self, ids: Sequence[str], crystals: Sequence[Candidate]) -> pd.DataFrame:
+        crystals = [self._unpaired(crystal) or crystal for crystal in crystals]
         graphs, judged, notes = self._graphs(crystals)
-        for row in judged:
-            if self.card and isinstance(crystal := crystals[row], Crystal):
-                notes[row] = self.card.domain.warnings(crystal)
-        outputs = self.outputs(graphs)
+        kept = [crystal for row in judged if isinstance(crystal := crystals[row], Crystal)]
+        for row, crystal in zip(judged, kept, strict=True):
+            notes[row] = self.card.domain.warnings(crystal) if self.card else ""
+        known = [[crystal.labels[label + KNOWN] for crystal in kept] for label in self._columns]
+        outputs = self.outputs(graphs, known=np.array(known[0]) if known else None)
         finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
@@ -174,12 +260,33 @@ class Ensemble:
     def _known(self) -> frozenset[int]:
         return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
 
+    def _unpaired(self, crystal: Candidate) -> str:
+        """Which known value of a crystal is missing, if one is."""
+        for label, column in self._columns.items():
+            if isinstance(crystal, Crystal) and label + KNOWN not in crystal.labels:
+                return f"no known {label}: {column} has no value"
+        return ""
+
     def _objection(self, crystal: Crystal) -> str:
         if reason := check(crystal):
             return reason
         unseen = sorted(set(crystal.numbers.tolist()) - self._known)
         names = ", ".join(SYMBOLS[z - 1] for z in unseen)
         return f"element not in the training data: {names}" if unseen else ""
+
+
+def refuse_noted(names: Iterable[str], reasons: Iterable[str]) -> None:
+    """Refuse structures together where a reason is stated for one of them.
+
+    Raises:
+        CgatError: names the place of the first, its name where it has one, the reason, and how many more there are.
+    """
+    bad = [(i, name, reason) for i, (name, reason) in enumerate(zip(names, reasons, strict=True)) if reason]
+    if bad:
+        place, name, reason = bad[0]
+        which = f"structure {place}" + (f" ({name})" if name != str(place) else "")
+        others = f" (and {len(bad) - 1} more cannot be taken)" if len(bad) > 1 else ""
+        raise CgatError(f"{which}: {reason}{others}")
 
 
 def released_models() -> dict[str, Path]:
@@ -228,7 +335,7 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        members = tuple(_load_member(folder, card, member).view(member.labels) for member in card.members)
+        members = tuple(_load_member(folder, card, member) for member in card.members)
         return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
@@ -247,10 +354,11 @@ def read_card(folder: Path) -> EnsembleCard:
 def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     model = from_plain(ModelConfig, member.experiment["model"], "card.json: model")
     graph = from_plain(GraphConfig, member.experiment["graph"], "card.json: graph")
-    network = load_network(model, folder / member.file, member.sha256, len(member.learnt))
+    form = form_of(member.experiment["transfer"]["mode"])
+    network = load_network(model, folder / member.file, member.sha256, len(member.learnt), form)
     label, *more = member.learnt
     what = label, PROPERTIES[label].unit, card.functional, member.statistics
-    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more)))
+    return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more), form))
 
 
 def _load_estimators(folder: Path, card: EnsembleCard, members: Sequence[Predictor]) -> tuple[Estimator, ...]:
@@ -278,7 +386,7 @@ def starting_points(
     Raises:
         CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
     """
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.experiments.experiment import Run
 
     folder = find_model(name_or_folder)
     if viewed := _viewed(folder):
@@ -288,13 +396,27 @@ def starting_points(
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    if not (folder / "card.json").exists():
-        Predictor.load(folder)
-        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
-    card, runs = read_card(folder), []
-    for member in card.trunks[_trunk(list(card.trunks), labels, source_label)]:
-        with reading_model(folder):
-            predictor = _load_member(folder, card, member)
+    return starts_of(load_model(folder), f"{folder}", cache, labels, source_label)
+
+
+def starts_of(
+    model: Ensemble, name: str, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+) -> list["Run"]:
+    """As `starting_points` of a model in memory; `name` is for messages.
+
+    Raises:
+        CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
+            be meant.
+    """
+    from cgatlib.experiments.experiment import Experiment, Run
+
+    if model.card is None:
+        raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
+    if (form := model.members[0].card.form) != "network":
+        raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
+    trunk = _trunk(list(model.trunks), labels, source_label)
+    runs = []
+    for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
         place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))

@@ -1,6 +1,6 @@
 """What a network is trained on: rows with a target, their order and scale, and the predictions for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -30,6 +30,18 @@ class Inputs(Protocol):
         ...
 
 
+class Embedding(Protocol):
+    """A network that has something to say of a crystal before it predicts."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+        ...
+
+    def embed(self, batch: Any, /) -> Tensor:
+        """(G, embedding_width) of a batch of G graphs."""
+        ...
+
+
 @dataclass(frozen=True)
 class GraphInputs:
     """Crystals as graphs: rows of a packed store."""
@@ -37,13 +49,17 @@ class GraphInputs:
     graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
     indices: Indices
     targets: Tensor  # (n,) or (n, L)
+    known: Tensor | None = None  # (n,) the crystals' values by a cheaper functional, for `cgatlib.kernel`
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def inputs(self, rows: Indices) -> Any:
         """PyG batch of `rows`."""
-        return self.graphs.batch(self.indices[rows])
+        batch = self.graphs.batch(self.indices[rows])
+        if self.known is not None:
+            batch.known = self.known[torch.from_numpy(rows)]
+        return batch
 
 
 @dataclass(frozen=True)
@@ -161,3 +177,12 @@ def predict(
         parts.append(network(data.inputs(rows[start : start + batch_size]).to(device))[:, ::2])
     network.train()
     return statistics.restored(torch.cat(parts).cpu())
+
+
+@torch.no_grad()
+def embed_all(network: Embedding, data: Inputs, batch_size: int = 512) -> Tensor:
+    """Crystal embeddings (n, embedding_width): constant as long as only the output network is trained."""
+    device = next(network.parameters()).device
+    starts = range(0, len(data), batch_size)
+    rows = [np.arange(start, min(start + batch_size, len(data))) for start in starts]
+    return torch.cat([network.embed(data.inputs(part).to(device)) for part in rows])

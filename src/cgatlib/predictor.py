@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,18 +13,18 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
 from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
-from cgatlib.inputs import GraphInputs, TargetStatistics, predict
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.inputs import GraphInputs, TargetStatistics, embed_all, predict
+from cgatlib.kernel import Form, Network, assembled
+from cgatlib.model.cgat import ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
-from cgatlib.transfer import embed_all
 from cgatlib.values import from_plain
 
 _WEIGHTS = "weights.safetensors"
@@ -42,11 +42,13 @@ def reading_model(folder: Path) -> Iterator[None]:
         raise CgatError(f"the model in {folder} cannot be read: {reason}") from error
 
 
-def load_network(config: ModelConfig, weights: Path, sha256: str | None, labels: int = 1) -> CGAT:
+def load_network(
+    config: ModelConfig, weights: Path, sha256: str | None, labels: int = 1, form: Form = "network"
+) -> Network:
     """The network with the weights of a safetensors file, ready to predict.
 
     Args:
-        sha256: of the file, where it is known. labels: how many the network predicts.
+        sha256: of the file, where it is known. labels: how many the network predicts. form: what it is made of.
 
     Raises:
         CgatError: the file is another one, or its weights are not those of such a network.
@@ -54,17 +56,20 @@ def load_network(config: ModelConfig, weights: Path, sha256: str | None, labels:
     content = weights.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
-    return network_of(config, load(content), weights.name, labels)
+    return network_of(config, load(content), weights.name, labels, form)
 
 
-def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str, labels: int = 1) -> CGAT:
+def network_of(
+    config: ModelConfig, weights: Mapping[str, Tensor], where: str, labels: int = 1, form: Form = "network"
+) -> Network:
     """The network with these weights, ready to predict; its memory is asked for when their sizes are known to be right.
 
     Raises:
         CgatError: a weight is missing, unknown, of another size or not finite; `where` is its file.
     """
     with torch.device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in CGAT(config, labels).state_dict().items()}
+        empty = assembled(form, config, labels, weights)
+        expected = {name: tuple(weight.shape) for name, weight in empty.state_dict().items()}
     given = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted(expected.keys() | given.keys()):
         if expected.get(name) != given.get(name):
@@ -72,12 +77,12 @@ def network_of(config: ModelConfig, weights: Mapping[str, Tensor], where: str, l
             raise CgatError(f"the weight {name} of {where} does not fit: the network has {sizes}")
         if not torch.isfinite(weights[name]).all():
             raise CgatError(f"the weight {name} of {where} is not finite")
-    network = CGAT(config, labels)
+    network = assembled(form, config, labels, weights)
     network.load_state_dict(weights)
     return network.eval()
 
 
-def save_network(network: CGAT, path: Path, half: bool = False) -> str:
+def save_network(network: Network, path: Path, half: bool = False) -> str:
     """Write the weights as safetensors, in half precision if wanted; returns the file's SHA-256."""
     weights = _halved(network) if half else network.state_dict()
     content = save(weights)  # safetensors' own writing does not say that a disk is full in Python's way
@@ -85,7 +90,7 @@ def save_network(network: CGAT, path: Path, half: bool = False) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _halved(network: CGAT) -> dict[str, Tensor]:
+def _halved(network: Network) -> dict[str, Tensor]:
     return {name: weight.half() for name, weight in network.state_dict().items()}
 
 
@@ -98,6 +103,7 @@ class ModelCard:
         statistics: scale of the output. model, graph: configurations.
         elements: atomic numbers that occur in its training sets, pre-training included.
         more_labels: properties that it predicts after `label`, each in the unit of `PROPERTIES`.
+        form: what the network is made of.
     """
 
     label: str
@@ -108,8 +114,9 @@ class ModelCard:
     graph: GraphConfig
     elements: tuple[int, ...]
     more_labels: tuple[str, ...] = ()
+    form: Form = "network"
 
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": ()})
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"more_labels": (), "form": "network"})
 
     def __post_init__(self) -> None:
         if (found := len(self.statistics.each)) != len(self.labels):
@@ -125,7 +132,7 @@ class ModelCard:
 class Predictor:
     """A trained network with its card."""
 
-    network: CGAT
+    network: Network
     card: ModelCard
 
     def save(self, folder: Path) -> None:
@@ -148,12 +155,18 @@ class Predictor:
             if digest is None and (folder / "provenance.json").exists():  # a run from before the digest stood there
                 digest = json.loads((folder / "provenance.json").read_text())["files"][_WEIGHTS]
             card = from_plain(ModelCard, values, "model.json")
-            return cls(load_network(card.model, folder / _WEIGHTS, digest, len(card.labels)), card)
+            return cls(load_network(card.model, folder / _WEIGHTS, digest, len(card.labels), card.form), card)
 
-    def predict_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
-        """Predictions (G,), or (G, L) of several labels, in the card's units; of the graphs `rows` if given."""
+    def predict_graphs(
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Predictions (G,), or (G, L) of several labels, in the card's units; of the graphs `rows` if given.
+
+        Args:
+            known: (G,) of these graphs, the values of a cheaper functional that a ``"paired"`` network needs.
+        """
         rows = np.arange(len(graphs)) if rows is None else rows
-        data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
+        data = GraphInputs(graphs, rows, torch.zeros(len(rows)), None if known is None else torch.from_numpy(known))
         return predict(self.network, data, self.card.statistics).numpy()
 
     def embed_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
@@ -173,22 +186,6 @@ class Predictor:
         network = copy.deepcopy(self.network)
         network.load_state_dict(_halved(self.network))
         return replace(self, network=network)
-
-    def view(self, labels: Sequence[str]) -> "Predictor":
-        """The same network with the outputs for some of its labels alone, in the order given."""
-        if tuple(labels) == self.card.labels:
-            return self
-        places = [self.card.labels.index(label) for label in labels]
-        network = copy.deepcopy(self.network)
-        old = network.output.last
-        rows = [row for place in places for row in (2 * place, 2 * place + 1)]
-        last = network.output.last = nn.Linear(old.in_features, len(rows))
-        last.load_state_dict({name: weights[rows] for name, weights in old.state_dict().items()})
-        statistics = TargetStatistics.together([self.card.statistics.each[place] for place in places])
-        first, *more = labels
-        unit = PROPERTIES[first].unit
-        card = replace(self.card, label=first, unit=unit, more_labels=tuple(more), statistics=statistics)
-        return Predictor(network, card)
 
 
 def is_network(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.experiments.experiment import Experiment, Run, of_label, score
-from cgatlib.experiments.runner import parts_of
+from cgatlib.experiments.runner import known_of, parts_of
 from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
@@ -155,20 +155,15 @@ class _Trunk:
         return self.labels or self.runs[0].experiment.labels
 
     @cached_property
-    def stored(self) -> tuple[Predictor, ...]:
+    def predictors(self) -> tuple[Predictor, ...]:
         """As they are stored, with all that they have learnt: others can start from any of it."""
         loaded = (Predictor.load(run.path) for run in self.runs)
         return tuple(p.in_half() if self.half else p for p in loaded)
 
-    @cached_property
-    def predictors(self) -> tuple[Predictor, ...]:
-        """As they are used."""
-        return tuple(predictor.view(self.taken) for predictor in self.stored)
-
     def save(self, folder: Path) -> list[Member]:
         """Write the weights; what the card says of each network."""
         members = []
-        for run, predictor in zip(self.runs, self.stored, strict=True):
+        for run, predictor in zip(self.runs, self.predictors, strict=True):
             file = f"{self.taken[0]}-{run.experiment.seed}.safetensors"
             digest = save_network(predictor.network, folder / file, self.half)
             what = predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"]
@@ -186,7 +181,12 @@ class _Trunk:
     def _outputs(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """What the members say of the test and of the validation crystals, (members, n) of each label."""
         members, parts = Ensemble(self.predictors), vars(self.parts[0])
-        return {name: members.outputs(self.graphs.graphs, parts[name]) for name in ("test", "validation")}
+        known = known_of(self.runs[0].experiment, self.graphs)
+        return {
+            name: members.outputs(self.graphs.graphs, rows, None if known is None else known[rows])
+            for name in ("test", "validation")
+            for rows in [parts[name]]
+        }
 
     @cached_property
     def _embeddings(self) -> dict[str, NDArray[np.float64]]:

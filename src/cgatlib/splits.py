@@ -6,9 +6,10 @@ every table and on every machine, so a pre-trained network has not seen the comp
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cgatlib import CgatError
 
 Indices = NDArray[np.int64]
+Groups = Literal["formula", "material_id", "chemical_system", "space_group"]
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,20 @@ class SplitConfig:
 
     Args:
         seed: another seed gives another split. train, validation, test: shares that add up to 1.
-        groups: what stays together, all crystals of a reduced ``"formula"``, or only those of one ``"material_id"``,
-            which lets polymorphs of a test crystal be trained on.
+        groups: what stays together: all crystals of a reduced ``"formula"``; only those of one ``"material_id"``, which
+            lets polymorphs of a test crystal be trained on; all of a ``"chemical_system"``, a set of elements; or all
+            of a ``"space_group"``, of which there are so few that the shares of the parts scatter.
     """
 
     seed: int = 0
     train: float = 0.8
     validation: float = 0.1
     test: float = 0.1
-    groups: Literal["formula", "material_id"] = "formula"
+    groups: Groups = "formula"
 
     def __post_init__(self) -> None:
-        if self.groups not in ("formula", "material_id"):
-            raise CgatError(f"split: unknown groups {self.groups!r}; known: formula, material_id")
+        if self.groups not in get_args(Groups):
+            raise CgatError(f"split: unknown groups {self.groups!r}; known: {', '.join(get_args(Groups))}")
         shares = (self.train, self.validation, self.test)
         if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
             raise CgatError(f"train, validation and test must be positive and add up to 1, not {shares}")
@@ -49,6 +52,31 @@ class Split:
     train: Indices
     validation: Indices
     test: Indices
+
+
+class Crystals(Protocol):
+    """What can be split: a table, or its graphs."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Material ids, one per row."""
+
+    @property
+    def formulas(self) -> Sequence[str]:
+        """Reduced formulas, one per row."""
+
+    @property
+    def space_groups(self) -> Sequence[int]:
+        """Numbers of the space groups, one per row; `CgatError` where they are not known."""
+
+
+def groups_of(crystals: Crystals, config: SplitConfig) -> Sequence[str]:
+    """What a split keeps together, one text per row."""
+    if config.groups == "space_group":
+        return [str(number) for number in crystals.space_groups]
+    if config.groups == "chemical_system":
+        return ["-".join(sorted(set(re.findall("[A-Z][a-z]?", formula)))) for formula in crystals.formulas]
+    return crystals.formulas if config.groups == "formula" else crystals.ids
 
 
 def _uniform(texts: Sequence[str], salt: str) -> NDArray[np.float64]:

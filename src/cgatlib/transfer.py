@@ -1,25 +1,32 @@
 """Transfer learning: which weights come from the pre-trained network, which are trained, on which scale.
 
-The three procedures of the paper (section II, Fig. 1): no transfer, only the regression head, full transfer.
+The three procedures of the paper (section II, Fig. 1): no transfer, only the regression head, full transfer. Beyond it,
+a kernel machine on the frozen embedding (`cgatlib.kernel`), alone, for pairs, or beside the tuned network.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.inputs import Inputs, TargetStatistics, predict
+from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, embed_all, predict
+from cgatlib.kernel import Average, KernelNetwork, best_share, form_of, kernel_network, with_known
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.layers import OutputNetwork
+from cgatlib.training import in_one, mean_absolute_errors
 
-TransferMode = Literal["none", "untouched", "head", "full"]
-_MODES = ("none", "untouched", "head", "full")
+TransferMode = Literal["none", "untouched", "head", "full", "kernel", "paired", "average"]
+_MODES = ("none", "untouched", "head", "full", "kernel", "paired", "average")
+STEPLESS: tuple[TransferMode, ...] = ("untouched", "kernel", "paired")
+"""Modes in which no weight is trained step by step."""
+_COEFFICIENTS = [step / 10 for step in range(11)]  # of the tuned weights, between them and the pre-trained ones
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class TransferConfig:
         mode: ``"none"`` trains all weights from random ones; ``"untouched"`` trains nothing, the pre-trained network
             is only scored on the new test set; ``"head"`` keeps the pre-trained crystal embedding and
             trains only the output network ("only regression head"); ``"full"`` trains all pre-trained weights.
+            ``"kernel"`` trains a kernel machine on the pre-trained crystal embedding; ``"paired"`` the same on the
+            difference to the crystal's value by a cheaper functional, which it is told; ``"average"`` is the mean of
+            ``"full"`` and ``"kernel"``, weighted by the validation part.
         target_statistics: mean and standard deviation that normalise the target: of the new training set
             (``"target"``), of the pre-training set (``"source"``, what the released code does), or those with which the
             pre-trained network is closest to the new labels, by least squares (``"fitted"``).
@@ -38,6 +48,8 @@ class TransferConfig:
             trained on crystals of the test set, to measure what that leak is worth.
         source_label: which output of a source of several labels a label starts from that is not among them, or
             ``"fresh"`` for a last layer of random weights.
+        head_first: share of the steps in which the output network alone is trained, before all weights are.
+        interpolate: keep the weights on the line from the pre-trained to the tuned ones that are best on validation.
     """
 
     mode: TransferMode = "none"
@@ -45,8 +57,13 @@ class TransferConfig:
     reinitialise_head: bool = False
     test_crystals: Literal["unseen", "seen"] = "unseen"
     source_label: str | None = None
+    head_first: float = 0.0
+    interpolate: bool = False
 
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"source_label": None})
+    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"source_label": None, "head_first": 0.0, "interpolate": False}
+    )
+    LATER: ClassVar[tuple[str, ...]] = ("head_first", "interpolate")
 
     def __post_init__(self) -> None:
         scales = ("target", "source", "fitted")
@@ -61,6 +78,14 @@ class TransferConfig:
             raise CgatError(
                 "transfer mode 'untouched' needs target_statistics 'source' or 'fitted' and the output network it has"
             )
+        if not 0 <= self.head_first < 1:
+            raise CgatError(f"transfer head_first must be at least 0 and below 1, not {self.head_first}")
+        if self.mode not in ("full", "average") and (self.head_first or self.interpolate):
+            raise CgatError(
+                f"transfer mode {self.mode!r} does not train all weights: head_first and interpolate do not apply"
+            )
+        if self.mode in ("kernel", "paired") and (self.reinitialise_head or self.target_statistics != "target"):
+            raise CgatError(f"transfer mode {self.mode!r} has no output network: no other transfer option applies")
         anew = self.reinitialise_head or self.source_label == "fresh"
         if anew and self.target_statistics == "fitted":
             raise CgatError("transfer target_statistics 'fitted' needs a pre-trained output network")
@@ -115,6 +140,8 @@ def prepare(
     """
     if (config.mode == "none") != (source is None):
         raise CgatError(f"transfer mode {config.mode!r} {'takes no' if config.mode == 'none' else 'needs a'} source")
+    if len(taken) > 1 and form_of(config.mode) != "network":
+        raise CgatError(f"transfer mode {config.mode!r} is for one label, not {len(taken)}")
     own = TargetStatistics.of(train.targets)
     if source is None or source_statistics is None:
         return own
@@ -124,6 +151,8 @@ def prepare(
     network.load_state_dict(source.state_dict() | _last_layer(fresh_head, source.output, taken))
     if config.reinitialise_head:
         network.output = fresh_head
+    if config.mode == "paired":
+        return TargetStatistics(0.0, 1.0)  # what is predicted is added to a value in the label's unit
     if config.target_statistics == "fitted":
         return _fitted(network, train, own)
     theirs = source_statistics.each
@@ -160,14 +189,75 @@ def _fitted(network: CGAT, train: Inputs, own: TargetStatistics) -> TargetStatis
 
 
 def trained_part(network: CGAT, mode: TransferMode) -> CGAT | OutputNetwork:
-    """The module whose weights a transfer mode trains; of ``"untouched"``, the one that is scored."""
+    """The module whose weights a transfer mode trains; where none are, the pre-trained network."""
     return network.output if mode == "head" else network
 
 
-@torch.no_grad()
-def embed_all(network: CGAT, data: Inputs, batch_size: int = 512) -> Tensor:
-    """Crystal embeddings (n, embedding_width): constant as long as only the output network is trained."""
-    device = next(network.parameters()).device
-    starts = range(0, len(data), batch_size)
-    rows = [np.arange(start, min(start + batch_size, len(data))) for start in starts]
-    return torch.cat([network.embed(data.inputs(part).to(device)) for part in rows])
+def completed(
+    network: nn.Module,
+    source: nn.Module,
+    config: TransferConfig,
+    train: Inputs,
+    validation: Inputs,
+    statistics: TargetStatistics,
+    weights: Sequence[float] = (),
+) -> tuple[nn.Module, dict[str, float]]:
+    """What follows the training of weights: the line between two sets of them, the kernel, the mean of both.
+
+    Args:
+        network: tuned; its weights may be changed. source: as it was before. weights: of several labels.
+
+    Returns:
+        What predicts, and the validation errors of all that could have, by name, its own last.
+    """
+
+    def error(module: nn.Module) -> float:
+        maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
+        return in_one(maes, statistics, weights)
+
+    tried = {}
+    if train.targets.ndim == 1:
+        tried["mean of the training labels"] = float((validation.targets - train.targets.mean()).abs().mean())
+    if config.target_statistics != "target":
+        tried["pre-trained"] = error(source)
+    if config.mode not in STEPLESS:
+        tried["full" if config.mode == "average" else config.mode] = error(network)
+    if config.interpolate:
+        tried["interpolated"] = _interpolate(network, source, error)
+    if form_of(config.mode) == "network":
+        return network, tried
+    kernel = _kernel(cast(CGAT, source), config.mode == "paired", train, validation, statistics)
+    tried["kernel" if config.mode == "average" else config.mode] = error(kernel)
+    if config.mode != "average":
+        return kernel, tried
+    full, other = (statistics.normalised(predict(each, validation, statistics)) for each in (network, kernel))
+    share = best_share(full, other, statistics.normalised(validation.targets))
+    both = Average(cast(CGAT, network), kernel, share).to(next(network.parameters()).device)
+    tried["average"] = error(both)
+    return both, tried
+
+
+def _interpolate(network: nn.Module, source: nn.Module, error: Callable[[nn.Module], float]) -> float:
+    """Give `network` the weights between its own and the source's that have the lowest error, and return that."""
+    before, after = (copy.deepcopy(each.state_dict()) for each in (source, network))
+
+    def between(coefficient: float) -> float:
+        network.load_state_dict({name: torch.lerp(before[name], after[name], coefficient) for name in after})
+        return error(network)
+
+    return between(min(_COEFFICIENTS, key=between))
+
+
+def _kernel(
+    source: CGAT, paired: bool, train: Inputs, validation: Inputs, statistics: TargetStatistics
+) -> KernelNetwork:
+    """On the embedding of `source`, and of pairs on the known values too."""
+
+    def part(data: Inputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        inputs, values = embed_all(source, data).cpu().double(), statistics.normalised(data.targets)
+        if paired:
+            known = cast(Tensor, cast(GraphInputs, data).known)
+            inputs, values = with_known(inputs, known), values - known
+        return inputs.numpy(), values.numpy()
+
+    return kernel_network(source, part(train), part(validation), paired).to(next(source.parameters()).device)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, known_column
 from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 @click.argument("structures", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, help="CSV to write [default: print it].")
 @click.option("--workers", type=click.IntRange(1), help="Processes that read structure files [default: one per core].")
+@click.option(
+    "--known", help="LABEL=COLUMN of the known values that a paired model asks for [default: as in training]."
+)
 @click.option("--json", "as_json", is_flag=True, help="With --out, print the counts as JSON; else the rows.")
-def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers: int | None, as_json: bool) -> None:
+def predict(
+    model: str, structures: tuple[Path, ...], out: Path | None, workers: int | None, known: str | None, as_json: bool
+) -> None:
     """Predict for STRUCTURES, parquet tables or structure files (id = file stem), in the order given.
 
     The uncertainty is such that two thirds of the errors are expected to be smaller. A crystal that cannot be judged
@@ -43,7 +48,8 @@ def predict(model: str, structures: tuple[Path, ...], out: Path | None, workers:
 
     if out is not None and not out.parent.is_dir():
         raise CgatError(f"{out.parent} is not a folder: predictions cannot be written there")
-    predicted = partial(load_model(model).predict_files, structures, workers or os.cpu_count() or 1)
+    columns = dict([known_column(known)]) if known else None
+    predicted = partial(load_model(model).predict_files, structures, workers or os.cpu_count() or 1, columns)
     if out is None:
         result = predicted()
         click.echo(result.to_json(orient="records") if as_json else _csv(result), nl=as_json)
@@ -127,9 +133,16 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {', '.join(units)}"
     yield from (f"{key}: {value}" for key, value in card.data.items())
     yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
-    yield f"split: by {split['groups']}, seed {split['seed']}"
+    seen = card.members[0].experiment["transfer"]["test_crystals"] == "seen"
+    yield f"split: by {split['groups']}, seed {split['seed']}" + "; pre-training may have seen test crystals" * seen
     for member in card.members:
         yield _member(member)
+    if card.members[0].experiment["transfer"]["mode"] == "paired":
+        (label,) = card.accuracy
+        yield f"needs, for every prediction, the {label} of the crystal by a cheaper functional: a calculation"
+    if card.tried:
+        tried = ", ".join(f"{name} {error:.4g}" for name, error in card.tried.items())
+        yield f"validation MAE of what was tried, {', '.join(units)}: {tried}"
     precision = "half" if card.half else "single"
     weights = sum(member.metrics["trained_parameters"] for member in card.members)
     seconds = sum(member.metrics["seconds"] for member in card.members)

@@ -1,8 +1,10 @@
 """``cgatlib train``, ``transfer``, ``forecast``: a user's own table without the book."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, several, size_of, whole_numbers
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, size_of, whole_numbers
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
@@ -24,28 +26,24 @@ _TRAINING = several(
         multiple=True,
         help="Property to learn, e.g. e_form; band_gap=COLUMN names its column. Of several, one network learns all.",
     ),
-    click.option("--steps", type=int, default=3000, help="Optimiser steps."),
-    click.option("--batch-size", type=int, default=128, help="Crystals per step."),
-    click.option("--learning-rate", type=float, default=1e-3, help="Highest rate of the cyclical schedule."),
-    click.option("--cycles", type=int, default=1, help="Rises and falls of the learning rate; three in the paper."),
-    click.option("--lowest", type=float, default=0.1, help="Rate at the end of a cycle, as a share of the highest."),
+    click.option("--steps", type=int, help="Optimiser steps [3000]."),
+    click.option("--batch-size", type=int, help="Crystals per step [128]."),
+    click.option("--learning-rate", type=float, help="Highest rate of the cyclical schedule [0.001]."),
+    click.option("--cycles", type=int, help="Rises and falls of the learning rate; three in the paper [1]."),
+    click.option("--lowest", type=float, help="Rate at the end of a cycle, as a share of the highest [0.1]."),
     click.option(
         "--schedule",
         type=click.Choice(["triangular", "one-cycle", "cosine"]),
-        default="triangular",
-        help="Shape of a cycle; triangular in the paper.",
+        help="Shape of a cycle [triangular, as in the paper].",
     ),
     click.option(
-        "--averaging", type=float, default=1.0, help="Share of a step in the mean of the weights, e.g. 0.002."
+        "--averaging", type=float, help="Share of a step in the mean of the weights, e.g. 0.002 [1: no mean]."
     ),
-    click.option("--clip", type=float, help="Largest norm of the gradient [default: any]."),
+    click.option("--clip", type=float, help="Largest norm of the gradient [any]."),
     click.option("--patience", type=float, help="Stop when this share of the steps brought nothing better, e.g. 0.2."),
     click.option("--runs", type=PATH, default=Path("runs"), help="Folder of runs."),
     click.option(
-        "--precision",
-        type=click.Choice(["32-true", "bf16-mixed"]),
-        default="32-true",
-        help="bf16-mixed: GPUs are faster.",
+        "--precision", type=click.Choice(["32-true", "bf16-mixed"]), help="bf16-mixed: GPUs are faster [32-true]."
     ),
     click.option("--device", default="cpu", help="Accelerator as Lightning Fabric names it: cpu, cuda, mps."),
     click.option("--devices", type=click.IntRange(1), default=1, help="Devices that train one run together."),
@@ -64,12 +62,12 @@ _ENSEMBLE = several(
     click.option("--train-size", type=int, help="Crystals of the training part to use [default: all]."),
     click.option("--out", type=PATH, help="Folder for the runs as one model: mean, uncertainty, card."),
 )
-_SOURCE = several(
-    click.option("--from", "source", required=True, help="Released model, or folder of a model or run, to start from."),
-    click.option(
-        "--mode", type=click.Choice(["head", "full"]), default="full", help="Train the output network or all."
-    ),
+_SOURCE = click.option(
+    "--from", "source", required=True, help="Released model, or folder of a model or run, to start from."
 )
+_MODE = partial(click.option, "--mode", type=click.Choice(["head", "full"]))
+_PLAIN = {"steps": 3000, "batch_size": 128, "learning_rate": 1e-3, "cycles": 1}
+"""Training where no recipe and no option says otherwise."""
 
 
 @click.command()
@@ -93,46 +91,73 @@ def train(table: Path, model: str, **options: Any) -> None:
 @TABLE
 @_SOURCE
 @click.option(
+    "--recipe",
+    type=click.Choice(["average", "full", "head", "kernel"]),
+    help="average: of full and kernel. full: train all weights. head: the output network. kernel: a machine on frozen "
+    "embeddings, in seconds [default: average, of fewer than 20 crystals kernel].",
+)
+@click.option("--fast", is_flag=True, help="--recipe kernel.")
+@click.option("--known", help="LABEL=COLUMN with values of a cheaper functional: the difference to them is learnt.")
+@_MODE(help="Train the output network or all, with the settings in brackets and no recipe.")
+@click.option(
     "--target-statistics",
     type=click.Choice(["target", "source", "fitted"]),
-    default="target",
     help="Normalise by the new labels; as the released code, by the old ones; or by the line that fits at the start.",
 )
 @click.option("--source-label", help="Output to start from where the model has several, but not this label; or fresh.")
-@click.option("--trunk-rate", type=float, default=1.0, help="Rate below the output network, as a share of its rate.")
+@click.option("--trunk-rate", type=float, help="Rate below the output network, as a share of its rate [1].")
 @click.option("--reinitialise-head", is_flag=True, help="Start the output network from random weights.")
 @_ENSEMBLE
 @_TRAINING
 def transfer(
-    table: Path,
-    source: str,
-    mode: Any,
-    target_statistics: Any,
-    reinitialise_head: bool,
-    source_label: str | None,
-    **options: Any,
+    table: Path, source: str, recipe: str | None, fast: bool, known: str | None, mode: Any, **options: Any
 ) -> None:
     """Continue every member of a pre-trained model on TABLE (parquet): another functional, or another property.
 
-    The split of the pre-training is kept, so that no member has seen a formula that it is tested on.
+    Without further options, by the best recipe known. The split of the pre-training is kept, so that no member has seen
+    a formula that it is tested on.
 
     \b
     Examples:
-      cgatlib transfer mine.parquet --from volume-pbe --label volume_per_atom --out my-model
+      cgatlib transfer mine.parquet --from pbe --label band_gap --out my-model
+      cgatlib transfer mine.parquet --from pbe --label band_gap --known band_gap=gap_pbe --out my-model
       cgatlib transfer r2scan.parquet --from runs/3fa21c0d9e8b7a65 --label e_form --mode head
     """
     from cgatlib.transfer import TransferConfig
 
-    crystals = _read(table, options)
-    starts = _starts(source, options, source_label)
-    how = TransferConfig(mode, target_statistics, reinitialise_head, source_label=source_label)
-    runs = _run(crystals, _experiments(crystals, options, starts, transfer=how), starts, options)
-    _report(crystals, runs, options)
+    if sum((recipe is not None, fast, mode is not None, known is not None)) > 1:
+        raise CgatError("--recipe, --fast, --mode and --known exclude each other")
+    names = ("target_statistics", "reinitialise_head", "source_label")
+    taken = {name: value for name in names if (value := options.pop(name))}
+    crystals, starts = _read(table, options, known), _starts(source, options, taken.get("source_label"))
+    if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
+        options["workers"] = min(len(options["seeds"] or starts), os.cpu_count() or 1)
+    if mode is not None or options["more_labels"]:
+        how = TransferConfig(mode or "full", **taken)
+        experiments = _experiments(crystals, options, starts, transfer=how)
+    else:
+        experiments = _by_recipe(crystals, options, starts, "kernel" if fast else recipe, taken)
+    _report(crystals, _run(crystals, experiments, starts, options), options)
+
+
+def _by_recipe(
+    crystals: "CrystalTable",
+    options: dict[str, Any],
+    starts: Sequence["Run"],
+    recipe: str | None,
+    transfer: dict[str, Any],
+) -> list["Experiment"]:
+    from cgatlib.recipes import Plan
+
+    chosen = {name: options[name] for name in ("label", "seeds", "train_size")}
+    plan = Plan(**chosen, recipe=recipe, known="about" in options, transfer=transfer, training=_given(options))
+    return plan.experiments(crystals, starts)
 
 
 @click.command()
 @TABLE
 @_SOURCE
+@_MODE(default="full", help="Train the output network or all.")
 @click.option("--more", type=click.IntRange(1), help="Crystals to be added [default: as many as there are].")
 @click.option("--sizes", callback=whole_numbers, help="Training sizes below all [default: 1/2, 1/4 and 1/8 of it].")
 @_SEEDS
@@ -141,7 +166,7 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     """Forecast what more crystals would buy, from runs on nested parts of TABLE that start from a model.
 
     The error falls as a power of the number of crystals; the law is fitted to all runs, and its 95 % interval comes
-    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer`.
+    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer --mode`.
 
     \b
     Example:
@@ -163,8 +188,11 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     click.echo(json.dumps(report) if options["as_json"] else forecast_text(report))
 
 
-def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
+def _read(table: Path, options: dict[str, Any], known: str | None = None) -> "CrystalTable":
     """The table, whose labels may be in columns of other names; what cannot end well is refused before any work."""
+    import numpy as np
+
+    from cgatlib.crystals.checks import KNOWN
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.files import refuse_other
     from cgatlib.release import is_model
@@ -173,10 +201,18 @@ def _read(table: Path, options: dict[str, Any]) -> "CrystalTable":
         refuse_other(options["out"], "a model", is_model)
 
     named = [text.partition("=") for text in options.pop("labels")]
-    options["label"], *options["more_labels"] = (label for label, _, _ in named)
-    crystals = CrystalTable.read(table, options["functional"], {label: c for label, _, c in named if c} or None)
-    for label, _, _ in named:
-        crystals.label(label)
+    options["label"], *options["more_labels"] = labels = [label for label, _, _ in named]
+    columns = {label: column for label, _, column in named if column}
+    if known is not None:
+        label, column = known_column(known)
+        if labels != [label]:
+            raise CgatError(f"--known is for the one label that is learnt, {', '.join(labels)}, not {label}")
+        labels, options["about"] = [label, label + KNOWN], {"known values": column}
+        columns[label + KNOWN] = column
+    crystals = CrystalTable.read(table, options["functional"], columns or None)
+    for label in labels:
+        if np.isnan(crystals.label(label)).all():
+            raise CgatError(f"{table}: {columns.get(label, label)} has a value in none of the {len(crystals)} rows")
     return crystals
 
 
@@ -198,9 +234,8 @@ def _experiments(
     from cgatlib.experiments.experiment import Experiment
     from cgatlib.training import TrainingConfig
 
-    known = {item.name for item in fields(TrainingConfig)}
-    taken = {name: value for name, value in options.items() if name in known}
-    training = TrainingConfig(**taken, evaluations=min(30, options["steps"]))
+    values = {**_PLAIN, **_given(options)}
+    training = TrainingConfig(**values, evaluations=min(30, values["steps"]))
     common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
     common |= {name: options[name] for name in ("label", "more_labels", "train_size")} | configurations
     if not starts:
@@ -211,6 +246,13 @@ def _experiments(
         Experiment(**common, seed=seed, source=source, model=source.model, graph=source.graph, split=source.split)
         for seed, source in zip(seeds, cycle(sources))
     ]
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `TrainingConfig` that an option states."""
+    from cgatlib.training import TrainingConfig
+
+    return {item.name: options[item.name] for item in fields(TrainingConfig) if options.get(item.name) is not None}
 
 
 def _run(
@@ -229,6 +271,8 @@ def _run(
 
 def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, Any]) -> None:
     """Print what came out, and make one model of the runs where that is wanted."""
+    from cgatlib.crystals.checks import PROPERTIES
+
     report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
     lines = [
         f"seed {run.experiment.seed}: trained on {m['n_train']} crystals, tested on {m['n_test']}: "
@@ -236,10 +280,14 @@ def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, 
         for run in runs
         if (m := run.metrics)
     ]
+    if tried := [run.metrics["tried"] for run in runs if "tried" in run.metrics]:
+        unit = PROPERTIES[options["label"]].unit
+        report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
+        lines += [f"validation MAE, {unit}:", *(f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items())]
     if out := options["out"]:
         from cgatlib.release import release
 
-        card = release(runs, crystals, out, _graphs(options)).card
+        card = release(runs, crystals, out, _graphs(options), options.get("about")).card
         assert card is not None
         errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
         report |= {"model": str(out), "test_mae": errors[options["label"]]}

@@ -34,6 +34,14 @@ def whole_numbers(context: click.Context, option: click.Parameter, text: str | N
     return [int(word) for word in words]
 
 
+def known_column(text: str) -> tuple[str, str]:
+    """Read ``band_gap=gap_pbe``: a label and the column of its known values."""
+    label, _, column = text.partition("=")
+    if not label or not column:
+        raise CgatError(f"--known takes a label and a column, such as band_gap=gap_pbe, not {text!r}")
+    return label, column
+
+
 def size_of(model: str) -> dict[str, Any]:
     """Network and graph configuration by name.
 

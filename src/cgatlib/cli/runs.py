@@ -51,6 +51,8 @@ def _key(root: Path, known: Iterable[str], start: str) -> str:
 def list_runs(root: Path, as_json: bool) -> None:
     """List the runs of a folder or archive with their test error.
 
+    A run has not converged where its best step is in the last tenth of its budget.
+
     \b
     Example:
       cgatlib runs list --runs runs
@@ -68,6 +70,7 @@ def list_runs(root: Path, as_json: bool) -> None:
                 "source": e.source.key if e.source else None,
                 "seed": e.seed,
                 **{name: run.metrics[name] for name in ("n_train", "test_mae")},
+                "converged": run.converged,
             }
         )
     if as_json:
@@ -77,6 +80,7 @@ def list_runs(root: Path, as_json: bool) -> None:
         click.echo(
             f"{row['key']}  {row['functional']:7s} {row['label']:16s} {row['mode']:9s} seed {row['seed']}  "
             f"{row['n_train']:>8d} crystals  test MAE {row['test_mae']:.4g}"
+            f"{'' if row['converged'] else '  not converged'}"
         )
 
 

@@ -20,7 +20,13 @@ _PATH = click.Path(path_type=Path)
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--data", type=_PATH, help="Folder of the plan's tables; not needed for graphs that are there already.")
 @click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
-@click.option("--stored", type=_PATH, help="Finished runs to use as they are: an archive, or a folder of archives.")
+@click.option(
+    "--stored",
+    type=_PATH,
+    multiple=True,
+    help="Finished runs to use as they are, whatever code made them: a folder of runs, which transfers start from, "
+    "too, an archive, or a folder of archives. May be given again.",
+)
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes, with --executor local.")
 @click.option(
     "--executor",
@@ -42,7 +48,7 @@ def sweep(
     plan_file: Path,
     data: Path | None,
     root: Path,
-    stored: Path | None,
+    stored: tuple[Path, ...],
     workers: int,
     executor: str,
     parameters: tuple[str, ...],
@@ -53,7 +59,8 @@ def sweep(
     """Train the runs of PLAN (YAML) that are missing: learning rates by trial first, sources before transfers.
 
     A run that fails does not stop the others. After an interruption, the same command goes on where it was; jobs that
-    were submitted to SLURM go on by themselves. Ends with exit code 1 when a run has failed.
+    were submitted to SLURM go on by themselves. In the end, entries are named whose runs have not converged, or whose
+    learning rate was best at the edge of those tried. Ends with exit code 1 when a run has failed.
 
     \b
     Examples:
@@ -65,6 +72,7 @@ def sweep(
     from cgatlib.experiments.archive import find_runs
     from cgatlib.experiments.plan import Plan
     from cgatlib.experiments.runner import RunStore
+    from cgatlib.experiments.sweep import doubts
 
     root = root.resolve()  # jobs may start elsewhere
     plan = Plan.read(plan_file)
@@ -72,13 +80,15 @@ def sweep(
         plan = plan.open(data, root / ".tables")
         for name, source in plan.sources.items():
             click.echo(f"table {name}: {len(source.table)} crystals, fingerprint {source.table.fingerprint}")
-    known = find_runs(stored) if stored is not None else {}
+    known = find_runs(*(folder.resolve() for folder in stored))
     store = RunStore(root, plan.paths, root / ".graphs", known, device, devices)
     pool = _pool(executor, workers, parameters, root)
     if dry_run:
         _list(plan, store)
         return
     summary = _run(plan, store, pool, workers)
+    for doubt in doubts(plan, store):
+        click.echo(doubt)
     _tell(summary)
     if summary.failed:
         raise SystemExit(1)
@@ -108,10 +118,11 @@ def _parameters(texts: tuple[str, ...]) -> dict[str, Any]:
 
 def _list(plan: "Plan", store: "RunStore") -> None:
     from cgatlib.experiments.sweep import outlined
+    from cgatlib.transfer import STEPLESS
 
     runs = outlined(plan, store)
     missing = store.missing([planned.experiment for planned in runs])
-    steps = sum(e.training.steps for e in missing.values() if e.transfer.mode != "untouched")
+    steps = sum(e.training.steps for e in missing.values() if e.transfer.mode not in STEPLESS)
     for planned in runs:
         if planned.experiment.key in missing:
             click.echo(str(planned))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -62,8 +63,24 @@ class Property:
         return None
 
 
-PROPERTIES: dict[str, Property] = {
-    p.name: p
+class _Properties(dict[str, Property]):
+    """Properties by label: ``band_gap``, of the table's functional, and ``band_gap@HSE``, which names another one.
+
+    Only the former are listed; the latter are made by joining tables, and have the same property.
+    """
+
+    def __contains__(self, label: object) -> bool:
+        name, at, functional = str(label).partition("@")
+        return super().__contains__(name) and bool(at) == bool(functional)
+
+    def __missing__(self, label: str) -> Property:
+        if label not in self:
+            raise KeyError(label)
+        return self[label.partition("@")[0]]
+
+
+PROPERTIES: Mapping[str, Property] = _Properties(
+    (p.name, p)
     for p in (
         Property("e_form", "eV/atom", -10.0, 10.0, "E_form"),
         # Distances to a hull that does not hold the compound itself may be slightly negative.
@@ -71,7 +88,17 @@ PROPERTIES: dict[str, Property] = {
         Property("band_gap", "eV", 0.0, 25.0, "E_gap"),
         Property("volume_per_atom", "Å³/atom", 1.0, 1000.0, "V"),
     )
-}
+)
+
+
+KNOWN = "@known"
+"""What follows a property's name in that of its values by some cheaper functional."""
+
+
+def labels_among(columns: Iterable[str]) -> list[str]:
+    """Those names of columns that are labels: in the order of `PROPERTIES`, then those that name a functional."""
+    names = {name for name in columns if name in PROPERTIES}
+    return [*(name for name in PROPERTIES if name in names), *sorted(names.difference(PROPERTIES))]
 
 
 @cache

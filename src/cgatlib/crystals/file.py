@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, fingerprint, first_line, table_schema, to_core
+from cgatlib.crystals.checks import labels_among
+from cgatlib.crystals.schema import CORE_SCHEMA, PARQUET_ERRORS, counted, fingerprint, first_line, table_schema, to_core
 from cgatlib.crystals.table import origin
 
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
@@ -54,28 +54,32 @@ class CrystalFile:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
-        carried = [name for name in PROPERTIES if name in pq.read_schema(self.path).names]
+        """Names of the label columns that hold at least one value, as `labels_among` orders them."""
+        carried = labels_among(pq.read_schema(self.path).names)
         return tuple(name for name in carried if any(part.null_count < len(part) for part in self._column(name)))
 
     @cached_property
     def fingerprint(self) -> str:
         """That of the same table in memory."""
-        return fingerprint(self.functional, self.labels, self._column)
+        return fingerprint(self.functional, self._counted, self._column)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, at most `rows` at a time: core columns and labels.
+        """The rows in order, at most `rows` at a time: core columns, labels and space groups.
 
         Raises:
             CgatError: a row does not fit the schema.
         """
         first = 0
-        for part in self._parts([*CORE_SCHEMA.names, *self.labels], rows):
+        for part in self._parts([*CORE_SCHEMA.names, *self._counted], rows):
             yield to_core(self.path, part, first)
             first += len(part)
 
+    @property
+    def _counted(self) -> list[str]:
+        return counted(self.labels, pq.read_schema(self.path).names)
+
     def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
-        kind = table_schema(PROPERTIES).field(name).type
+        kind = table_schema(counted(labels_among([name]), [name])).field(name).type
         for part in self._parts([name], _ROWS):
             try:
                 yield part[name].cast(kind)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, reduced_formula
+from cgatlib.crystals.checks import PROPERTIES, SYMBOLS, Crystal, labels_among, reduced_formula
 
 FUNCTIONALS = ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")
 METADATA_KEY = b"cgatlib"
@@ -32,6 +32,10 @@ CORE_SCHEMA = pa.schema(
         pa.field("frac_coords", pa.list_(pa.float64()), nullable=False),
     ]
 )
+
+
+SPACE_GROUP = "space_group_number"
+"""Column that a table may have (`cgatlib.crystals.symmetry`): what a split by space groups keeps together."""
 
 
 def functional_name(name: str) -> str:
@@ -57,7 +61,7 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
     """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
 
     Raises:
-        CgatError: there are metadata under our name, but not as we write them.
+        CgatError: there are metadata under our name, but not as we write them, or with another unit of a label.
     """
     metadata = (schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
@@ -69,6 +73,10 @@ def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
     if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
+    units = content.get("units")
+    for name, unit in units.items() if isinstance(units, dict) else ():
+        if name in PROPERTIES and unit != PROPERTIES[name].unit:
+            raise CgatError(f"{path} states {name} in {unit}; everywhere else it is in {PROPERTIES[name].unit}")
     return functional, source
 
 
@@ -80,9 +88,15 @@ def is_crystal_table(path: Path) -> bool:
         return False
 
 
-def table_schema(labels: Iterable[str]) -> pa.Schema:
-    """Return the core columns followed by the label columns."""
-    return pa.schema([*CORE_SCHEMA, *(pa.field(name, pa.float64()) for name in labels)])
+def counted(labels: Iterable[str], columns: Iterable[str]) -> list[str]:
+    """Columns that count besides the core: labels, and space groups where they are among `columns`."""
+    return [*labels, *({SPACE_GROUP} & set(columns))]
+
+
+def table_schema(names: Iterable[str]) -> pa.Schema:
+    """Return the core columns followed by others that count."""
+    kinds = {SPACE_GROUP: pa.int16()}
+    return pa.schema([*CORE_SCHEMA, *(pa.field(name, kinds.get(name, pa.float64())) for name in names)])
 
 
 def rows_to_arrow(crystals: Sequence[Crystal], labels: Sequence[str]) -> pa.Table:
@@ -115,17 +129,18 @@ def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return offsets, array.flatten().to_numpy(zero_copy_only=False)
 
 
-def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
-    """16 hex digits over functional, label names and values, ids, geometry and formulas, in row order.
+def fingerprint(functional: str, names: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
+    """16 hex digits over functional, names and values of labels and space groups, ids, geometry and formulas, in order.
 
     Independent of compression, row groups, integer widths and extra columns. A formula that is the reduced formula of
     the row's atoms follows from the geometry; only another one, which a file may state and the split then uses, is
     hashed, so that tables from before formulas counted keep their fingerprint.
 
     Args:
+        names: of the columns that count besides the core.
         column: the values of a column piece by piece, as often as it is called; no more is held at a time.
     """
-    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, functional, labels]).encode())
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, functional, names]).encode())
     separator = "["
     for ids in column("material_id"):
         if len(ids):
@@ -141,7 +156,7 @@ def fingerprint(functional: str, labels: Sequence[str], column: Callable[[str], 
             end = ends[-1:] if len(ends) else end
         for part in column(name):
             digest.update(flatten(part)[1].astype(kind).tobytes())
-    for name in labels:
+    for name in names:
         for part in column(name):
             digest.update(np.isnan(floats(part)).tobytes())
         for part in column(name):
@@ -163,6 +178,13 @@ def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Itera
         first += len(formulas)
 
 
+def space_groups_in(table: pa.Table, where: str) -> list[int]:
+    """Numbers of the space groups, one per row, of a table called `where`; `CgatError` where one is not known."""
+    if SPACE_GROUP not in table.column_names or table[SPACE_GROUP].null_count:
+        raise CgatError(f"{where} does not state the space group of every crystal; declare it with space_groups: true")
+    return list(table[SPACE_GROUP].to_pylist())
+
+
 def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Values of a label column (rows,), NaN where they are missing."""
     return np.asarray(column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -177,12 +199,12 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
     Raises:
         CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
     """
-    for name in (*CORE_SCHEMA.names, *PROPERTIES):
+    known = counted(labels_among(table.column_names), table.column_names)
+    for name in (*CORE_SCHEMA.names, *known):
         if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
             raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
-    labels = [name for name in PROPERTIES if name in table.column_names]
-    others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *labels}]
-    schema = pa.schema([*table_schema(labels), *(table.schema.field(name) for name in others)])
+    others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *known}]
+    schema = pa.schema([*table_schema(known), *(table.schema.field(name) for name in others)])
     for name in CORE_SCHEMA.names:
         if table[name].null_count:
             raise CgatError(f"{path} is no crystal table: column {name!r} has {table[name].null_count} nulls")

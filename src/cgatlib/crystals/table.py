@@ -2,7 +2,8 @@
 
 Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å),
 ``numbers`` (one atomic number per site), ``frac_coords`` (3 per site), and one column per label in the unit
-of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels.
+of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels. A table may carry
+a property under another functional than its own, too: ``band_gap@HSE``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal
+from cgatlib.crystals.checks import PROPERTIES, Crystal, labels_among
 from cgatlib.crystals.schema import (
     CORE_SCHEMA,
     PARQUET_ERRORS,
+    counted,
     fingerprint,
     first_line,
     flatten,
@@ -30,6 +32,7 @@ from cgatlib.crystals.schema import (
     functional_name,
     is_crystal_table,
     rows_to_arrow,
+    space_groups_in,
     stated,
     table_metadata,
     to_core,
@@ -59,10 +62,9 @@ class CrystalTable:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the label columns that hold at least one value, in the order of ``PROPERTIES``."""
-        return tuple(
-            name for name in PROPERTIES if name in self.table.column_names and self.table[name].null_count < len(self)
-        )
+        """Names of the label columns that hold at least one value, as `labels_among` orders them."""
+        carried = labels_among(self.table.column_names)
+        return tuple(name for name in carried if self.table[name].null_count < len(self))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -73,6 +75,15 @@ class CrystalTable:
     def formulas(self) -> list[str]:
         """Reduced formulas, one per row."""
         return list(self.table["formula"].to_pylist())
+
+    @property
+    def space_groups(self) -> list[int]:
+        """Numbers of the space groups, one per row; `CgatError` where the table does not have them."""
+        return space_groups_in(self.table, "the table")
+
+    @property
+    def _counted(self) -> list[str]:
+        return counted(self.labels, self.table.column_names)
 
     @cached_property
     def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
@@ -110,12 +121,12 @@ class CrystalTable:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over functional, label names and values, ids and geometry, in row order."""
-        return fingerprint(self.functional, self.labels, lambda name: [self.table[name]])
+        """16 hex digits over functional, labels, ids, geometry and space groups if there are any, in row order."""
+        return fingerprint(self.functional, self._counted, lambda name: [self.table[name]])
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, `rows` at a time: core columns and labels."""
-        columns = self.table.select([*CORE_SCHEMA.names, *self.labels])
+        """The rows in order, `rows` at a time: core columns, labels and space groups."""
+        columns = self.table.select([*CORE_SCHEMA.names, *self._counted])
         return (columns.slice(start, rows) for start in range(0, len(self), rows))
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
@@ -128,7 +139,7 @@ class CrystalTable:
         Raises:
             CgatError: something else than a crystal table of ours has that name, or it cannot be written.
         """
-        carried = [name for name in PROPERTIES if name in self.table.column_names]
+        carried = labels_among(self.table.column_names)
         metadata = table_metadata(self.functional, carried, self.source)
         with replacing(Path(path), "a crystal table", is_crystal_table) as part:
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
@@ -151,7 +162,7 @@ class CrystalTable:
         table = read_parquet(path)
         name, source = origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
-            table = _rename(path, table, ours, theirs)
+            table = renamed(path, table, ours, theirs)
         return cls(to_core(path, table), name, source)
 
     @classmethod
@@ -159,10 +170,9 @@ class CrystalTable:
         """Build a table in memory; the labels are those that at least one crystal carries."""
         rows = list(crystals)
         carried = {name for c in rows for name in c.labels}
-        unknown = carried - PROPERTIES.keys()
-        if unknown:
+        labels = labels_among(carried)
+        if unknown := carried.difference(labels):
             raise CgatError(f"unknown labels {sorted(unknown)}; known: {', '.join(PROPERTIES)}")
-        labels = [name for name in PROPERTIES if name in carried]
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
 
@@ -202,7 +212,12 @@ def _agreed_functional(path: Path, written: str | None, given: str | None) -> st
     return functional_name(given)
 
 
-def _rename(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
+    """A table of a file with a column of theirs under our name, in the place of another of that name.
+
+    Raises:
+        CgatError: ours is no label, or there is no column of theirs.
+    """
     if ours not in PROPERTIES:
         raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
     if theirs not in table.column_names:

@@ -166,16 +166,19 @@ def _may_be_replaced(folder: Path) -> bool:
     return not there or bool(there & {"archive.json", "baselines.json"})
 
 
-def find_runs(folder: Path) -> dict[str, Run]:
-    """Finished runs by key: of a folder of runs, of an archive, or of a folder of archives.
+def find_runs(*folders: Path) -> dict[str, Run]:
+    """Finished runs by key: of folders of runs, of archives, or of folders of archives.
+
+    Of a run in several places, one in a folder of its own counts, which has its weights; else the first.
 
     Raises:
         CgatError: there is no such folder.
     """
+    archived = [dict(archive) for folder in folders for archive in find_archives(folder)]
     found: dict[str, Run] = {}
-    for archive in find_archives(folder):
-        found = dict(archive) | found  # of a run in two archives, the first by name counts
-    return found | find_folders(folder)
+    for runs in [*archived[::-1], *(find_folders(folder) for folder in folders[::-1])]:
+        found |= runs
+    return found
 
 
 def find_archives(folder: Path) -> list[RunArchive]:

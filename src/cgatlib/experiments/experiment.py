@@ -31,7 +31,7 @@ from cgatlib.values import from_plain
 _TRAINING_CODE = (
     *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("devices", "inputs", "splits", "training", "transfer", "experiments.runner"),
+    *("devices", "inputs", "kernel", "splits", "training", "transfer", "experiments.runner"),
 )
 
 MEANING = 1
@@ -131,8 +131,17 @@ class Experiment:
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits over every value, defaults included: the name of the run's folder."""
+        """16 hex digits over every value, defaults included: the name of the run's folder.
+
+        Values that came later do not enter it while they are what held before, so that stored runs keep their names.
+        """
         values = Experiment.from_dict(self.to_dict()).to_dict()  # 1 and 1.0 are the same number
+        part: Any = values
+        while part is not None:
+            for name in TransferConfig.LATER:
+                if part["transfer"][name] == TransferConfig.EARLIER[name]:
+                    del part["transfer"][name]
+            part = part["source"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -174,6 +183,15 @@ class Run:
     def scores(self, label: str) -> dict[str, Any]:
         """What the metrics say of one label."""
         return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
+
+    @property
+    def converged(self) -> bool:
+        """Whether the budget was long enough: the best step is not in its last tenth, or patience ended the training.
+
+        A run that trains nothing counts as converged.
+        """
+        steps = 0 if self.experiment.transfer.mode == "untouched" else self.experiment.training.steps
+        return self.metrics.get("stopped") == "patience" or self.metrics["best_step"] <= 0.9 * steps
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cgatlib import CgatError
 from cgatlib.experiments.experiment import Experiment
 from cgatlib.experiments.plan_file import Entry, Start, read_plan, refuse_misfits
 from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.sources import Source, load_source
+from cgatlib.experiments.sources import Source, join_sources, load_source
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 from cgatlib.splits import SplitConfig
@@ -63,14 +63,19 @@ class Plan:
         Raises:
             CgatError: a table cannot be imported, or its fingerprint is not the one that the plan states.
         """
-        found = {}
-        for name, table in self.tables.items():
-            source = found[name] = load_source(name, table, Path(data), Path(kept))
+        found: dict[str, Source] = {}
+        for name, table in sorted(self.tables.items(), key=lambda item: "join" in item[1]):  # after what they are of
+            if "join" in table:
+                labels = [self.tables[part].get("labels", ()) for part in table["join"]]
+                parts = [found[part] for part in table["join"]]
+                source = join_sources(name, table, parts, labels, Path(kept))
+            else:
+                source = load_source(name, table, Path(data), Path(kept))
             stated, actual = table.get("fingerprint", source.table.fingerprint), source.table.fingerprint
             if stated != actual:
-                raise CgatError(
-                    f"table {name}: the plan states the fingerprint {stated}, {Path(data) / table['file']} has {actual}"
-                )
+                where = Path(data) / table["file"] if "file" in table else "the joined table"
+                raise CgatError(f"table {name}: the plan states the fingerprint {stated}, {where} has {actual}")
+            found[name] = source
         return replace(self, sources=found)
 
     @property

@@ -1,7 +1,10 @@
 """Plan files: YAML that declares crystal tables and the runs on them, checked field by field.
 
 A file holds ``about`` (a sentence), ``tables``, ``defaults`` and ``runs``; `Entry` lists the fields of a run, which
-override those of ``defaults``. A file may come from somebody else, so that the work it can ask for is bounded.
+override those of ``defaults``. A table is a file (``{file: hse.parquet, functional: HSE}``) or several tables in one
+(``{join: [pbe, hse]}``), whose rows have the labels of both: ``band_gap``, and ``band_gap@HSE`` of the second. With
+``space_groups: true`` it has the space groups, too, and another fingerprint. A plan may come from somebody else, so
+that the work it can ask for is bounded.
 """
 
 import math
@@ -19,6 +22,7 @@ from cgatlib.experiments import sources
 from cgatlib.experiments.plan_yaml import load_yaml
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.transfer import STEPLESS
 
 MOST_RUNS, MOST_IN_A_ROW = 5_000, 10
 """Runs and trials of a plan, and entries each of which needs the one before."""
@@ -116,6 +120,8 @@ _TRANSFER = {
     "reinitialise_head": _TRUTH,
     "test_crystals": _TEXT,
     "source_label": _TEXT,
+    "head_first": _NUMBER,
+    "interpolate": _TRUTH,
 }
 _TRAINING = {
     "steps": _WHOLE,
@@ -166,10 +172,12 @@ _TABLE = {
         "[column, share] by label",
         _by_name(lambda value: isinstance(value, list) and len(value) == 2 and _text(value[0]) and _number(value[1])),
     ),
+    "space_groups": _TRUTH,
     "pairs": _COLUMNS,
     "fingerprint": ("16 hexadecimal digits", lambda value: _text(value) and bool(re.fullmatch("[0-9a-f]{16}", value))),
     "origin": _TEXT,
 }
+_JOINED = {"join": _WORDS, **{name: _TABLE[name] for name in ("space_groups", "fingerprint", "origin")}}
 _START = {"run": _TEXT, "seed": _WHOLE, "split": _WHOLE, "size": _WHOLE}
 _PLAN = {"about": _TEXT, "tables": _SETTINGS, "defaults": _SETTINGS, "runs": _SETTINGS}
 assert set(sources.FIELDS) <= set(_TABLE)
@@ -190,9 +198,7 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
                 raise CgatError(
                     f"{path}: {what}: {_shown(name)} is no name: up to 100 letters, digits, '_. +-' make one"
                 )
-    for name, table in content["tables"].items():
-        _check(f"table {name}", table, _TABLE, ("file", "functional"))
-        table["functional"] = functional_name(table["functional"])
+    _check_tables(content["tables"])
     defaults = content.get("defaults", {})
     _check("defaults", defaults, _RUN)
     entries = {name: _entry(name, defaults, values) for name, values in content["runs"].items()}
@@ -209,6 +215,23 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
                 raise CgatError(f"run {entry.name}: unknown {what} {value!r}; known: {', '.join(sorted(names))}")
     _refuse_too_much(path, entries)
     return content["about"], content["tables"], entries
+
+
+def _check_tables(tables: Mapping[str, Any]) -> None:
+    """Check the declarations of tables, and give each its functional in our writing; a joined one has its first's."""
+    alone = {name: table for name, table in tables.items() if not (isinstance(table, dict) and "join" in table)}
+    for name, table in alone.items():
+        _check(f"table {name}", table, _TABLE, ("file", "functional"))
+        table["functional"] = functional_name(table["functional"])
+    for name in tables.keys() - alone.keys():
+        _check(f"table {name}", tables[name], _JOINED)
+        parts = tables[name]["join"]
+        for part in parts:
+            if part not in alone:
+                raise CgatError(f"table {name}: unknown table {part!r} to join; known: {', '.join(alone)}")
+        if len(set(parts)) < max(2, len(parts)):
+            raise CgatError(f"table {name}: join must name several tables, each once")
+        tables[name]["functional"] = alone[parts[0]]["functional"]
 
 
 def _refuse_too_much(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -231,7 +254,7 @@ def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
     merged = {**defaults, **values}
     rate, needed = merged.pop("learning_rate", None), ["table", "label", "model"]
     _check(f"run {name}", merged, _RUN, needed)
-    if rate is None and merged.get("mode") != "untouched":
+    if rate is None and merged.get("mode") not in STEPLESS:
         raise CgatError(f"run {name} does not state its learning_rate")
     if isinstance(rate, dict):
         _check(f"run {name}: learning_rate", rate, {"of": _TEXT}, ["of"])

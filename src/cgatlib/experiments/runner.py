@@ -1,14 +1,15 @@
 """The run store: asks for the result of an experiment and trains it if nobody has."""
 
+import copy
 import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.checks import KNOWN, PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
 from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
@@ -30,11 +31,12 @@ from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
+from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.splits import Indices, Split, split, training_subset
-from cgatlib.training import Progress, fit, in_one, mean_absolute_errors
-from cgatlib.transfer import embed_all, outputs_taken, prepare, trained_part
+from cgatlib.splits import Indices, Split, groups_of, split, training_subset
+from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
+from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
 
 Array = NDArray[np.floating]
 _CHECKPOINT = "checkpoint.pt"
@@ -51,7 +53,8 @@ class RunStore:
         root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those that
+            have their weights are started from, too.
         accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
@@ -142,6 +145,10 @@ class RunStore:
                     yield from self._missing([experiment.source], weights=True)
                 yield experiment
 
+    def has(self, table_fingerprint: str, config: GraphConfig) -> bool:
+        """Whether the graphs of a table are there or can be built."""
+        return table_fingerprint in self.tables or store_path(self.cache, table_fingerprint, config).exists()
+
     def graphs(self, table_fingerprint: str, config: GraphConfig, workers: int = 1) -> GraphStore:
         """Graphs of a table, built the first time.
 
@@ -209,6 +216,11 @@ def labels_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64]
     return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
 
+def known_of(experiment: Experiment, graphs: GraphStore) -> NDArray[np.float64] | None:
+    """The value of every graph by a cheaper functional, (n,), NaN where it is missing; None where it is not used."""
+    return graphs.label(experiment.label + KNOWN) if experiment.transfer.mode == "paired" else None
+
+
 def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
     """Rows of each part that carry the label (one of the labels), the training part cut to its size.
 
@@ -216,8 +228,9 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
         CgatError: a part has no crystal with one of the labels, or the training part has too few.
     """
     known = ~np.isnan(labels_of(experiment, graphs)).reshape(len(graphs), -1)
-    groups = graphs.formulas if experiment.split.groups == "formula" else graphs.ids
-    whole = split(groups, experiment.split)
+    if (cheaper := known_of(experiment, graphs)) is not None:
+        known &= ~np.isnan(cheaper)[:, None]
+    whole = split(groups_of(graphs, experiment.split), experiment.split)
     labelled = Split(*(rows[known[rows].any(axis=1)] for rows in vars(whole).values()))
     train = training_subset(labelled.train, graphs.ids, experiment.train_size, experiment.seed)
     size = min(len(labelled.validation), experiment.training.validation_size or len(labelled.validation))
@@ -243,37 +256,50 @@ class _Trainer:
         e = self.experiment
         graphs = self.store.graphs(e.data, e.graph)
         labels, parts = labels_of(e, graphs), parts_of(e, graphs)
-        there = kept_on(fabric.device, graphs.graphs)
-        data: dict[str, Inputs] = {
-            name: GraphInputs(there, rows, torch.from_numpy(labels[rows])) for name, rows in vars(parts).items()
-        }
+        data = self._data(graphs, labels, parts, fabric)
         nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
         elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist())
         network, statistics, inherited = self._start(data["train"])
         network.to(fabric.device)
         if e.transfer.mode == "head":
             data = {name: EmbeddingInputs(embed_all(network, d), d.targets) for name, d in data.items()}
-        module = trained_part(network, e.transfer.mode)
-        progress = self._fit(module, data["train"], data["validation"], statistics, fabric)
+        module: nn.Module = trained_part(network, e.transfer.mode)
+        before = copy.deepcopy(network)
+        learnt = data["train"], data["validation"], statistics
+        first = self._head_first(network, *learnt, fabric)
+        progress = self._fit(module, *learnt, fabric, first)
         if not fabric.is_global_zero:
             return
+        module, tried = self._completed(module, trained_part(before, e.transfer.mode), *learnt, progress)
         outputs = predict(module, data["test"], statistics).float()  # in the precision that is kept
         predictions = self._predictions(graphs, parts.test, labels[parts.test], outputs.numpy())
         each = self._scores(predictions, labels, parts, progress.best_maes)
+        trained = () if e.transfer.mode in STEPLESS else trained_part(network, e.transfer.mode).parameters()
         metrics = {
             **each[e.label],
             "validation_mae": progress.best_mae,
             **({"labels": each} if e.more_labels else {}),
+            **({"tried": tried} if tried else {}),
             **{name: getattr(progress, name) for name in ("best_step", "stopped")},
             "last_step": progress.step,
             **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-            "trained_parameters": 0 if e.transfer.mode == "untouched" else sum(p.numel() for p in module.parameters()),
+            "trained_parameters": sum(p.numel() for p in trained),
             "seconds": time.perf_counter() - start + progress.earlier_seconds,
         }
         card = self._card(statistics, elements | inherited)
         names = {f"validation_mae_{place}": f"validation_mae_{label}" for place, label in enumerate(e.labels)}
         curve = pd.DataFrame(progress.curve).rename(columns=names)
-        self._write(Predictor(network.cpu(), card), metrics, curve, predictions)
+        whole = network if card.form == "network" else cast(Network, module)
+        self._write(Predictor(whole.cpu(), card), metrics, curve, predictions)
+
+    def _data(self, graphs: GraphStore, labels: Array, parts: Split, fabric: Fabric) -> dict[str, Inputs]:
+        """What each part is trained or tested on."""
+        there, known = kept_on(fabric.device, graphs.graphs), known_of(self.experiment, graphs)
+        columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
+        return {
+            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
+            for name, rows in vars(parts).items()
+        }
 
     def _predictions(self, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array) -> pd.DataFrame:
         """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
@@ -303,11 +329,17 @@ class _Trainer:
         return found
 
     def _fit(
-        self, module: nn.Module, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
+        self,
+        module: nn.Module,
+        train: Inputs,
+        validation: Inputs,
+        statistics: TargetStatistics,
+        fabric: Fabric,
+        first: int,
     ) -> Progress:
-        """Train with a bar of steps, unless other runs are trained beside this one."""
+        """Train with a bar of steps, unless other runs are trained beside this one; the `first` of them are done."""
         e = self.experiment
-        if e.transfer.mode == "untouched":
+        if e.transfer.mode in STEPLESS:
             maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
             return Progress(best_mae=in_one(maes, statistics, e.training.label_weights), best_maes=maes.tolist())
         silent = self.silent or not fabric.is_global_zero
@@ -318,7 +350,50 @@ class _Trainer:
                 bar.set_postfix(validation_mae=progress.curve[-1]["validation_mae"], refresh=False)
 
             checkpoint = self.folder / _CHECKPOINT
-            return fit(module, train, validation, statistics, e.training, e.seed, checkpoint, fabric, report=report)
+            training = self._share(e.training.steps - first)
+            progress = fit(module, train, validation, statistics, training, e.seed, checkpoint, fabric, report=report)
+        if first:
+            progress.step, progress.best_step = progress.step + first, progress.best_step + first
+            for row in progress.curve:
+                row["step"] += first
+                row["epoch"] += first * min(training.batch_size, len(train)) / len(train)
+        return progress
+
+    def _share(self, steps: int) -> TrainingConfig:
+        """The training of the experiment in a part of its steps, with as many evaluations a step."""
+        training = self.experiment.training
+        return replace(training, steps=steps, evaluations=max(1, training.evaluations * steps // training.steps))
+
+    def _head_first(
+        self, network: CGAT, train: Inputs, validation: Inputs, statistics: TargetStatistics, fabric: Fabric
+    ) -> int:
+        """Train the output network alone for a share of the steps; returns how many."""
+        e = self.experiment
+        steps = round(e.transfer.head_first * e.training.steps)
+        if steps:
+            part, other = (EmbeddingInputs(embed_all(network, data), data.targets) for data in (train, validation))
+            training = replace(self._share(steps), trunk_rate=1.0)
+            fit(network.output, part, other, statistics, training, e.seed, self.folder / "head.pt", fabric)
+        return steps
+
+    def _completed(
+        self,
+        module: nn.Module,
+        before: nn.Module,
+        train: Inputs,
+        validation: Inputs,
+        statistics: TargetStatistics,
+        progress: Progress,
+    ) -> tuple[nn.Module, dict[str, float]]:
+        """What predicts in the end, its validation errors in `progress`; and those of all that was tried."""
+        how, weights = self.experiment.transfer, self.experiment.training.label_weights
+        if how.mode == "none":
+            return module, {}
+        module, tried = completed(module, before, how, train, validation, statistics, weights)
+        if how.interpolate or form_of(how.mode) != "network":
+            maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
+            progress.best_mae, progress.best_maes = in_one(maes, statistics, weights), maes.tolist()
+        return module, tried
 
     def _start(self, train: Inputs) -> tuple[CGAT, TargetStatistics, set[int]]:
         """The network as it is before training, its target scale, and the elements its source was trained on."""
@@ -327,18 +402,29 @@ class _Trainer:
         network = CGAT(e.model, len(e.labels))
         if e.source is None:
             return network, prepare(network, e.transfer, None, None, train), set()
-        run = self.store.find(e.source)
-        if run is None:
-            raise CgatError(f"the source run {e.source.key} does not exist")
-        source = Predictor.load(run.path)
+        source = Predictor.load(self._run_of(e.source).path)
+        if not isinstance(source.network, CGAT):
+            raise CgatError(f"the source run {e.source.key} is a {source.card.form} model, from which none can start")
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
 
+    def _run_of(self, source: Experiment) -> Run:
+        run = self.store.find(source)
+        if run is None:
+            raise CgatError(f"the source run {source.key} does not exist")
+        return run
+
+    def _source_run(self, source: Experiment) -> dict[str, Any]:
+        """Which code made the source, and the digest of the weights that were taken from it."""
+        run = self._run_of(source)
+        weights = file_digest(run.path / "weights.safetensors")
+        return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
+
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
         """A column that says how close pre-training came to each test crystal, where it may have seen them."""
         e = self.experiment
-        if e.source is None or e.transfer.test_crystals == "unseen":
+        if e.source is None or e.transfer.test_crystals == "unseen" or not self.store.has(e.source.data, e.graph):
             return {}
         before = self.store.graphs(e.source.data, e.graph)
         known = parts_of(e.source, before).train
@@ -348,7 +434,8 @@ class _Trainer:
     def _card(self, statistics: TargetStatistics, elements: set[int]) -> ModelCard:
         e = self.experiment
         what = e.label, PROPERTIES[e.label].unit, e.functional
-        return ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels)
+        form = form_of(e.transfer.mode)
+        return ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels, form)
 
     def _write(self, predictor: Predictor, metrics: dict, curve: pd.DataFrame, predictions: pd.DataFrame) -> None:
         e, folder = self.experiment, self.folder
@@ -364,6 +451,7 @@ class _Trainer:
             "training_code": training_code(),
             "data": e.data,
             "source": e.source.key if e.source else None,
+            **({"source_run": self._source_run(e.source)} if e.source else {}),
             "seed": e.seed,
             "seconds": metrics["seconds"],
             "files": {name: file_digest(folder / name) for name in FILES},

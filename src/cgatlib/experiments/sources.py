@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
+from cgatlib.crystals.joining import joined
+from cgatlib.crystals.symmetry import with_space_groups
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.experiments.provenance import PACKAGE, source_digest
 from cgatlib.files import made_once
 
-FIELDS = ("file", "functional", "labels", "agree")
+FIELDS = ("file", "functional", "labels", "agree", "space_groups")
 """What a declaration says about the import of a table."""
 _TABLE, _REJECTS = "table.parquet", "rejects.csv"
 
@@ -38,7 +40,7 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
         name: of the table, for messages and file names.
         entry: ``file`` (in the folder `data`) and ``functional`` (never guessed); optional ``labels`` (our name ->
             column), ``agree`` (label -> [column, tolerance]: rows whose label differs from that column by more than
-            this fraction are refused) and ``origin``.
+            this fraction are refused), ``space_groups`` (whether they are determined) and ``origin``.
         data: folder of the files. cache: folder of imported tables, each kept in a folder named by a hash of file
             and declaration.
 
@@ -52,16 +54,43 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
     if not file.is_file():
         raise CgatError(f"source {name}: {file} does not exist")
     declared = {key: entry[key] for key in FIELDS if key in entry}
-    kept = cache / f"{name}-{_digest(file, declared)}"
+    kept = cache / f"{name}-{_digest(declared, file.read_bytes())}"
     made_once(kept, "an imported table", Path.is_dir, partial(_import, file, declared))
+    return _read(kept, entry.get("origin", ""))
+
+
+def join_sources(
+    name: str, entry: Mapping[str, Any], parts: Sequence[Source], labels: Sequence[Collection[str]], cache: Path
+) -> Source:
+    """One table of several, as `cgatlib.crystals.joining` makes it, or what an earlier call kept.
+
+    Args:
+        name: of the table. entry: its declaration, of which ``space_groups`` and ``origin`` are as in `load_source`.
+        parts: the tables. labels: which of their labels are taken; all that a table has, if none.
+        cache: folder of imported tables.
+    """
+    taken = [sorted(names or part.table.labels) for names, part in zip(labels, parts, strict=True)]
+    symmetric, fingerprints = entry.get("space_groups", False), [part.table.fingerprint for part in parts]
+    kept = cache / f"{name}-{_digest({'join': fingerprints, 'labels': taken, 'space_groups': symmetric})}"
+
+    def join(folder: Path) -> None:
+        folder.mkdir()
+        table = joined([part.table for part in parts], taken)
+        (with_space_groups(table) if symmetric else table).write(folder / _TABLE)
+        pd.concat([part.rejects for part in parts]).to_csv(folder / _REJECTS, index=False)
+
+    made_once(kept, "a joined table", Path.is_dir, join)
+    return _read(kept, entry.get("origin", ""))
+
+
+def _read(kept: Path, origin: str) -> Source:
     path, rejects = kept / _TABLE, pd.read_csv(kept / _REJECTS, dtype=str, keep_default_na=False)
-    return Source(CrystalTable.read(path, entry["functional"]), path, rejects, entry.get("origin", ""))
+    return Source(CrystalTable.read(path), path, rejects, origin)
 
 
-def _digest(file: Path, entry: dict[str, Any]) -> str:
-    """Fingerprint of a file, of how it is declared, and of the code that imports it."""
-    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode()]
-    parts += [file.read_bytes()]
+def _digest(entry: dict[str, Any], content: bytes = b"") -> str:
+    """Fingerprint of how a table is declared, of the code that imports it, and of its file."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode(), content]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
@@ -92,3 +121,5 @@ def _import(file: Path, entry: dict[str, Any], folder: Path) -> None:
         known = pd.read_csv(refused, dtype=str, keep_default_na=False)
         pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
         table.select(np.flatnonzero(~off)).write(path)
+    if entry.get("space_groups"):
+        with_space_groups(CrystalTable.read(path)).write(path)

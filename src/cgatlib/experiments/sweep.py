@@ -1,13 +1,14 @@
 """Running a plan: trials before what they decide, sources before what starts from them, and an account of it all."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cgatlib.experiments.executors import Pool
 from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.experiments.plan import Plan, UndecidedError
 from cgatlib.experiments.runner import RunStore
+from cgatlib.transfer import STEPLESS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Planned:
         e = self.experiment
         size = "" if e.train_size is None else f" size {e.train_size}"
         split = "" if e.split.seed == 0 else f" split {e.split.seed}"
-        rate = "" if e.transfer.mode == "untouched" else f" rate {e.training.learning_rate:g}"
+        rate = "" if e.transfer.mode in STEPLESS else f" rate {e.training.learning_rate:g}"
         return f"{self.entry} seed {e.seed}{size}{split}{rate}"
 
 
@@ -93,6 +94,24 @@ def run_plan(
         store.train(missing, pool, workers, ended)
     reused = [planned for key, planned in known.items() if key not in failed and key not in trained]
     return Summary([known[key] for key in trained], reused, {known[k]: why for k, why in failed.items()}, undecided)
+
+
+def doubts(plan: Plan, store: RunStore) -> Iterator[str]:
+    """What speaks against the runs that are there, entry by entry: a budget that was too short for some of them, or a
+    learning rate that was best at the edge of those tried."""
+    for name, entry in plan.entries.items():
+        try:
+            found = [store.find(experiment) for experiment in plan.experiments(name, store)]
+            rate = plan.rate(name, store)
+        except UndecidedError:
+            continue
+        runs = [run for run in found if run is not None]
+        late = sum(not run.converged for run in runs)
+        if late:
+            yield f"{name}: {late} of {len(runs)} runs have not converged: their best step is in the last tenth"
+        if len(entry.rates) > 1 and rate in (min(entry.rates), max(entry.rates)):
+            where = "lowest" if rate == min(entry.rates) else "highest"
+            yield f"{name}: the best learning rate, {rate:g}, is the {where} of those tried"
 
 
 def outlined(plan: Plan, store: RunStore) -> list[Planned]:

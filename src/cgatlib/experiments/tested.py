@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cgatlib.crystals.checks import PROPERTIES
+
 GAP_THRESHOLD = 0.1
 """eV; crystals with a wider gap are non-metals. The cutoff of Hoffmann et al. (2023), section III, not tuned here."""
 
@@ -43,7 +45,7 @@ def errors_of(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
         "group": np.unique(formulas, return_inverse=True)[1].astype(np.int32),
         "error": prediction - target,
     }
-    if label == "band_gap":
+    if PROPERTIES[label].name == "band_gap":
         columns["non_metal"] = target > GAP_THRESHOLD
         columns["level"] = levels(prediction, columns["non_metal"])
     if "seen" in predictions:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cgatlib import CgatError
+from cgatlib.crystals.schema import space_groups_in
 from cgatlib.files import code_digest, holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import DTYPES, WIDTHS, PackedGraphs
@@ -71,7 +72,7 @@ class GraphStore:
     functional: str
     table_fingerprint: str
     fingerprint: str  # of the arrays and the labels
-    crystals: pa.Table  # material_id, formula, label columns; one row per graph
+    crystals: pa.Table  # material_id, formula, label columns, space groups if known; one row per graph
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -86,9 +87,14 @@ class GraphStore:
         """Reduced formulas, one per graph: the groups of a split."""
         return Texts(self.crystals["formula"])
 
+    @property
+    def space_groups(self) -> list[int]:
+        """Numbers of the space groups, one per graph; `CgatError` where the table did not have them."""
+        return space_groups_in(self.crystals, f"the table of {self.path}")
+
     def label(self, name: str) -> NDArray[np.float64]:
         """Label values, (G,), NaN where the source has none; `CgatError` names the known labels otherwise."""
-        known = [column for column in self.crystals.column_names if column not in ("material_id", "formula")]
+        known = [column.name for column in self.crystals.schema if column.type == pa.float64()]
         if name not in known:
             raise CgatError(f"{self.path} has no label {name!r}; known: {', '.join(known)}")
         column = pc.cast(self.crystals[name], pa.float64())

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
+from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject, labels_among
 from cgatlib.crystals.readers.rows import (
     BadRow,
     Geometry,
@@ -60,7 +60,7 @@ def plan(path: Path, options: ReadOptions) -> LabelPlan:
         if columns.count(name) != 1:
             there = "no column" if name not in columns else "more than one column"
             raise UnreadableFile(f"{path} has {there} {name!r}; it has: {', '.join(map(repr, columns))}")
-    return LabelPlan.make(options, {name: (name,) for name in PROPERTIES}, columns=columns)
+    return LabelPlan.make(options, {name: (name,) for name in labels_among([*PROPERTIES, *columns])}, columns=columns)
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
+from cgatlib.crystals.checks import Crystal, Reject, labels_among
 from cgatlib.crystals.readers.formats import FORMATS, Format, detect
 from cgatlib.crystals.readers.request import ImportReport, ImportRequest
 from cgatlib.crystals.readers.rows import VOLUME, ReadOptions, UnreadableFile
@@ -44,7 +44,7 @@ def import_crystals(
     failures: list[Reject] = []
     sources = [source for path in request.sources if (source := _open(path, request, failures))]
     functional = _agreed_functional(request, sources)
-    labels = [name for name in PROPERTIES if name == VOLUME or any(name in s.labels for s in sources)]
+    labels = labels_among([VOLUME, *(name for source in sources for name in source.labels)])
     names = ", ".join(path.name for path in request.sources[:20])
     metadata = table_metadata(functional, labels, names)
     complete = False

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject
+from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject, labels_among
 
 MISSING_WORDS = frozenset({"", "na", "n/a", "none", "null", "-"})
 """Ways in which text sources write that a value is missing; ``nan`` is not among them, it is a bad value."""
@@ -110,7 +110,7 @@ class LabelPlan:
     @property
     def names(self) -> tuple[str, ...]:
         """The labels a table made by this plan carries, the volume included."""
-        return tuple(name for name in PROPERTIES if name in self.keys or name == VOLUME)
+        return tuple(labels_among([*self.keys, VOLUME]))
 
     def pick(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Return the labels of one row.

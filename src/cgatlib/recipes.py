@@ -1,0 +1,212 @@
+"""Recipes: how a pre-trained model is tuned to a user's crystals, by name, with settings that were compared.
+
+A recipe is a run of each member, like any other: `planned` says which, `tune` trains them out of sight and makes one
+model of them.
+"""
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from cgatlib import CgatError
+from cgatlib.crystals.checks import KNOWN, PROPERTIES, Crystal, check
+from cgatlib.crystals.table import CrystalTable
+from cgatlib.ensemble import Ensemble, refuse_noted, starts_of
+from cgatlib.experiments.experiment import Experiment, Run
+from cgatlib.experiments.runner import RunStore
+from cgatlib.graphs.store import graph_store
+from cgatlib.release import release
+from cgatlib.splits import Indices, SplitConfig, groups_of, split
+from cgatlib.structures import Candidate, candidates
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import STEPLESS, TransferConfig
+
+FEW = 20
+"""Labelled crystals below which no weights are trained."""
+_FEWEST_STEPS, _STEPS = 500, 2000
+_EPOCHS = 20, 100  # at least as many in large tables, at most as many in small ones
+_TRAINING = TrainingConfig(
+    batch_size=64,
+    learning_rate=5e-4,
+    weight_decay=1e-4,
+    cycles=1,
+    lowest=0.01,
+    evaluations=40,
+    schedule="one-cycle",
+    averaging=0.002,
+    clip=5.0,
+)
+RECIPES: Mapping[str, TransferConfig] = MappingProxyType(
+    {
+        "full": TransferConfig("full", "fitted"),
+        "head": TransferConfig("head", "fitted"),
+        "kernel": TransferConfig("kernel"),
+        "average": TransferConfig("average", "fitted"),
+        "paired": TransferConfig("paired"),
+    }
+)
+"""What each recipe takes over and trains; `TransferConfig` says what the modes are."""
+BEST = "average"
+
+
+def training_of(n: int) -> TrainingConfig:
+    """How long and how fast the weights are trained on `n` crystals."""
+    least, most = (epochs * n // _TRAINING.batch_size for epochs in _EPOCHS)
+    return replace(_TRAINING, steps=max(_FEWEST_STEPS, min(_STEPS, most), least))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a recipe on a table.
+
+    Args:
+        label: property to learn. recipe: a name of `RECIPES`; by default the best for as many crystals.
+        known: whether the table has the property's values by a cheaper functional, to which the difference is learnt.
+        seeds: one member for each; by default those of the members that are started from.
+        train_size: crystals of the training part to use; all by default.
+        transfer, training: fields of `TransferConfig` and `TrainingConfig` that differ from the recipe's.
+    """
+
+    label: str
+    recipe: str | None = None
+    known: bool = False
+    seeds: Sequence[int] = ()
+    train_size: int | None = None
+    transfer: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def experiments(self, table: CrystalTable, starts: Sequence[Run]) -> list[Experiment]:
+        """One for each member, from the networks of `starts` in turn.
+
+        Raises:
+            CgatError: the recipe is unknown, or the labels are not enough for it or for a test.
+        """
+        rows = self._labelled(table)
+        how, seeds = self._transfer(len(rows)), self.seeds or [run.experiment.seed for run in starts]
+        if how.mode in STEPLESS and len(seeds) > len(starts):
+            raise CgatError(f"a {how.mode} model has one member for each network: {len(starts)}, not {len(seeds)}")
+        parts, seen = _split(table.select(rows), starts[0].experiment.split)
+        how = replace(how, test_crystals="seen") if seen else how
+        training = training_of(self.train_size or len(rows))
+        most = self.training.get("steps", training.steps)
+        training = replace(training, **{"evaluations": min(training.evaluations, most), **self.training})
+        found = []
+        for seed, run in zip(seeds, cycle(starts)):
+            source = run.experiment
+            same: dict[str, Any] = {"source": source, "model": source.model, "graph": source.graph}
+            what = table.fingerprint, table.functional, self.label, self.train_size, seed
+            found.append(Experiment(*what, **same, transfer=how, split=parts, training=training))
+        return found
+
+    def _labelled(self, table: CrystalTable) -> Indices:
+        """Rows of the crystals that can be learnt from."""
+        columns = [self.label, self.label + KNOWN] if self.known else [self.label]
+        has = np.logical_and.reduce([~np.isnan(table.label(column)) for column in columns])
+        if not has.any():
+            what = "and a known value of it" if self.known else "(every value is NaN)"
+            raise CgatError(f"none of the {len(table)} crystals has a {self.label} {what}")
+        return np.flatnonzero(has)
+
+    def _transfer(self, n: int) -> TransferConfig:
+        recipe = "paired" if self.known else self.recipe
+        if (self.known and self.recipe not in (None, "paired")) or (recipe == "paired" and not self.known):
+            raise CgatError("known values and the recipe 'paired' go together, without another recipe")
+        if recipe is not None and recipe not in RECIPES:
+            raise CgatError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
+        if n < FEW:
+            recipe = recipe or "kernel"
+            if recipe not in ("kernel", "paired"):
+                raise CgatError(f"{n} crystals have a {self.label}: for fewer than {FEW} the recipe is kernel")
+            logging.getLogger("cgatlib").warning("%d crystals are few: a kernel model, with errors hardly known", n)
+        return replace(RECIPES[recipe or BEST], **self.transfer)
+
+
+def _split(table: CrystalTable, theirs: SplitConfig) -> tuple[SplitConfig, bool]:
+    """The split of the pre-training; where it leaves a part empty, another, which may test what was pre-trained on."""
+    for seed in (None, *range(100)):
+        config = theirs if seed is None else SplitConfig(seed, 0.6, 0.2, 0.2)
+        try:
+            split(groups_of(table, config), config)
+        except CgatError:
+            continue
+        if seed is not None:
+            logging.getLogger("cgatlib").warning("few formulas: the model may have seen test crystals in pre-training")
+        return config, seed is not None
+    raise CgatError(f"{len(set(table.formulas))} formulas are too few to train, to validate and to test")
+
+
+def tune(
+    model: Ensemble,
+    structures: Any,
+    values: Sequence[float],
+    label: str,
+    recipe: str | None = None,
+    *,
+    functional: str = "not stated",
+    known: Sequence[float] | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    **training: Any,
+) -> Ensemble:
+    """Tune a pre-trained model to crystals in memory; nothing is left on disk.
+
+    Args:
+        model: whose card says how its members were trained: of `load_model`, or of a recipe without kernel.
+        structures: pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files.
+        values: (n,) of the label, in its unit; NaN where one is missing.
+        label: property to learn. recipe: a name of `RECIPES`. functional: that the values come from.
+        known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
+            predictions then ask for them (``predict(structures, known={label: values})``).
+        seed: another one gives other members: of three, those of 0 have the seeds 0, 1, 2, and of 1 the next three.
+        workers: processes. training: fields of `TrainingConfig` that differ from the recipe's, e.g.
+            ``steps=500``.
+
+    Returns:
+        A model with a card: validation errors of what was tried (``card.tried``), test errors, domain, uncertainty.
+
+    Raises:
+        CgatError: the recipe or label is unknown, the values are not enough, or something is no structure.
+    """
+    table = table_of(structures, values, label, functional, known)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        starts = starts_of(model, "the model", root / "sources", [label])
+        seeds = range(seed * len(starts), (seed + 1) * len(starts))
+        plan = Plan(label, recipe, known is not None, seeds, training=training)
+        experiments = plan.experiments(table, starts)
+        graph_store(table, experiments[0].graph, root / "graphs", workers)
+        stored = {run.experiment.key: run for run in starts}
+        runs = RunStore(root / "runs", cache=root / "graphs", stored=stored).get_all(experiments, workers)
+        return release(runs, table, root / "model", root / "graphs", {"name": "crystals in memory"})
+
+
+def table_of(
+    structures: Any, values: Sequence[float], label: str, functional: str, known: Sequence[float] | None = None
+) -> CrystalTable:
+    """Crystals in memory with one label as a table; arguments as of `tune`.
+
+    Raises:
+        CgatError: the label is unknown, the numbers of structures and values differ, or a structure or value cannot be.
+    """
+    if label not in PROPERTIES:
+        raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
+    names, found = candidates(structures, known=None if known is None else {label: known})
+    if len(values) != len(found):
+        raise CgatError(f"{len(values)} values of {label} were given for {len(found)} structures")
+    labelled: list[Candidate] = []
+    for crystal, value in zip(found, values, strict=True):
+        if isinstance(crystal, Crystal) and not np.isnan(value):
+            crystal = replace(crystal, labels={label: float(value)} | crystal.labels)
+        labelled.append(crystal)
+    refuse_noted(names, (crystal if isinstance(crystal, str) else check(crystal) or "" for crystal in labelled))
+    crystals = [crystal for crystal in labelled if isinstance(crystal, Crystal)]
+    if len(set(names)) < len(names):  # drawn with replacement, or without names
+        crystals = [replace(crystal, material_id=str(place)) for place, crystal in enumerate(crystals)]
+    return CrystalTable.from_crystals(crystals, functional)
