@@ -232,7 +232,16 @@ def test_transfer_starts_from_a_copy_under_any_name(trained, table_paths, tmp_pa
 
 def test_transfer_to_another_property_and_its_options(trained, table_paths, runs):
     command = ["transfer", table_paths[0], "--from", trained, "--label", "volume_per_atom", *QUICK[2:], "--runs", runs]
-    options = ["--target-statistics", "source", "--reinitialise-head", "--train-size", "30", "--json"]
+    options = [
+        "--target-statistics",
+        "source",
+        "--reinitialise-head",
+        "--train-size",
+        "30",
+        "--recipe",
+        "full",
+        "--json",
+    ]
     e = Run(the_run(invoke(*command, *options))).experiment
     assert (e.transfer.mode, e.transfer.target_statistics, e.transfer.reinitialise_head) == ("full", "source", True)
     assert (e.label, e.train_size, e.source.label) == ("volume_per_atom", 30, "e_form")
@@ -273,7 +282,7 @@ def test_several_seeds_become_one_model(table_paths, tmp_path):
 def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
     """And what came out can be continued again, without the runs that the first model was made of."""
     mine, twice = tmp_path / "mine", tmp_path / "twice"
-    options = ["--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path / "runs"]
+    options = ["--label", "volume_per_atom", "--recipe", "full", *QUICK[2:], "--runs", tmp_path / "runs"]
     invoke("transfer", table_paths[1], "--from", model_folder, *options, "--out", mine)
     first, second = load_model(model_folder).card, load_model(mine).card
     assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]

@@ -128,6 +128,8 @@ def test_the_embedding_is_that_of_the_model(model_folder, crystals):
     model = load_model(model_folder)
     embedded = CrystalEmbedding(model_folder).fit_transform(crystals[:5])
     np.testing.assert_array_equal(embedded, model.embed(crystals[:5]))
+    second = replace(model, members=model.members[1:2]).embed(crystals[:5])
+    np.testing.assert_array_equal(np.split(embedded, 3, axis=1)[1], second)  # the members side by side
     np.testing.assert_array_equal(embedded, CrystalEmbedding(model).fit_transform(crystals[:5]))
     frame = CrystalEmbedding(model_folder).set_output(transform="pandas").fit_transform(pd.Series(crystals[:5]))
     assert frame.shape == embedded.shape
@@ -204,6 +206,8 @@ def test_what_cannot_be_taken_is_named(fitted, crystals, energies, tmp_path):
             refused([tmp_path / "a.cif", crystals[1], far])
     with pytest.raises(CgatError, match="there are no structures to embed"):
         fitted.model_.embed([])
+    with pytest.raises(CgatError, match=r"structure 1 \(absent.cif\): undecodable file"):
+        fitted.model_.fine_tune([crystals[0], "absent.cif"], [0.1, 0.2], "e_form")
     with pytest.raises(CgatError, match="value 3 of y is nan"):
         clone(fitted).fit(crystals, [*energies[:3], np.nan, *energies[4:]])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

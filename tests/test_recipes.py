@@ -166,7 +166,7 @@ def test_a_model_is_tuned_in_memory(model_folder, table, models, mine):
     assert paired.predict(crystals[:2], known={"e_form": known[:2]})["prediction"].notna().all()
     with pytest.raises(CgatError, match="143 values of e_form were given for 144 structures"):
         tune(load_model(model_folder), crystals, values[1:], "e_form", "kernel")
-    with pytest.raises(CgatError, match="is a kernel model, from which nothing can start"):
+    with pytest.raises(CgatError, match="the form 'kernel', from which nothing can start"):
         tune(model, crystals, values, "e_form")
 
 

@@ -396,11 +396,15 @@ def starting_points(
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    return starts_of(load_model(folder), f"{folder}", cache, labels, source_label)
+    return starts_of(load_model(folder), cache, labels, source_label, f"{folder}")
 
 
 def starts_of(
-    model: Ensemble, name: str, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+    model: Ensemble,
+    cache: Path,
+    labels: Sequence[str] = (),
+    source_label: str | None = None,
+    name: str = "the model",
 ) -> list["Run"]:
     """As `starting_points` of a model in memory; `name` is for messages.
 
@@ -411,12 +415,11 @@ def starts_of(
     from cgatlib.experiments.experiment import Experiment, Run
 
     if model.card is None:
-        raise CgatError(f"{name} does not say how it was trained (no experiment.json): nothing can start from it")
-    if (form := model.members[0].card.form) != "network":
-        raise CgatError(f"{name} is a {form} model, from which nothing can start: take the one that it started from")
-    trunk = _trunk(list(model.trunks), labels, source_label)
-    runs = []
+        raise CgatError(f"{name} does not say how it was trained (it has no card): nothing can start from it")
+    trunk, runs = _trunk(list(model.trunks), labels, source_label), []
     for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
+        if (form := predictor.card.form) != "network":
+            raise CgatError(f"{name} has the form {form!r}, from which nothing can start: take what it started from")
         place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))

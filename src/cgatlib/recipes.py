@@ -177,7 +177,7 @@ def tune(
     table = table_of(structures, values, label, functional, known)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts = starts_of(model, "the model", root / "sources", [label])
+        starts = starts_of(model, root / "sources", [label])
         seeds = range(seed * len(starts), (seed + 1) * len(starts))
         plan = Plan(label, recipe, known is not None, seeds, training=training)
         experiments = plan.experiments(table, starts)

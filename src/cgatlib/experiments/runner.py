@@ -419,6 +419,8 @@ class _Trainer:
         """Which code made the source, and the digest of the weights that were taken from it."""
         run = self._run_of(source)
         weights = file_digest(run.path / "weights.safetensors")
+        if not (run.path / "provenance.json").exists():  # a member of a model, whose card has its history
+            return {"weights": weights}
         return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
 
     def _seen(self, graphs: GraphStore, test: Indices) -> dict[str, list[str]]:
