@@ -63,9 +63,10 @@ class Ensemble:
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
-        """The members by what they predict."""
-        kinds = dict.fromkeys(member.card.labels for member in self.members)
-        return {labels: tuple(m for m in self.members if m.card.labels == labels) for labels in kinds}
+        """The members by what is taken from them, which may be less than they predict."""
+        named = [m.labels for m in self.card.members] if self.card else [m.card.labels for m in self.members]
+        pairs = list(zip(named, self.members, strict=True))
+        return {labels: tuple(m for taken, m in pairs if taken == labels) for labels in dict.fromkeys(named)}
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -74,14 +75,11 @@ class Ensemble:
 
     def view(self, label: str) -> "Ensemble":
         """One property of this model as a model of its own; `CgatError` where it does not predict it."""
-        if label not in self.labels:
-            raise CgatError(f"the model predicts {', '.join(self.labels)}, not {label}")
+        if self.card is None:
+            raise CgatError("a single run has no card of which one label could be shown")
+        card = self.card.view(label)
         place, labels = next((i, labels) for i, labels in enumerate(self.trunks) if label in labels)
-        return Ensemble(
-            tuple(member.view([label]) for member in self.trunks[labels]),
-            self.card and self.card.view(label),
-            self.estimators[place : place + 1],
-        )
+        return Ensemble(self.trunks[labels], card, self.estimators[place : place + 1])
 
     def predict(
         self, structures: Any, ids: Sequence[Any] | None = None, known: Mapping[str, Sequence[float]] | None = None
@@ -198,8 +196,9 @@ class Ensemble:
         """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
         found: dict[str, NDArray[np.float64]] = {}
         for labels, members in self.trunks.items():
-            each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(labels)) for member in members])
-            found |= dict(zip(labels, np.moveaxis(each, 2, 0), strict=True))
+            learnt = members[0].card.labels
+            each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(learnt)) for member in members])
+            found |= {label: each[:, :, learnt.index(label)] for label in labels}
         return {label: found[label] for label in self.labels}
 
     def uncertainties(
@@ -336,7 +335,7 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        members = tuple(_load_member(folder, card, member).view(member.labels) for member in card.members)
+        members = tuple(_load_member(folder, card, member) for member in card.members)
         return Ensemble(members, card, _load_estimators(folder, card, members))
 
 
@@ -397,45 +396,31 @@ def starting_points(
     if (folder / "experiment.json").exists():
         Predictor.load(folder)  # refuses damaged weights before any work
         return [Run(folder)]
-    if not (folder / "card.json").exists():
-        Predictor.load(folder)
-        raise CgatError(f"{folder} does not say how it was trained (no experiment.json): nothing can start from it")
-    card = read_card(folder)
-    with reading_model(folder):
-        members = tuple(_load_member(folder, card, member) for member in card.members)
-    return _starts(members, card, f"{folder}", cache, labels, source_label)
+    return starts_of(load_model(folder), cache, labels, source_label, f"{folder}")
 
 
-def starts_of(model: Ensemble, cache: Path, labels: Sequence[str] = ()) -> list["Run"]:
-    """As `starting_points` of a model in memory.
+def starts_of(
+    model: Ensemble,
+    cache: Path,
+    labels: Sequence[str] = (),
+    source_label: str | None = None,
+    name: str = "the model",
+) -> list["Run"]:
+    """As `starting_points` of a model in memory; `name` is for messages.
 
     Raises:
         CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
             be meant.
     """
-    if model.card is None:
-        raise CgatError("the model does not say how it was trained (it has no card): nothing can start from it")
-    return _starts(model.members, model.card, "the model", cache, labels, None)
-
-
-def _starts(
-    predictors: Sequence[Predictor],
-    card: EnsembleCard,
-    name: str,
-    cache: Path,
-    labels: Sequence[str],
-    source_label: str | None,
-) -> list["Run"]:
     from cgatlib.experiments.experiment import Experiment, Run
 
-    trunk, runs = _trunk(list(card.trunks), labels, source_label), []
-    for predictor, member in zip(predictors, card.members, strict=True):
-        if member.labels != trunk:
-            continue
+    if model.card is None:
+        raise CgatError(f"{name} does not say how it was trained (it has no card): nothing can start from it")
+    trunk, runs = _trunk(list(model.trunks), labels, source_label), []
+    for predictor, member in zip(model.trunks[trunk], model.card.trunks[trunk], strict=True):
         if (form := predictor.card.form) != "network":
             raise CgatError(f"{name} has the form {form!r}, from which nothing can start: take what it started from")
-        cut = "" if predictor.card.labels == member.learnt else "-" + "-".join(trunk)
-        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}{cut}"
+        place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
         made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
         runs.append(Run(place))
     return runs

@@ -3,17 +3,17 @@
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
@@ -22,7 +22,7 @@ from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, embed_all, predict
 from cgatlib.kernel import Form, Network, assembled
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
 from cgatlib.values import from_plain
@@ -186,22 +186,6 @@ class Predictor:
         network = copy.deepcopy(self.network)
         network.load_state_dict(_halved(self.network))
         return replace(self, network=network)
-
-    def view(self, labels: Sequence[str]) -> "Predictor":
-        """The same network with the outputs for some of its labels alone, in the order given."""
-        if tuple(labels) == self.card.labels:
-            return self
-        places = [self.card.labels.index(label) for label in labels]
-        network = cast(CGAT, copy.deepcopy(self.network))  # the other forms are for one label
-        old = network.output.last
-        rows = [row for place in places for row in (2 * place, 2 * place + 1)]
-        last = network.output.last = nn.Linear(old.in_features, len(rows))
-        last.load_state_dict({name: weights[rows] for name, weights in old.state_dict().items()})
-        statistics = TargetStatistics.together([self.card.statistics.each[place] for place in places])
-        first, *more = labels
-        unit = PROPERTIES[first].unit
-        card = replace(self.card, label=first, unit=unit, more_labels=tuple(more), statistics=statistics)
-        return Predictor(network, card)
 
 
 def is_network(folder: Path) -> bool:

@@ -155,20 +155,15 @@ class _Trunk:
         return self.labels or self.runs[0].experiment.labels
 
     @cached_property
-    def stored(self) -> tuple[Predictor, ...]:
+    def predictors(self) -> tuple[Predictor, ...]:
         """As they are stored, with all that they have learnt: others can start from any of it."""
         loaded = (Predictor.load(run.path) for run in self.runs)
         return tuple(p.in_half() if self.half else p for p in loaded)
 
-    @cached_property
-    def predictors(self) -> tuple[Predictor, ...]:
-        """As they are used."""
-        return tuple(predictor.view(self.taken) for predictor in self.stored)
-
     def save(self, folder: Path) -> list[Member]:
         """Write the weights; what the card says of each network."""
         members = []
-        for run, predictor in zip(self.runs, self.stored, strict=True):
+        for run, predictor in zip(self.runs, self.predictors, strict=True):
             file = f"{self.taken[0]}-{run.experiment.seed}.safetensors"
             digest = save_network(predictor.network, folder / file, self.half)
             what = predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"]
