@@ -54,8 +54,8 @@ def mine(table, tmp_path_factory):
 def models(mine, model_folder, tmp_path_factory):
     """Folder and printed text of a model by each recipe."""
     root, found = tmp_path_factory.mktemp("recipes"), {}
-    options = {recipe: ("--recipe", recipe) for recipe in ("full", "head", "kernel")}
-    options |= {"average": (), "paired": ("--known", "e_form=cheap")}
+    options = {recipe: ("--recipe", recipe) for recipe in ("average", "head", "kernel")}
+    options |= {"full": (), "paired": ("--known", "e_form=cheap")}
     for recipe, words in options.items():
         command = ("transfer", mine, "--from", model_folder, "--label", "e_form", *QUICK, "--workers", "1")
         out = root / recipe
@@ -86,8 +86,8 @@ def test_every_recipe_makes_a_model_with_all_that_a_card_says(recipe, models, mi
 
 
 def test_without_options_the_best_recipe_is_taken(models):
-    assert BEST == "average"
-    experiments = [m.experiment for m in load_model(models["average"][0]).card.members]
+    experiments = [m.experiment for m in load_model(models[BEST][0]).card.members]
+    assert {e["transfer"]["mode"] for e in experiments} == {BEST}
     assert {e["transfer"]["target_statistics"] for e in experiments} == {"fitted"}
     assert {e["training"]["schedule"] for e in experiments} == {"one-cycle"}
     assert {e["training"]["steps"] for e in experiments} == {6}
@@ -187,7 +187,7 @@ def test_few_crystals_are_for_the_kernel(model_folder, table, caplog):
 def test_a_split_with_an_empty_part_is_replaced(seed_runs, table, caplog):
     learnt = split(table.formulas, seed_runs[0].experiment.split).train
     (experiment, *_) = Plan("e_form").experiments(table.select(learnt), seed_runs)
-    assert (experiment.transfer.mode, experiment.split.groups) == ("average", "formula")
+    assert (experiment.transfer.mode, experiment.split.groups) == (BEST, "formula")
     assert experiment.transfer.test_crystals == "seen"
     assert "may have seen test crystals in pre-training" in caplog.text
 

@@ -94,7 +94,7 @@ def train(table: Path, model: str, **options: Any) -> None:
     "--recipe",
     type=click.Choice(["average", "full", "head", "kernel"]),
     help="average: of full and kernel. full: train all weights. head: the output network. kernel: a machine on frozen "
-    "embeddings, in seconds [default: average, of fewer than 20 crystals kernel].",
+    "embeddings, in seconds [default: full, of fewer than 20 crystals kernel].",
 )
 @click.option("--fast", is_flag=True, help="--recipe kernel.")
 @click.option("--known", help="LABEL=COLUMN with values of a cheaper functional: the difference to them is learnt.")
