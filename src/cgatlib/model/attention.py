@@ -60,20 +60,20 @@ def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int
 
 
 class Rows(NamedTuple):
-    """For every edge, three rows of a matrix of P parts; and the same read backwards."""
+    """For every edge, K rows of a matrix of P parts; and the same read backwards."""
 
-    parts: Tensor  # (E, 3) rows whose sum is the edge's hidden layer
-    edges: Tensor  # (3 E,) edges in the order of the parts they use
-    pieces: Tensor  # (P + ceil(3 E / _PIECE),) where no more than _PIECE edges of one part begin
+    parts: Tensor  # (E, K) rows whose sum is the edge's hidden layer
+    edges: Tensor  # (K E,) edges in the order of the parts they use
+    pieces: Tensor  # (P + ceil(K E / _PIECE),) where no more than _PIECE edges of one part begin
     start: Tensor  # (P,) where the pieces of each part begin
 
     @classmethod
     def of(cls, parts: Tensor, n_parts: int) -> "Rows":
-        """From the rows of each edge, (E, 3)."""
+        """From the rows of each edge, (E, K)."""
         order = torch.sort(parts.flatten(), stable=True)
         start = torch.searchsorted(order.values, torch.arange(n_parts, device=parts.device))
         pieces = torch.cat([start, torch.arange(0, parts.numel(), _PIECE, device=parts.device)]).sort().values
-        return cls(parts, order.indices // 3, pieces, torch.searchsorted(pieces, start))
+        return cls(parts, order.indices // parts.shape[1], pieces, torch.searchsorted(pieces, start))
 
     def back(self, x: Tensor) -> Tensor:
         """Sums over the edges of every part, (P, h), from x (E, h).
@@ -131,7 +131,7 @@ def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor
     """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
 
     Args:
-        parts: (P, nets, heads, h) first-layer outputs of receivers, edge features and senders, stacked.
+        parts: (P, nets, heads, h) first-layer outputs of all that edges are made of, stacked.
         w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
 
     Returns:
