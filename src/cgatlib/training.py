@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cgatlib import CgatError
 from cgatlib.devices import fabric_of
+from cgatlib.flat import Flat, FlatAdamW
 from cgatlib.graphs.resident import sent
 from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 
@@ -210,6 +210,7 @@ def fit(
             report(progress)
     progress.stopped = "budget" if progress.step == config.steps else "patience"
     network.load_state_dict(loop.best)
+    loop.optimizer.release()
     return progress
 
 
@@ -234,8 +235,11 @@ class TrainingLoop:
                 f"training: a batch of {self.batch_size} cannot be shared by {self.fabric.world_size} processes"
             )
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
-        self.averaged = self.network if self.config.averaging == 1 else copy.deepcopy(self.network)
+        self.averaged = self.network.to(self.fabric.device)
+        self.optimizer = FlatAdamW(self._groups(self.network), lr=rate, weight_decay=decay)
+        if self.config.averaging < 1:
+            self.averaged = copy.deepcopy(self.network)
+            self.averages = [Flat(group["params"]) for group in self._groups(self.averaged)]
         self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
         self._place_targets()
         self.progress, self.best = Progress(), copy.deepcopy(self.network.state_dict())
@@ -253,11 +257,11 @@ class TrainingLoop:
         self.targets = self.fabric.to_device(targets.where(known, 0).float())
         self.weights = self.fabric.to_device(weights.float())
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """What is trained; the output network apart where the rest learns at a rate of its own."""
         together = self.config.trunk_rate == 1
         shares: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in network.named_parameters():
             if parameter.requires_grad:
                 share = 1.0 if together or name.startswith("output.") else self.config.trunk_rate
                 shares.setdefault(share, []).append(parameter)
@@ -276,8 +280,8 @@ class TrainingLoop:
         there = sent(rows, self.targets.device)
         errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
         loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
-        self.wrapped.zero_grad()
         self.fabric.backward(loss)
+        self.optimizer.take_gradients()
         if self.config.clip is not None:
             self.fabric.clip_gradients(self.model, self.wrapped, max_norm=self.config.clip, error_if_nonfinite=False)
         self.wrapped.step()
@@ -290,8 +294,8 @@ class TrainingLoop:
     def _average(self, steps: int) -> None:
         """Add the weights after `steps` steps to the mean, in which the initial ones have no share (as in Adam's)."""
         rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
-        average = get_ema_multi_avg_fn(max(0.0, 1 - rate))
-        average(list(self.averaged.parameters()), list(self.network.parameters()), steps)
+        for average, flat in zip(self.averages, self.optimizer.flat, strict=True):
+            average.vector.data.lerp_(flat.vector.data, min(1.0, rate))
 
     def _check_finite(self, step: int) -> None:
         if not math.isfinite(self._mean(self.losses[-1:])):

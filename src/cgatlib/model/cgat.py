@@ -195,7 +195,8 @@ class NodeUpdate(nn.Module):
             vectors: h_0 of each element in the batch, (U, C). element: (N,) row of each node. e, edges: as above.
         """
         alike, which = edges.between_elements(element, len(vectors))
-        s, m = self.fcnn.on_edges((vectors, e, vectors), alike.receiver_first).index_select(1, which)
+        s, m = self.fcnn.on_edges((vectors, e, vectors), alike.receiver_first)  # (distinct edges, heads, C)
+        s, m = s.index_select(0, which), m.index_select(0, which)
         aggregate = attention_sum(s, m, edges.count, edges.receiver, len(element)).mean(1)
         return self.hfcnn.network(aggregate, vectors, Blocks.of(element, len(vectors)))
 

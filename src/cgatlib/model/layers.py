@@ -39,8 +39,8 @@ class MultiHeadFCNN(nn.Module):
         hidden = hidden.unflatten(1, self.w_out.shape[1:3]).transpose(0, 1)  # (heads, rows, hidden)
         return torch.baddbmm(self.b_out.squeeze(0).unsqueeze(1), hidden, self.w_out.squeeze(0)).transpose(0, 1)
 
-    def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> Tensor:
-        """FCNN^n(a || b || ...) of every edge, (nets, E, heads, out), for a row of each of the `tables`.
+    def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> tuple[Tensor, ...]:
+        """FCNN^n(a || b || ...) of every edge, (E, heads, out) of each net, for a row of each of the `tables`.
 
         The first layer is linear in the concatenation, so it acts once on each row of a table, and an edge only adds
         its rows.
@@ -51,7 +51,7 @@ class MultiHeadFCNN(nn.Module):
         weights = self.w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
         biases = [self.b_in.flatten(), *[None] * (len(tables) - 1)]
         parts = torch.cat([F.linear(*part) for part in zip(tables, weights, biases, strict=True)])
-        return edge_fcnn(parts.unflatten(1, self.w_out.shape[:3]), self.w_out, self.b_out, rows)
+        return edge_fcnn(parts.unflatten(1, (-1, self.w_out.shape[2])), self.w_out, self.b_out, rows)
 
 
 class Blocks(NamedTuple):
@@ -142,8 +142,8 @@ class Composition(nn.Module):
         weight = weights.index_select(0, sender).unbind(1)
         rows = Rows.of(torch.stack([receiver, sender + len(x)], dim=1), 2 * len(x))
         for score, message, w in zip(self.scores, self.messages, weight, strict=False):
-            s, m = score.on_edges((x, x), rows), message.on_edges((x, x), rows)
-            x = x + _weighted(s.squeeze(0), m.squeeze(0), w, receiver, len(x))
+            (s,), (m,) = score.on_edges((x, x), rows), message.on_edges((x, x), rows)
+            x = x + _weighted(s, m, w, receiver, len(x))
         return _weighted(self.pool(x), x.unsqueeze(1), weights[:, -1], graph, n_graphs)
 
 
