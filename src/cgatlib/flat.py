@@ -1,6 +1,6 @@
-"""Parameters that lie end to end in one vector: an optimiser, a norm or a mean then takes one call, not one for each.
+"""Parameters that lie end to end in one vector: an optimiser, a norm or a mean takes one call, not one for each.
 
-A laptop's network has some sixty parameters of a few hundred numbers, for which the calls cost more than the arithmetic.
+A laptop's network has some sixty parameters of a few hundred numbers: the calls would cost more than the arithmetic.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,10 +40,12 @@ class FlatAdamW(torch.optim.AdamW):
         vectors = [group | {"params": [flat.vector]} for group, flat in zip(groups, self.flat, strict=True)]
         super().__init__(vectors, fused=True, **options)
 
-    def take_gradients(self) -> None:
-        """To be called between the backward pass and what uses the gradients."""
+    def take_gradients(self, longest: float | None) -> None:
+        """To be called between the backward pass and the step; gradients of a norm above `longest` are shortened."""
         for flat in self.flat:
             flat.take_gradients()
+        if longest is not None:
+            nn.utils.clip_grad_norm_([flat.vector for flat in self.flat], longest, foreach=False)
 
     def release(self) -> None:
         """Give every parameter memory of its own again."""

@@ -21,7 +21,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.devices import fabric_of
+from cgatlib.devices import fabric_of, keep_freed_memory
 from cgatlib.flat import Flat, FlatAdamW
 from cgatlib.graphs.resident import sent
 from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
@@ -229,6 +229,7 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
+        keep_freed_memory()
         self.batch_size = min(self.config.batch_size, len(self.train))
         if self.fabric.world_size > self.batch_size:
             raise CgatError(
@@ -276,14 +277,15 @@ class TrainingLoop:
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.factor(step) * group["share"]
-        values = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, ::2].float()
+        inputs = self.train.inputs(rows)
+        if self.fabric.device.type != "cpu":
+            inputs = self.fabric.to_device(inputs)
+        values = self.model(inputs)[:, ::2].float()
         there = sent(rows, self.targets.device)
         errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
         loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.fabric.backward(loss)
-        self.optimizer.take_gradients()
-        if self.config.clip is not None:
-            self.fabric.clip_gradients(self.model, self.wrapped, max_norm=self.config.clip, error_if_nonfinite=False)
+        self.optimizer.take_gradients(self.config.clip)
         self.wrapped.step()
         if self.averaged is not self.network:
             self._average(step + 1)

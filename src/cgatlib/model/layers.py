@@ -110,11 +110,13 @@ class HFCNN(nn.Module):
         if blocks is None:
             return generated_network(x, z, self.w_weight, self.b_weight, theta)
         w = torch.baddbmm(self.b_weight.flatten(1).unsqueeze(1), z, self.w_weight.flatten(1, 2).mT)
-        w = w.index_select(1, blocks.kind).unflatten(2, self.b_weight.shape[1:]).mT  # (layer, block, in, out)
-        theta = theta.index_select(1, blocks.kind).unsqueeze(2)
-        y = torch.baddbmm(theta[0], blocks.filled(x), w[0])  # (block, row, width)
-        for layer in range(1, self.layers):
-            y = torch.baddbmm(theta[layer], F.layer_norm(y, y.shape[2:]).tanh_(), w[layer])
+        each = torch.arange(self.layers, device=x.device).unsqueeze(1) * len(condition) + blocks.kind
+        shape = *each.shape, *self.b_weight.shape[1:]
+        matrix = w.flatten(0, 1).index_select(0, each.flatten()).view(shape).mT.unbind()  # (block, in, out) of a layer
+        bias = theta.flatten(0, 1).index_select(0, each.flatten()).view(*each.shape, 1, -1).unbind()
+        y = torch.baddbmm(bias[0], blocks.filled(x), matrix[0])  # (block, row, out)
+        for b, m in zip(bias[1:], matrix[1:], strict=True):
+            y = torch.baddbmm(b, F.layer_norm(y, y.shape[2:]).tanh_(), m)
         return y.flatten(0, 1).index_select(0, blocks.place)
 
 
@@ -136,15 +138,14 @@ class Composition(nn.Module):
         """(G, C) from the vectors of all elements (103, F)."""
         number, graph, fraction = _fractions(batch, n_graphs)
         fraction = fraction.to(elements.dtype).unsqueeze(1)
-        x = torch.cat([self.embedding(elements.index_select(0, number - 1)), fraction], dim=1)
-        weights = fraction**self.powers  # (M, steps + 1)
+        x = torch.cat([self.embedding(elements).index_select(0, number - 1), fraction], dim=1)
+        *weights, last = (fraction**self.powers).unbind(1)  # (M,) of each step and of the pooling
         receiver, sender = _pairs(graph, n_graphs)
-        weight = weights.index_select(0, sender).unbind(1)
         rows = Rows.of(torch.stack([receiver, sender + len(x)], dim=1), 2 * len(x))
-        for score, message, w in zip(self.scores, self.messages, weight, strict=False):
+        for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
             (s,), (m,) = score.on_edges((x, x), rows), message.on_edges((x, x), rows)
-            x = x + _weighted(s, m, w, receiver, len(x))
-        return _weighted(self.pool(x), x.unsqueeze(1), weights[:, -1], graph, n_graphs)
+            x = x + _weighted(s, m, weight.index_select(0, sender), receiver, len(x))
+        return _weighted(self.pool(x), x.unsqueeze(1), last, graph, n_graphs)
 
 
 def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
