@@ -37,14 +37,12 @@ def plain_attention(s, m, weight, receiver, n, epsilon=1e-16):
     return torch.stack(rows)
 
 
-def plain_edge_fcnn(parts, w_out, b_out, rows):
-    used = rows.parts.view(len(rows.first), -1)
-    hidden = torch.nn.functional.leaky_relu(parts[used].sum(1)).unflatten(1, w_out.shape[:2])  # (E, nets, heads, h)
+def plain_edge_fcnn(tables, w_in, b_in, w_out, b_out, rows):
+    first = w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
+    parts = [table @ weight.T for table, weight in zip(tables, first, strict=True)]
+    used = torch.cat([parts[0] + b_in.flatten(), *parts[1:]])[rows.parts.view(len(rows.first), -1)]
+    hidden = torch.nn.functional.leaky_relu(used.sum(1)).unflatten(1, w_out.shape[:3])  # (E, nets, heads, h)
     return torch.einsum("enhg,nhgc->nehc", hidden, w_out) + b_out.unsqueeze(1)
-
-
-def stacked_edge_fcnn(*arguments):
-    return torch.stack(edge_fcnn(*arguments))
 
 
 def compare(ours, theirs, *arguments):
@@ -134,15 +132,20 @@ def test_sums_over_the_edges_of_a_part_however_many(edges, parts, in_pieces):
 @pytest.mark.parametrize("at_once", [1, 3, 5, 10])
 def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
     """However many heads share the cache."""
-    nets, heads, parts, hidden = 2, 5, 11, 4
+    nets, heads, hidden, sizes, widths = 2, 5, 4, (4, 5, 2), (3, 2, 3)
     monkeypatch.setattr(attention, "_CACHE", at_once * EDGES * hidden)
-    first, w_out = random(parts, nets * heads, hidden), random(nets, heads, hidden, WIDTH)
-    arguments = first, w_out, random(nets, heads, WIDTH)
-    used = torch.randint(0, parts - 2, (EDGES, 3))  # the last parts belong to no edge
+    w_in, b_in = random(nets, heads, hidden, sum(widths)), random(nets, heads, 1, hidden)
+    tables = [random(*shape) for shape in zip(sizes, widths, strict=True)]
+    arguments = w_in, b_in, random(nets, heads, hidden, WIDTH), random(nets, heads, WIDTH), *tables
+    used = torch.randint(0, sum(sizes) - 2, (EDGES, 3))  # the last parts belong to no edge
     used[0] = 5  # one part three times
-    rows = Rows.of(used, parts)
-    compare(stacked_edge_fcnn, plain_edge_fcnn, *arguments, rows)
-    assert gradcheck(lambda *tensors: edge_fcnn(*tensors, rows), arguments)
+    rows = Rows.of(used, sum(sizes))
+    compare(
+        lambda *tensors: torch.stack(edge_fcnn(tensors[4:], *tensors[:4], rows)),
+        lambda *tensors: plain_edge_fcnn(tensors[4:], *tensors[:4], rows),
+        *arguments,
+    )
+    assert gradcheck(lambda *tensors: edge_fcnn(tensors[4:], *tensors[:4], rows), arguments)
 
 
 def plain_generated(x, z, w, v, b):

@@ -5,6 +5,7 @@ paper's sizes). Here the backward pass recomputes what is cheap, one head at a t
 in the processor's cache, and keeps only what is small.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -105,23 +106,30 @@ def _bags(x: Tensor, rows: Tensor, start: Tensor) -> Tensor:
 
 class _EdgeFCNN(Function):
     @staticmethod
-    def forward(ctx: Any, parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, rows: Rows, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, *tables: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.rows = rows
-        ctx.save_for_backward(parts, w_out)
-        nets, heads, _, width = w_out.shape
+        nets, heads, hidden, width = w_out.shape
+        parts = w_in.new_empty(sum(map(len, tables)), nets * heads * hidden)
+        for part, table, w in _by_table(parts, tables, w_in):
+            torch.mm(table, w.t(), out=part)
+        parts[: len(tables[0])] += b_in.flatten()
+        parts = parts.unflatten(1, (-1, hidden))
+        ctx.save_for_backward(parts, w_in, w_out, *tables)
         outs = tuple(parts.new_empty(len(rows.first), heads, width) for _ in range(nets))
         weights, biases, out = w_out.flatten(0, 1).unbind(), b_out.flatten(0, 1).unbind(), _by_head(outs)
         for some in _in_turn(parts, rows):
-            hidden = _hidden(parts[:, some], rows).unbind(1)
-            for x, w, b, y in zip(hidden, weights[some], biases[some], out[some], strict=True):
+            each = _hidden(parts[:, some], rows).unbind(1)
+            for x, w, b, y in zip(each, weights[some], biases[some], out[some], strict=True):
                 torch.addmm(b, x, w, out=y)
         return outs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts, w_out = ctx.saved_tensors
-        to_parts, to_w = [], torch.empty_like(w_out)
+        parts, w_in, w_out, *tables = ctx.saved_tensors
+        to_some, to_w = [], torch.empty_like(w_out)
         weights, to_weights, gradients = w_out.mT.flatten(0, 1).unbind(), to_w.flatten(0, 1).unbind(), _by_head(grads)
         for some in _in_turn(parts, ctx.rows):
             hidden = _hidden(parts[:, some], ctx.rows)
@@ -131,10 +139,23 @@ class _EdgeFCNN(Function):
                 torch.mm(x.t(), gradient, out=to_weight)
                 torch.mm(gradient, w, out=to_x)
             torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True, grad_input=to_hidden)
-            to_parts.append(ctx.rows.back(to_hidden.flatten(1)).unflatten(1, hidden.shape[1:]))
+            to_some.append(ctx.rows.back(to_hidden.flatten(1)))
             del hidden, to_hidden, each, x, to_x  # the next ones take their memory, which is still in the cache
-        whole = to_parts[0] if len(to_parts) == 1 else torch.cat(to_parts, dim=1)
-        return whole, to_w, torch.stack([gradient.sum(0) for gradient in grads]), None
+        to_parts = to_some[0] if len(to_some) == 1 else torch.cat(to_some, dim=1)
+        to_w_in, to_tables = torch.empty_like(w_in), []
+        for (part, table, w), (_, _, to_weight) in zip(
+            _by_table(to_parts, tables, w_in), _by_table(to_parts, tables, to_w_in), strict=True
+        ):
+            torch.mm(part.t(), table, out=to_weight)
+            to_tables.append(part @ w)
+        to_b_in = to_parts[: len(tables[0])].sum(0).view(*w_in.shape[:2], 1, -1)
+        return None, to_w_in, to_b_in, to_w, torch.stack([gradient.sum(0) for gradient in grads]), *to_tables
+
+
+def _by_table(parts: Tensor, tables: Sequence[Tensor], w_in: Tensor) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    """The parts (rows, nets * heads * h) that come from each table, the table, and the weights that act on it."""
+    weights = w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
+    return zip(parts.split([len(table) for table in tables]), tables, weights, strict=True)
 
 
 def _by_head(tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -154,17 +175,26 @@ def _hidden(parts: Tensor, rows: Rows) -> Tensor:
     return F.leaky_relu_(rows.sums(parts.flatten(1)), _SLOPE).unflatten(1, parts.shape[1:])
 
 
-def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> tuple[Tensor, ...]:
-    """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
+def edge_fcnn(
+    tables: Sequence[Tensor], w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows
+) -> tuple[Tensor, ...]:
+    """One-hidden-layer networks, all heads, on a concatenation of rows of the tables for every edge.
+
+    The first layer is linear in the concatenation, so it acts once on each row of a table, and an edge only adds up.
 
     Args:
-        parts: (P, nets * heads, h) first-layer outputs of all that edges are made of, stacked.
-        w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
+        tables: (rows, width) each; the rows of all of them, one table below another, are the P parts of edges.
+        w_in: (nets, heads, h, width of all tables). b_in: (nets, heads, 1, h). w_out: (nets, heads, h, C).
+        b_out: (nets, heads, C). rows: which parts an edge adds up, one of each table.
 
     Returns:
         (E, heads, C) of each net.
     """
-    return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
+    device, dtype = w_in.device.type, tables[0].dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:  # as autocast itself
+        dtype = torch.get_autocast_dtype(device)
+    weights = (tensor.to(dtype) for tensor in (w_in, b_in, w_out, b_out, *tables))
+    return _EdgeFCNN.apply(rows, *weights)
 
 
 class _Generated(Function):

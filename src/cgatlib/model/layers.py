@@ -42,16 +42,10 @@ class MultiHeadFCNN(nn.Module):
     def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> tuple[Tensor, ...]:
         """FCNN^n(a || b || ...) of every edge, (E, heads, out) of each net, for a row of each of the `tables`.
 
-        The first layer is linear in the concatenation, so it acts once on each row of a table, and an edge only adds
-        its rows.
-
         Args:
             tables: (rows, width) each. rows: the row of every edge in each of the tables, which lie one below another.
         """
-        weights = self.w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
-        biases = [self.b_in.flatten(), *[None] * (len(tables) - 1)]
-        parts = torch.cat([F.linear(*part) for part in zip(tables, weights, biases, strict=True)])
-        return edge_fcnn(parts.unflatten(1, (-1, self.w_out.shape[2])), self.w_out, self.b_out, rows)
+        return edge_fcnn(tables, self.w_in, self.b_in, self.w_out, self.b_out, rows)
 
 
 class Blocks(NamedTuple):
