@@ -75,7 +75,7 @@ class FlatAdamW(torch.optim.AdamW):
 
 
 def _parts(flat: Flat, value: Tensor) -> list[Tensor]:
-    return flat.split(value) if value.ndim else [value] * len(flat.parameters)  # the number of steps is a scalar
+    return flat.split(value) if value.ndim else [value.clone() for _ in flat.parameters]  # the number of steps
 
 
 def _whole(parts: list[Tensor]) -> Tensor:

@@ -26,7 +26,8 @@ class _AttentionSum(Function):
         shape = (n, *s.shape[1:])
         index = receiver.view(-1, 1, 1).expand_as(s)
         top = s.new_full(shape, -torch.inf).scatter_reduce_(0, index, s, "amax")
-        a = torch.sub(s, top.index_select(0, receiver)).exp_().mul_(weight.view(-1, 1, 1))
+        a = top.index_select(0, receiver)
+        torch.sub(s, a, out=a).exp_().mul_(weight.view(-1, 1, 1))
         total = s.new_full(shape, epsilon).index_add_(0, receiver, a)
         out = s.new_zeros(n, *m.shape[1:]).index_add_(0, receiver, a * m).div_(total)
         ctx.save_for_backward(a, m, weight, receiver, total, out)
@@ -37,7 +38,8 @@ class _AttentionSum(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, m, weight, receiver, total, out = ctx.saved_tensors
         to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
-        to_s = (m - out.index_select(0, receiver)).mul_(to_m).sum_to_size(a.shape)
+        to_s = out.index_select(0, receiver)
+        to_s = torch.sub(m, to_s, out=to_s).mul_(to_m).sum_to_size(a.shape)
         to_weight = to_s.sum((1, 2)) / weight if ctx.needs_input_grad[2] else None
         return to_s, to_m, to_weight, None, None, None
 
