@@ -148,7 +148,8 @@ def main(given: list[str] | None = None) -> None:
     text = table(COLUMNS, rows) + "\n"
     print(text)
     if options.out:
-        result = {"against": commit, "clock": "processor time, one thread", "rows": rows, **provenance()}
+        about = {"against": commit, "clock": "processor time, one thread", "crystals": chosen.fingerprint}
+        result = {**about, "rows": rows, **provenance()}
         (options.out / "step.json").write_text(json.dumps(result, indent=1) + "\n")
         (options.out / "step.md").write_text(text)
 

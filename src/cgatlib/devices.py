@@ -93,7 +93,9 @@ def keep_freed_memory() -> None:
     glibc gives such memory back to the system, which fills it with zeros when it is asked for again: a fifth of the
     time of a step of a small network. Other systems' libraries keep more by themselves; nothing is done there.
     """
-    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if os.name != "posix":
+        return
+    library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_MMAP_THRESHOLD, 2**25)  # bytes; the largest that every version takes
         library.mallopt(_TRIM_THRESHOLD, 2**29)

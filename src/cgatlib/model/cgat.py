@@ -4,11 +4,11 @@ Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023),
 Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -298,7 +298,7 @@ class CGAT(nn.Module):
         sender, receiver = batch.edge_index
         e = ranks = self.edge_table()
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, batch.rank, len(h), len(e))
-        for step, node in enumerate(self.nodes):
+        for step, node in enumerate(cast(Iterable[NodeUpdate], self.nodes)):
             update = node(h, e, edges, initial, change) if step else node.first(vectors, element, e, edges)
             if step < len(self.edges):
                 e, edges = self.edges[step](h, e, edges, ranks)

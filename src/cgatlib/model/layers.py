@@ -6,7 +6,7 @@ Symbols: G graphs, N nodes, E edges, C atom width. Initialisations are those of 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +137,7 @@ class Composition(nn.Module):
         receiver, sender = _pairs(graph, n_graphs)
         rows = Rows.of(torch.stack([receiver, sender + len(x)], dim=1), 2 * len(x))
         for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
-            (s,), (m,) = score.on_edges((x, x), rows), message.on_edges((x, x), rows)
+            (s,), (m,) = (cast(MultiHeadFCNN, fcnn).on_edges((x, x), rows) for fcnn in (score, message))
             x = x + _weighted(s, m, weight.index_select(0, sender), receiver, len(x))
         return _weighted(self.pool(x), x.unsqueeze(1), last, graph, n_graphs)
 
