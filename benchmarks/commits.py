@@ -145,7 +145,8 @@ def main(given: list[str] | None = None) -> None:
         rows = [measure(name, checkouts, graphs, options.rounds, options.steps) for name in options.networks]
     git = ["git", "-C", str(options.against), "rev-parse", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    text = table(COLUMNS, rows) + "\n"
+    said = f"Processor time of one thread; median of {options.rounds} rounds in turn with commit {commit[:12]}."
+    text = f"{said}\n\n{table(COLUMNS, rows)}\n"
     print(text)
     if options.out:
         about = {"against": commit, "clock": "processor time, one thread", "crystals": chosen.fingerprint}
