@@ -37,8 +37,11 @@ def plain_attention(s, m, weight, receiver, n, epsilon=1e-16):
     return torch.stack(rows)
 
 
-def plain_edge_fcnn(parts, w_out, b_out, rows):
-    hidden = torch.nn.functional.leaky_relu(parts[rows.parts].sum(1))  # (E, nets, heads, h)
+def plain_edge_fcnn(tables, w_in, b_in, w_out, b_out, rows):
+    first = w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
+    parts = [table @ weight.T for table, weight in zip(tables, first, strict=True)]
+    used = torch.cat([parts[0] + b_in.flatten(), *parts[1:]])[rows.parts.view(len(rows.first), -1)]
+    hidden = torch.nn.functional.leaky_relu(used.sum(1)).unflatten(1, w_out.shape[:3])  # (E, nets, heads, h)
     return torch.einsum("enhg,nhgc->nehc", hidden, w_out) + b_out.unsqueeze(1)
 
 
@@ -116,27 +119,33 @@ def test_large_scores_do_not_overflow():
     assert torch.isfinite(s.grad).all()
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
 @pytest.mark.parametrize(("edges", "parts"), [(0, 3), (1, 4), (500, 3), (64, 40), (1000, 5)])
-def test_sums_over_the_edges_of_a_part_however_many(edges, parts):
+def test_sums_over_the_edges_of_a_part_however_many(edges, parts, in_pieces):
     """A part without edges, one of more edges than are added up at a time, and one that ends with a piece."""
     used = torch.randint(0, parts - 1, (edges, 3))
     x = random(edges, WIDTH).detach()
     expected = torch.zeros(parts, WIDTH).index_add_(0, used.flatten(), x.repeat_interleave(3, 0))
-    torch.testing.assert_close(Rows.of(used, parts).back(x), expected)
+    torch.testing.assert_close(Rows.of(used, parts, in_pieces).back(x), expected)
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+@pytest.mark.parametrize("at_once", [1, 3, 5, 10])
 def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
     """However many heads share the cache."""
-    nets, heads, parts, hidden = 2, 5, 11, 4
+    nets, heads, hidden, sizes, widths = 2, 5, 4, (4, 5, 2), (3, 2, 3)
     monkeypatch.setattr(attention, "_CACHE", at_once * EDGES * hidden)
-    first, w_out = random(parts, nets, heads, hidden), random(nets, heads, hidden, WIDTH)
-    arguments = first, w_out, random(nets, heads, WIDTH)
-    used = torch.randint(0, parts - 2, (EDGES, 3))  # the last parts belong to no edge
+    w_in, b_in = random(nets, heads, hidden, sum(widths)), random(nets, heads, 1, hidden)
+    tables = [random(*shape) for shape in zip(sizes, widths, strict=True)]
+    arguments = w_in, b_in, random(nets, heads, hidden, WIDTH), random(nets, heads, WIDTH), *tables
+    used = torch.randint(0, sum(sizes) - 2, (EDGES, 3))  # the last parts belong to no edge
     used[0] = 5  # one part three times
-    rows = Rows.of(used, parts)
-    compare(edge_fcnn, plain_edge_fcnn, *arguments, rows)
-    assert gradcheck(lambda *tensors: edge_fcnn(*tensors, rows), arguments)
+    rows = Rows.of(used, sum(sizes))
+    compare(
+        lambda *tensors: torch.stack(edge_fcnn(tensors[4:], *tensors[:4], rows)),
+        lambda *tensors: plain_edge_fcnn(tensors[4:], *tensors[:4], rows),
+        *arguments,
+    )
+    assert gradcheck(lambda *tensors: edge_fcnn(tensors[4:], *tensors[:4], rows), arguments)
 
 
 def plain_generated(x, z, w, v, b):

@@ -192,3 +192,20 @@ def test_the_whole_benchmark_runs(benchmark_module, tmp_path, capsys):
     assert rows[0]["ratio"] == 1
     assert all(row["memory_mb"] > row["memory_before_step_mb"] * 0.9 for row in rows)
     assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_checkouts_take_turns_on_the_same_steps(benchmark_module, tmp_path, capsys):
+    commits = benchmark_module("commits")
+    commits.main(
+        ["--against", str(ROOT), "--networks", "tiny", "--rounds", "2", "--steps", "1", "--out", str(tmp_path)]
+    )
+    row = json.loads((tmp_path / "step.json").read_text())["rows"][0]
+    assert row["difference"] == 0
+    assert len(row["all_ms"]) == len(row["all_ms_before"]) == 2
+    assert (tmp_path / "step.md").read_text().strip() in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_checkout_is_refused(benchmark_module, tmp_path):
+    with pytest.raises(SystemExit):
+        benchmark_module("commits").main(["--against", str(tmp_path)])

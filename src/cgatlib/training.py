@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cgatlib import CgatError
-from cgatlib.devices import fabric_of
+from cgatlib.devices import fabric_of, keep_freed_memory
+from cgatlib.flat import Flat, FlatAdamW
 from cgatlib.graphs.resident import sent
 from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
 
@@ -210,6 +210,7 @@ def fit(
             report(progress)
     progress.stopped = "budget" if progress.step == config.steps else "patience"
     network.load_state_dict(loop.best)
+    loop.optimizer.release()
     return progress
 
 
@@ -228,14 +229,18 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
+        keep_freed_memory()
         self.batch_size = min(self.config.batch_size, len(self.train))
         if self.fabric.world_size > self.batch_size:
             raise CgatError(
                 f"training: a batch of {self.batch_size} cannot be shared by {self.fabric.world_size} processes"
             )
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
-        self.averaged = self.network if self.config.averaging == 1 else copy.deepcopy(self.network)
+        self.averaged = self.network.to(self.fabric.device)
+        self.optimizer = FlatAdamW(self._groups(self.network), lr=rate, weight_decay=decay)
+        if self.config.averaging < 1:
+            self.averaged = copy.deepcopy(self.network)
+            self.averages = [Flat(group["params"]) for group in self._groups(self.averaged)]
         self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
         self._place_targets()
         self.progress, self.best = Progress(), copy.deepcopy(self.network.state_dict())
@@ -253,11 +258,11 @@ class TrainingLoop:
         self.targets = self.fabric.to_device(targets.where(known, 0).float())
         self.weights = self.fabric.to_device(weights.float())
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """What is trained; the output network apart where the rest learns at a rate of its own."""
         together = self.config.trunk_rate == 1
         shares: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in network.named_parameters():
             if parameter.requires_grad:
                 share = 1.0 if together or name.startswith("output.") else self.config.trunk_rate
                 shares.setdefault(share, []).append(parameter)
@@ -272,14 +277,15 @@ class TrainingLoop:
         rows = rows[self.fabric.global_rank :: self.fabric.world_size]
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.config.factor(step) * group["share"]
-        values = self.model(self.fabric.to_device(self.train.inputs(rows)))[:, ::2].float()
+        inputs = self.train.inputs(rows)
+        if self.fabric.device.type != "cpu":
+            inputs = self.fabric.to_device(inputs)
+        values = self.model(inputs)[:, ::2].float()
         there = sent(rows, self.targets.device)
         errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
         loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
-        self.wrapped.zero_grad()
         self.fabric.backward(loss)
-        if self.config.clip is not None:
-            self.fabric.clip_gradients(self.model, self.wrapped, max_norm=self.config.clip, error_if_nonfinite=False)
+        self.optimizer.take_gradients(self.config.clip)
         self.wrapped.step()
         if self.averaged is not self.network:
             self._average(step + 1)
@@ -290,8 +296,8 @@ class TrainingLoop:
     def _average(self, steps: int) -> None:
         """Add the weights after `steps` steps to the mean, in which the initial ones have no share (as in Adam's)."""
         rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
-        average = get_ema_multi_avg_fn(max(0.0, 1 - rate))
-        average(list(self.averaged.parameters()), list(self.network.parameters()), steps)
+        for average, flat in zip(self.averages, self.optimizer.flat, strict=True):
+            average.vector.data.lerp_(flat.vector.data, min(1.0, rate))
 
     def _check_finite(self, step: int) -> None:
         if not math.isfinite(self._mean(self.losses[-1:])):

@@ -5,6 +5,7 @@ paper's sizes). Here the backward pass recomputes what is cheap, one head at a t
 in the processor's cache, and keeps only what is small.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +26,8 @@ class _AttentionSum(Function):
         shape = (n, *s.shape[1:])
         index = receiver.view(-1, 1, 1).expand_as(s)
         top = s.new_full(shape, -torch.inf).scatter_reduce_(0, index, s, "amax")
-        a = torch.sub(s, top.index_select(0, receiver)).exp_().mul_(weight.view(-1, 1, 1))
+        a = top.index_select(0, receiver)
+        torch.sub(s, a, out=a).exp_().mul_(weight.view(-1, 1, 1))
         total = s.new_full(shape, epsilon).index_add_(0, receiver, a)
         out = s.new_zeros(n, *m.shape[1:]).index_add_(0, receiver, a * m).div_(total)
         ctx.save_for_backward(a, m, weight, receiver, total, out)
@@ -36,7 +38,8 @@ class _AttentionSum(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         a, m, weight, receiver, total, out = ctx.saved_tensors
         to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
-        to_s = (m - out.index_select(0, receiver)).mul_(to_m).sum_to_size(a.shape)
+        to_s = out.index_select(0, receiver)
+        to_s = torch.sub(m, to_s, out=to_s).mul_(to_m).sum_to_size(a.shape)
         to_weight = to_s.sum((1, 2)) / weight if ctx.needs_input_grad[2] else None
         return to_s, to_m, to_weight, None, None, None
 
@@ -60,84 +63,140 @@ def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int
 
 
 class Rows(NamedTuple):
-    """For every edge, three rows of a matrix of P parts; and the same read backwards."""
+    """For every edge, K rows of a matrix of P parts; and the same read backwards."""
 
-    parts: Tensor  # (E, 3) rows whose sum is the edge's hidden layer
-    edges: Tensor  # (3 E,) edges in the order of the parts they use
-    pieces: Tensor  # (P + ceil(3 E / _PIECE),) where no more than _PIECE edges of one part begin
-    start: Tensor  # (P,) where the pieces of each part begin
+    parts: Tensor  # (K E,) rows whose sum is the edge's hidden layer, edge by edge
+    first: Tensor  # (E,) where those of each edge begin
+    edges: Tensor  # (K E,) edges in the order of the parts they use
+    start: Tensor  # (P,) where the edges of each part begin
+    pieces: tuple[Tensor, Tensor] | None  # where no more than _PIECE edges of one part begin; those of each part
 
     @classmethod
-    def of(cls, parts: Tensor, n_parts: int) -> "Rows":
-        """From the rows of each edge, (E, 3)."""
-        order = torch.sort(parts.flatten(), stable=True)
-        start = torch.searchsorted(order.values, torch.arange(n_parts, device=parts.device))
-        pieces = torch.cat([start, torch.arange(0, parts.numel(), _PIECE, device=parts.device)]).sort().values
-        return cls(parts, order.indices // 3, pieces, torch.searchsorted(pieces, start))
+    def of(cls, parts: Tensor, n_parts: int, in_pieces: bool | None = None) -> "Rows":
+        """From the rows of each edge, (E, K).
+
+        Args:
+            in_pieces: add up in two stages, since a shell rank is a part of thousands of edges, which a GPU would add
+                up one after the other; by default on a GPU.
+        """
+        device, used = parts.device, parts.flatten()
+        order = torch.sort(used, stable=True)
+        start = torch.searchsorted(order.values, torch.arange(n_parts, device=device))
+        pieces = None
+        if in_pieces or (in_pieces is None and device.type != "cpu"):
+            begin = torch.cat([start, torch.arange(0, len(used), _PIECE, device=device)]).sort().values
+            pieces = begin, torch.searchsorted(begin, start)
+        first = torch.arange(0, len(used), parts.shape[1], device=device)
+        return cls(used, first, order.indices // parts.shape[1], start, pieces)
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Sums of the rows of every edge, (E, h), from x (P, h)."""
+        return _bags(x, self.parts, self.first)
 
     def back(self, x: Tensor) -> Tensor:
-        """Sums over the edges of every part, (P, h), from x (E, h).
+        """Sums over the edges of every part, (P, h), from x (E, h)."""
+        if self.pieces is None:
+            return _bags(x, self.edges, self.start)
+        begin, of_part = self.pieces
+        return _bags(_bags(x, self.edges, begin), torch.arange(len(begin), device=x.device), of_part)
 
-        In two stages, since a shell rank is a part of thousands of edges, which a GPU would add up one after the other.
-        """
-        pieces = F.embedding_bag(self.edges, x, self.pieces, mode="sum")
-        return F.embedding_bag(torch.arange(len(pieces), device=x.device), pieces, self.start, mode="sum")
+
+def _bags(x: Tensor, rows: Tensor, start: Tensor) -> Tensor:
+    """Sums of the `rows` of x from each `start` to the next; as `F.embedding_bag`, whose checks cost as much again."""
+    return torch.embedding_bag(x, rows, start)[0]
 
 
 class _EdgeFCNN(Function):
     @staticmethod
-    def forward(ctx: Any, parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
+    def forward(
+        ctx: Any, rows: Rows, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, *tables: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.rows = rows
-        ctx.save_for_backward(parts, w_out)
-        nets, heads, _, width = w_out.shape
-        out = parts.new_empty(nets, len(rows.parts), heads, width)
-        for net, some in _in_turn(w_out, rows):
-            hidden = _hidden(parts[:, net, some], rows).transpose(0, 1)
-            from_hidden = out[net, :, some].transpose(0, 1)
-            torch.baddbmm(b_out[net, some].unsqueeze(1), hidden, w_out[net, some], out=from_hidden)
-        return out
+        nets, heads, hidden, width = w_out.shape
+        parts = w_in.new_empty(sum(map(len, tables)), nets * heads * hidden)
+        for part, table, w in _by_table(parts, tables, w_in):
+            torch.mm(table, w.t(), out=part)
+        parts[: len(tables[0])] += b_in.flatten()
+        parts = parts.unflatten(1, (-1, hidden))
+        ctx.save_for_backward(parts, w_in, w_out, *tables)
+        outs = tuple(parts.new_empty(len(rows.first), heads, width) for _ in range(nets))
+        weights, biases, out = w_out.flatten(0, 1).unbind(), b_out.flatten(0, 1).unbind(), _by_head(outs)
+        for some in _in_turn(parts, rows):
+            each = _hidden(parts[:, some], rows).unbind(1)
+            for x, w, b, y in zip(each, weights[some], biases[some], out[some], strict=True):
+                torch.addmm(b, x, w, out=y)
+        return outs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parts, w_out = ctx.saved_tensors
-        gradient, rows = grads[0], ctx.rows
-        to_parts, to_w = torch.empty_like(parts), torch.empty_like(w_out)
-        for net, some in _in_turn(w_out, rows):
-            hidden, from_above = _hidden(parts[:, net, some], rows), gradient[net, :, some].transpose(0, 1)
-            torch.bmm(hidden.permute(1, 2, 0), from_above, out=to_w[net, some])
+        parts, w_in, w_out, *tables = ctx.saved_tensors
+        to_some, to_w = [], torch.empty_like(w_out)
+        weights, to_weights, gradients = w_out.mT.flatten(0, 1).unbind(), to_w.flatten(0, 1).unbind(), _by_head(grads)
+        for some in _in_turn(parts, ctx.rows):
+            hidden = _hidden(parts[:, some], ctx.rows)
             to_hidden = torch.empty_like(hidden)
-            torch.bmm(from_above, w_out[net, some].mT, out=to_hidden.transpose(0, 1))
+            each = zip(hidden.unbind(1), to_hidden.unbind(1), gradients[some], strict=True)
+            for (x, to_x, gradient), w, to_weight in zip(each, weights[some], to_weights[some], strict=True):
+                torch.mm(x.t(), gradient, out=to_weight)
+                torch.mm(gradient, w, out=to_x)
             torch.ops.aten.leaky_relu_backward(to_hidden, hidden, _SLOPE, True, grad_input=to_hidden)
-            to_parts[:, net, some] = rows.back(to_hidden.flatten(1)).view(len(parts), -1, hidden.shape[2])
-            del hidden, to_hidden  # the next ones take their memory, which is still in the cache
-        return to_parts, to_w, gradient.sum(1), None
+            to_some.append(ctx.rows.back(to_hidden.flatten(1)))
+            del hidden, to_hidden, each, x, to_x  # the next ones take their memory, which is still in the cache
+        to_parts = to_some[0] if len(to_some) == 1 else torch.cat(to_some, dim=1)
+        to_w_in, to_tables = torch.empty_like(w_in), []
+        for (part, table, w), (_, _, to_weight) in zip(
+            _by_table(to_parts, tables, w_in), _by_table(to_parts, tables, to_w_in), strict=True
+        ):
+            torch.mm(part.t(), table, out=to_weight)
+            to_tables.append(part @ w)
+        to_b_in = to_parts[: len(tables[0])].sum(0).view(*w_in.shape[:2], 1, -1)
+        return None, to_w_in, to_b_in, to_w, torch.stack([gradient.sum(0) for gradient in grads]), *to_tables
 
 
-def _in_turn(w_out: Tensor, rows: Rows) -> list[tuple[int, slice]]:
-    """Heads of one net whose hidden layers fit together into the processor's cache, or one head at a time."""
-    nets, heads, hidden, _ = w_out.shape
-    size = max(1, _CACHE // max(1, hidden * len(rows.parts)))
-    return [(net, slice(first, first + size)) for net in range(nets) for first in range(0, heads, size)]
+def _by_table(parts: Tensor, tables: Sequence[Tensor], w_in: Tensor) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+    """The parts (rows, nets * heads * h) that come from each table, the table, and the weights that act on it."""
+    weights = w_in.flatten(0, 2).split([table.shape[1] for table in tables], dim=1)
+    return zip(parts.split([len(table) for table in tables]), tables, weights, strict=True)
+
+
+def _by_head(tensors: tuple[Tensor, ...]) -> list[Tensor]:
+    """(E, C) of every head of every net, from (E, heads, C) of every net."""
+    return [head for tensor in tensors for head in tensor.unbind(1)]
+
+
+def _in_turn(parts: Tensor, rows: Rows) -> list[slice]:
+    """Heads (of all nets) whose hidden layers fit together into the processor's cache, or one head at a time."""
+    _, heads, hidden = parts.shape
+    size = max(1, _CACHE // max(1, hidden * len(rows.first)))
+    return [slice(first, first + size) for first in range(0, heads, size)]
 
 
 def _hidden(parts: Tensor, rows: Rows) -> Tensor:
     """Hidden layer (E, heads, h) of some heads from its parts (P, heads, h)."""
-    hidden = F.embedding_bag(rows.parts, parts.flatten(1), mode="sum")
-    return F.leaky_relu_(hidden, _SLOPE).view(-1, *parts.shape[1:])
+    return F.leaky_relu_(rows.sums(parts.flatten(1)), _SLOPE).unflatten(1, parts.shape[1:])
 
 
-def edge_fcnn(parts: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows) -> Tensor:
-    """One-hidden-layer networks on every edge, all heads, with the first layer already applied to the edge's parts.
+def edge_fcnn(
+    tables: Sequence[Tensor], w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows
+) -> tuple[Tensor, ...]:
+    """One-hidden-layer networks, all heads, on a concatenation of rows of the tables for every edge.
+
+    The first layer is linear in the concatenation, so it acts once on each row of a table, and an edge only adds up.
 
     Args:
-        parts: (P, nets, heads, h) first-layer outputs of receivers, edge features and senders, stacked.
-        w_out: (nets, heads, h, C). b_out: (nets, heads, C). rows: which parts an edge adds up.
+        tables: (rows, width) each; the rows of all of them, one table below another, are the P parts of edges.
+        w_in: (nets, heads, h, width of all tables). b_in: (nets, heads, 1, h). w_out: (nets, heads, h, C).
+        b_out: (nets, heads, C). rows: which parts an edge adds up, one of each table.
 
     Returns:
-        (nets, E, heads, C).
+        (E, heads, C) of each net.
     """
-    return _EdgeFCNN.apply(parts, w_out.to(parts.dtype), b_out.to(parts.dtype), rows)
+    device, dtype = w_in.device.type, tables[0].dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:  # as autocast itself
+        dtype = torch.get_autocast_dtype(device)
+    weights = (tensor.to(dtype) for tensor in (w_in, b_in, w_out, b_out, *tables))
+    return _EdgeFCNN.apply(rows, *weights)
 
 
 class _Generated(Function):

@@ -4,11 +4,11 @@ Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023),
 Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from cgatlib import CgatError
 from cgatlib.graphs.neighbours import RESOLUTION
 from cgatlib.model.attention import Rows, attention_sum
 from cgatlib.model.elements import ElementVectors, element_vectors
-from cgatlib.model.layers import HFCNN, Composition, MultiHeadFCNN, OutputNetwork
+from cgatlib.model.layers import HFCNN, Blocks, Composition, MultiHeadFCNN, OutputNetwork
 
 EdgeUpdate = Literal["plain", "attention", "hypernetwork"]
 _LARGEST = {
@@ -153,6 +153,19 @@ class Edges:
         """Rows of (h_j || e_ij || h_i) for every edge."""
         return self._rows(self.sender, self.receiver)
 
+    def between_elements(self, element: Tensor, n_elements: int) -> tuple["Edges", Tensor]:
+        """The distinct edges when each end is known by its `element` (N,) alone, and which of them each edge is, (E,).
+
+        There are a third fewer of them in a batch of 64 crystals.
+        """
+        pair = element.index_select(0, self.receiver) * n_elements + element.index_select(0, self.sender)
+        key, which = torch.unique(pair * self.n_features + self.feature, return_inverse=True)
+        pair, feature = key // self.n_features, key % self.n_features
+        alike = replace(
+            self, sender=pair % n_elements, receiver=pair // n_elements, feature=feature, n_nodes=n_elements
+        )
+        return alike, which
+
     def _rows(self, first: Tensor, second: Tensor) -> Rows:
         n, r = self.n_nodes, self.n_features
         return Rows.of(torch.stack([first, self.feature + n, second + n + r], dim=1), 2 * n + r)
@@ -169,9 +182,23 @@ class NodeUpdate(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor, change: Tensor) -> Tensor:
         """h_(t+1) - h_t, (N, C), from h_t (N, C), e (R, D), h_0 and h_t - h_(t-1) (N, C)."""
-        s, m = self.fcnn.on_edges(h, e, h, edges.receiver_first)  # 1a, 1c: (E, heads, C)
+        s, m = self.fcnn.on_edges((h, e, h), edges.receiver_first)  # 1a, 1c: (E, heads, C)
         aggregate = attention_sum(s, m, edges.count, edges.receiver, len(h)).mean(1)  # 1b, sums of 1d: (N, C)
         return self.hfcnn(aggregate, initial, change)
+
+    def first(self, vectors: Tensor, element: Tensor, e: Tensor, edges: Edges) -> Tensor:
+        """The same at the first step, where h_t and the condition are those of a node's element.
+
+        So what edges or nodes have in common is computed once.
+
+        Args:
+            vectors: h_0 of each element in the batch, (U, C). element: (N,) row of each node. e, edges: as above.
+        """
+        alike, which = edges.between_elements(element, len(vectors))
+        s, m = self.fcnn.on_edges((vectors, e, vectors), alike.receiver_first)  # (distinct edges, heads, C)
+        s, m = s.index_select(0, which), m.index_select(0, which)
+        aggregate = attention_sum(s, m, edges.count, edges.receiver, len(element)).mean(1)
+        return self.hfcnn.network(aggregate, vectors, Blocks.of(element, len(vectors)))
 
 
 class PlainEdgeUpdate(nn.Module):
@@ -202,7 +229,7 @@ class AttentionEdgeUpdate(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
         """New edge features (E, D) and the edges that refer to them; `initial` (R, D) is e_0 by rank."""
-        s, m = self.fcnn.on_edges(h, e, h, edges.sender_first)  # 2a, 2c: (E, heads, D)
+        s, m = self.fcnn.on_edges((h, e, h), edges.sender_first)  # 2a, 2c: (E, heads, D)
         am = torch.softmax(s, dim=1) * m  # 2b: normalised over the heads
         if isinstance(self.update, Conditioned):
             condition = initial[edges.rank]
@@ -265,12 +292,14 @@ class CGAT(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Crystal embedding (G, embedding_width): everything but the output network."""
         n_graphs = len(batch.ptr) - 1
-        h = initial = change = self.atom(self.elements).to(self.rank.dtype).index_select(0, batch.numbers - 1)
+        number, element = torch.unique(batch.numbers, return_inverse=True)
+        vectors = self.atom(self.elements.index_select(0, number - 1)).to(self.rank.dtype)
+        h = initial = change = vectors.index_select(0, element)
         sender, receiver = batch.edge_index
         e = ranks = self.edge_table()
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, batch.rank, len(h), len(e))
-        for step, node in enumerate(self.nodes):
-            update = node(h, e, edges, initial, change)
+        for step, node in enumerate(cast(Iterable[NodeUpdate], self.nodes)):
+            update = node(h, e, edges, initial, change) if step else node.first(vectors, element, e, edges)
             if step < len(self.edges):
                 e, edges = self.edges[step](h, e, edges, ranks)
             h, change = h + update, update

@@ -4,7 +4,9 @@ Symbols: G graphs, N nodes, E edges, C atom width. Initialisations are those of 
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from cgatlib.model.attention import Rows, attention_sum, edge_fcnn, generated_network
+
+_BLOCK = 8  # rows of one kind side by side
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
@@ -35,19 +39,35 @@ class MultiHeadFCNN(nn.Module):
         hidden = hidden.unflatten(1, self.w_out.shape[1:3]).transpose(0, 1)  # (heads, rows, hidden)
         return torch.baddbmm(self.b_out.squeeze(0).unsqueeze(1), hidden, self.w_out.squeeze(0)).transpose(0, 1)
 
-    def on_edges(self, first: Tensor, e: Tensor, second: Tensor, rows: Rows) -> Tensor:
-        """FCNN^n(h_first || e || h_second) of every edge, (nets, E, heads, out).
-
-        The first layer is linear in the concatenation, so it acts once on each node and each distinct edge feature,
-        and an edge only adds three rows.
+    def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> tuple[Tensor, ...]:
+        """FCNN^n(a || b || ...) of every edge, (E, heads, out) of each net, for a row of each of the `tables`.
 
         Args:
-            first, second: (N, C) node embeddings at the two ends. e: (R, D) distinct edge features.
-            rows: the three rows of every edge among first, e and second, stacked.
+            tables: (rows, width) each. rows: the row of every edge in each of the tables, which lie one below another.
         """
-        w_first, w_e, w_second = self.w_in.flatten(0, 2).split([first.shape[1], e.shape[1], second.shape[1]], dim=1)
-        parts = F.linear(first, w_first), F.linear(e, w_e, self.b_in.flatten()), F.linear(second, w_second)
-        return edge_fcnn(torch.cat(parts).unflatten(1, self.w_out.shape[:3]), self.w_out, self.b_out, rows)
+        return edge_fcnn(tables, self.w_in, self.b_in, self.w_out, self.b_out, rows)
+
+
+class Blocks(NamedTuple):
+    """Rows of several kinds sorted into blocks of one kind each, which zeros fill up."""
+
+    place: Tensor  # (N,) of every row among those of the blocks
+    kind: Tensor  # (blocks,)
+
+    @classmethod
+    def of(cls, kind: Tensor, n_kinds: int) -> "Blocks":
+        """From the kind of every row, (N,)."""
+        count = torch.bincount(kind, minlength=n_kinds)
+        blocks = (count + _BLOCK - 1) // _BLOCK
+        start = (blocks.cumsum(0) - blocks) * _BLOCK - (count.cumsum(0) - count)  # of a kind: in blocks - in order
+        order = torch.sort(kind, stable=True)
+        place = torch.arange(len(kind), device=kind.device) + start.index_select(0, order.values)
+        return cls(torch.empty_like(place).index_copy_(0, order.indices, place), torch.repeat_interleave(blocks))
+
+    def filled(self, x: Tensor) -> Tensor:
+        """(blocks, rows of a block, C) from (N, C)."""
+        room = x.new_zeros(len(self.kind) * _BLOCK, x.shape[1])
+        return room.index_copy(0, self.place, x).unflatten(0, (-1, _BLOCK))
 
 
 class HFCNN(nn.Module):
@@ -69,13 +89,29 @@ class HFCNN(nn.Module):
         self.w_bias = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width))
         self.b_bias = _uniform(self.layers, width, fan_in=width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The generated network applied to `x` (rows, width), generated from `condition` (rows, width)."""
+    def forward(self, x: Tensor, condition: Tensor, blocks: Blocks | None = None) -> Tensor:
+        """The generated network applied to `x` (N, width).
+
+        Args:
+            x: (N, width). condition: (N, width) that the network of each row is generated from; with `blocks`
+                (kinds, width), that of each kind.
+            blocks: rows of one kind share a network.
+        """
         z = condition.expand(self.layers, *condition.shape)
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
             z = torch.baddbmm(bias, z, weight).tanh_()  # (layer, rows, width)
         theta = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, rows, width)
-        return generated_network(x, z, self.w_weight, self.b_weight, theta)
+        if blocks is None:
+            return generated_network(x, z, self.w_weight, self.b_weight, theta)
+        w = torch.baddbmm(self.b_weight.flatten(1).unsqueeze(1), z, self.w_weight.flatten(1, 2).mT)
+        each = torch.arange(self.layers, device=x.device).unsqueeze(1) * len(condition) + blocks.kind
+        shape = *each.shape, *self.b_weight.shape[1:]
+        matrix = w.flatten(0, 1).index_select(0, each.flatten()).view(shape).mT.unbind()  # (block, in, out) of a layer
+        bias = theta.flatten(0, 1).index_select(0, each.flatten()).view(*each.shape, 1, -1).unbind()
+        y = torch.baddbmm(bias[0], blocks.filled(x), matrix[0])  # (block, row, out)
+        for b, m in zip(bias[1:], matrix[1:], strict=True):
+            y = torch.baddbmm(b, F.layer_norm(y, y.shape[2:]).tanh_(), m)
+        return y.flatten(0, 1).index_select(0, blocks.place)
 
 
 class Composition(nn.Module):
@@ -96,15 +132,14 @@ class Composition(nn.Module):
         """(G, C) from the vectors of all elements (103, F)."""
         number, graph, fraction = _fractions(batch, n_graphs)
         fraction = fraction.to(elements.dtype).unsqueeze(1)
-        x = torch.cat([self.embedding(elements.index_select(0, number - 1)), fraction], dim=1)
-        weights = fraction**self.powers  # (M, steps + 1)
-        pair = _pairs(graph, n_graphs)
-        receiver, sender = pair.unbind(1)
-        weight = weights.index_select(0, sender).unbind(1)
-        for score, message, w in zip(self.scores, self.messages, weight, strict=False):
-            both = x.index_select(0, pair.flatten()).view(len(pair), 2 * x.shape[1])
-            x = x + _weighted(score(both), message(both), w, receiver, len(x))
-        return _weighted(self.pool(x), x.unsqueeze(1), weights[:, -1], graph, n_graphs)
+        x = torch.cat([self.embedding(elements).index_select(0, number - 1), fraction], dim=1)
+        *weights, last = (fraction**self.powers).unbind(1)  # (M,) of each step and of the pooling
+        receiver, sender = _pairs(graph, n_graphs)
+        rows = Rows.of(torch.stack([receiver, sender + len(x)], dim=1), 2 * len(x))
+        for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
+            (s,), (m,) = (cast(MultiHeadFCNN, fcnn).on_edges((x, x), rows) for fcnn in (score, message))
+            x = x + _weighted(s, m, weight.index_select(0, sender), receiver, len(x))
+        return _weighted(self.pool(x), x.unsqueeze(1), last, graph, n_graphs)
 
 
 def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
@@ -121,14 +156,14 @@ def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pairs(graph: Tensor, n_graphs: int) -> Tensor:
-    """All ordered pairs (receiver, sender) of different elements of one graph, (pairs, 2); `graph` (M,) ascends."""
+    """All ordered pairs (receiver, sender) of different elements of one graph, (2, pairs); `graph` (M,) ascends."""
     size = torch.bincount(graph, minlength=n_graphs)
     start = size.cumsum(0) - size
     per_row = size[graph]
     receiver = torch.repeat_interleave(per_row)
     sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
     sender = sender + start[graph[receiver]]
-    return torch.stack([receiver, sender], dim=1)[receiver != sender]
+    return torch.stack([receiver, sender])[:, receiver != sender]
 
 
 class OutputNetwork(nn.Module):
