@@ -84,6 +84,8 @@ NESTED = {
         "reinitialise_head": True,
         "test_crystals": "seen",
         "source_label": "e_form",
+        "head_first": 0.1,
+        "interpolate": True,
     },
 }
 

@@ -18,6 +18,7 @@ from cgatlib.crystals import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.experiments import Experiment
 from cgatlib.experiments.experiment import Run
+from cgatlib.experiments.runner import RunStore
 from cgatlib.recipes import BEST, RECIPES, Plan, training_of, tune
 from cgatlib.splits import split
 
@@ -190,6 +191,24 @@ def test_a_split_with_an_empty_part_is_replaced(seed_runs, table, caplog):
     assert (experiment.transfer.mode, experiment.split.groups) == (BEST, "formula")
     assert experiment.transfer.test_crystals == "seen"
     assert "may have seen test crystals in pre-training" in caplog.text
+
+
+def test_the_head_first_then_all_and_back_on_the_line(seed_runs, mine, tmp_path):
+    table = CrystalTable.read(mine)
+    training, stored = {"steps": 6, "batch_size": 16}, {run.experiment.key: run for run in seed_runs}
+    store = RunStore(tmp_path / "runs", {table.fingerprint: mine}, tmp_path / "graphs", stored)
+    found = []
+    for transfer in ({}, {"head_first": 0.5}, {"interpolate": True}):
+        plan = Plan("e_form", "full", seeds=(0,), transfer=transfer, training=training)
+        found.append(store.get(*plan.experiments(table, seed_runs)))
+    plain, first, between = found
+    assert [run.curve["step"].tolist() for run in (plain, first)] == [[1, 2, 3, 4, 5, 6], [4, 5, 6]]
+    assert plain.metrics["last_step"] == first.metrics["last_step"] == 6
+    assert not np.allclose(plain.predictions["prediction"], first.predictions["prediction"])
+    tried = between.metrics["tried"]
+    assert tried["full"] == plain.metrics["tried"]["full"]
+    assert between.metrics["validation_mae"] == pytest.approx(tried["interpolated"])
+    assert tried["interpolated"] <= min(tried["full"], tried["pre-trained"])
 
 
 # Stored names
