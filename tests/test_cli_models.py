@@ -282,7 +282,7 @@ def test_several_seeds_become_one_model(table_paths, tmp_path):
 def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
     """And what came out can be continued again, without the runs that the first model was made of."""
     mine, twice = tmp_path / "mine", tmp_path / "twice"
-    options = ["--label", "volume_per_atom", "--recipe", "full", *QUICK[2:], "--runs", tmp_path / "runs"]
+    options = ["--label", "volume_per_atom", "--mode", "full", *QUICK[2:], "--runs", tmp_path / "runs"]
     invoke("transfer", table_paths[1], "--from", model_folder, *options, "--out", mine)
     first, second = load_model(model_folder).card, load_model(mine).card
     assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]
@@ -300,7 +300,10 @@ def test_a_view_is_continued_as_its_model(model_folder, table_paths, tmp_path, m
     (tmp_path / "released" / "energy").mkdir()
     (tmp_path / "released" / "energy" / "view.json").write_text('{"model": "all", "label": "e_form"}')
     options = ["--label", "volume_per_atom", *QUICK[2:], "--seeds", "0", "--runs", tmp_path / "runs", "--json"]
-    reports = [invoke("transfer", table_paths[1], "--from", name, *options).stdout for name in ("energy", "all")]
+    reports = [
+        invoke("transfer", table_paths[1], "--mode", "full", "--from", name, *options).stdout
+        for name in ("energy", "all")
+    ]
     assert reports[0] == reports[1]
 
 
@@ -363,7 +366,9 @@ def test_forecast_continues_the_runs_on_nested_parts(model_folder, table_paths, 
 
 def test_forecast_shares_its_runs_with_transfer_and_has_defaults(model_folder, table, table_paths, tmp_path):
     options = ["--from", model_folder, "--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path, "--json"]
-    made = {run["run"] for run in json.loads(invoke("transfer", table_paths[1], *options).stdout)["runs"]}
+    made = {
+        run["run"] for run in json.loads(invoke("transfer", table_paths[1], "--mode", "full", *options).stdout)["runs"]
+    }
     stamps = {path: (Path(path) / "provenance.json").stat().st_mtime_ns for path in made}
     report = json.loads(invoke("forecast", table_paths[1], *options, "--seeds", "0,1").stdout)
     assert {path: (Path(path) / "provenance.json").stat().st_mtime_ns for path in made} == stamps
