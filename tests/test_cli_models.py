@@ -299,7 +299,18 @@ def test_a_view_is_continued_as_its_model(model_folder, table_paths, tmp_path, m
     shutil.copytree(model_folder, tmp_path / "released" / "all")
     (tmp_path / "released" / "energy").mkdir()
     (tmp_path / "released" / "energy" / "view.json").write_text('{"model": "all", "label": "e_form"}')
-    options = ["--label", "volume_per_atom", *QUICK[2:], "--seeds", "0", "--runs", tmp_path / "runs", "--json"]
+    options = [
+        "--label",
+        "volume_per_atom",
+        "--mode",
+        "full",
+        *QUICK[2:],
+        "--seeds",
+        "0",
+        "--runs",
+        tmp_path / "runs",
+        "--json",
+    ]
     reports = [invoke("transfer", table_paths[1], "--from", name, *options).stdout for name in ("energy", "all")]
     assert reports[0] == reports[1]
 
