@@ -90,7 +90,8 @@ class Plan:
             CgatError: the recipe is unknown, or the labels are not enough for it or for a test.
         """
         rows = self._labelled(table)
-        how, seeds = self._transfer(len(rows)), self.seeds or [run.experiment.seed for run in starts]
+        how = self._transfer(len(rows), starts[0].experiment.labels)
+        seeds = self.seeds or [run.experiment.seed for run in starts]
         if how.mode in STEPLESS and len(seeds) > len(starts):
             raise CgatError(f"a {how.mode} model has one member for each network: {len(starts)}, not {len(seeds)}")
         parts, seen = _split(table.select(rows), starts[0].experiment.split)
@@ -115,7 +116,7 @@ class Plan:
             raise CgatError(f"none of the {len(table)} crystals has a {self.label} {what}")
         return np.flatnonzero(has)
 
-    def _transfer(self, n: int) -> TransferConfig:
+    def _transfer(self, n: int, predicted: Sequence[str]) -> TransferConfig:
         recipe = "paired" if self.known else self.recipe
         if (self.known and self.recipe not in (None, "paired")) or (recipe == "paired" and not self.known):
             raise CgatError("known values and the recipe 'paired' go together, without another recipe")
@@ -126,7 +127,10 @@ class Plan:
             if recipe not in ("kernel", "paired"):
                 raise CgatError(f"{n} crystals have a {self.label}: for fewer than {FEW} the recipe is kernel")
             logging.getLogger("cgatlib").warning("%d crystals are few: a kernel model, with errors hardly known", n)
-        return replace(RECIPES[recipe or BEST], **self.transfer)
+        how = RECIPES[recipe or BEST]
+        if how.target_statistics == "fitted" and self.label not in predicted:
+            how = replace(how, target_statistics="target")  # an output for another property need not rise with this one
+        return replace(how, **self.transfer)
 
 
 def _split(table: CrystalTable, theirs: SplitConfig) -> tuple[SplitConfig, bool]:
