@@ -120,6 +120,14 @@ def test_steps_follow_the_number_of_crystals():
 # Pairs
 
 
+def test_the_scale_is_fitted_where_the_label_is_known_to_the_model(table, seed_runs):
+    scales = {
+        label: {e.transfer.target_statistics for e in Plan(label).experiments(table, seed_runs)}
+        for label in ("e_form", "volume_per_atom")
+    }
+    assert scales == {"e_form": {"fitted"}, "volume_per_atom": {"target"}}
+
+
 def test_pairs_correct_the_known_value(models, mine):
     errors = {recipe: load_model(folder).card.accuracy["e_form"].errors.mae for recipe, (folder, _) in models.items()}
     assert errors["paired"] < 0.5 * min(error for recipe, error in errors.items() if recipe != "paired")
