@@ -91,7 +91,7 @@ def stand_in(name: str, table: Path, steps: int, runs: Path) -> bool:
 
 
 def learning_curve(runs: Iterable["Run"]) -> pd.DataFrame:
-    """Test errors of full transfer in meV/atom against training size, as `figures.transfer_scaling` takes them."""
+    """Test errors in meV/atom against training size, as `figures.transfer_scaling` takes them."""
     return pd.DataFrame(
         {
             "panel": "Learning curve",
@@ -102,5 +102,4 @@ def learning_curve(runs: Iterable["Run"]) -> pd.DataFrame:
             "mae": run.metrics["test_mae"] * 1000,
         }
         for run in runs
-        if run.experiment.transfer.mode == "full"
     )

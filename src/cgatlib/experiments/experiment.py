@@ -31,7 +31,7 @@ from cgatlib.values import from_plain
 _TRAINING_CODE = (
     *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("devices", "inputs", "kernel", "splits", "training", "transfer", "experiments.runner"),
+    *("devices", "flat", "inputs", "kernel", "splits", "training", "transfer", "experiments.runner"),
 )
 
 MEANING = 1
