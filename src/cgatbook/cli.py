@@ -38,9 +38,7 @@ def book(ctx: click.Context) -> None:
     """Build the book from its notebooks."""
     absent = [name for name in EXTRA if find_spec(name) is None]
     if absent:
-        raise CgatError(
-            f"the book needs {', '.join(absent)}; `pip install '.[book]'` in the checkout installs what it needs"
-        )
+        raise CgatError(f"the book needs {', '.join(absent)}; install it with: pip install '.[book]'")
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
