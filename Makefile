@@ -71,7 +71,7 @@ hooks: $(STAMP) ## Check every commit with pre-commit
 
 lock: $(BIN)/python ## Bring requirements.lock up to pyproject.toml [UPGRADE=1 for the newest of all]
 	$(BIN)/python -m venv --clear .venv-lock
-	.venv-lock/bin/python -m pip install ".[dev]" $(if $(UPGRADE),,--constraint requirements.lock)
+	.venv-lock/bin/python -m pip install ".[book,dev]" $(if $(UPGRADE),,--constraint requirements.lock)
 	sed -n '/^#/p' requirements.lock > .venv-lock/requirements.lock
 	.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude cgatlib \
 	  | grep -viE '^(cuda|nvidia|triton)' | sed 's/+cpu$$//' | LC_ALL=C sort -f >> .venv-lock/requirements.lock
@@ -100,5 +100,5 @@ $(BIN)/python:
 $(STAMP): requirements.lock pyproject.toml $(BIN)/python
 	@echo "Installing the pinned packages (the first time takes some minutes)"
 	@$(BIN)/python -m pip install -r requirements.lock
-	@$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install --no-deps --no-build-isolation --editable ".[book,dev]"
 	@touch $@

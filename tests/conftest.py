@@ -196,8 +196,8 @@ def run_page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
 
     Of a figure the list has name and data, as no figure is rendered; it has what is glued into the prose, too.
     """
-    from cgatlib.book import pages
-    from cgatlib.book.notebooks import Values, read_notebooks
+    from cgatbook import pages
+    from cgatbook.notebooks import Values, read_notebooks
 
     def run(name: str, values: Values, root: Path) -> list[Any]:
         shown: list[Any] = []

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
+from cgatbook import build as book_module
+from cgatbook import executing
+from cgatbook.build import build
+from cgatbook.cli import book as command
+from cgatbook.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
+from cgatbook.printing import print_book
 from cgatlib import CgatError
-from cgatlib.book import build as book_module
-from cgatlib.book import executing
-from cgatlib.book.build import build
-from cgatlib.book.notebooks import effective_values, parse_overrides, read_notebooks, read_profile
-from cgatlib.book.printing import print_book
 from cgatlib.cli import main
-from cgatlib.cli.book import book as command
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -313,7 +313,7 @@ class TestCache:
         assert executions == []
 
     def test_sources(self, root: Path, executions: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(executing, "source_digest", lambda: "changed")
+        monkeypatch.setattr(executing, "source_digest", lambda package: "changed")
         build(root, "ci")
         assert executions == ["01_first", "02_second"]
 

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from cgatlib import CgatError
-from cgatlib.book.claims import GROUPS, TESTS, Claim, counts, has, impossible, ledger_table, read_claims
-from cgatlib.book.data_verdicts import element_share, labels_shift, same_graph
-from cgatlib.book.error_verdicts import (
+from cgatbook.claims import GROUPS, TESTS, Claim, counts, has, impossible, ledger_table, read_claims
+from cgatbook.data_verdicts import element_share, labels_shift, same_graph
+from cgatbook.error_verdicts import (
     beats_baseline,
     larger_error,
     reached_sooner,
@@ -21,8 +20,8 @@ from cgatlib.book.error_verdicts import (
     smaller_on_metals,
     variant,
 )
-from cgatlib.book.printed import Printed, PublishedNumbers
-from cgatlib.book.printed_verdicts import (
+from cgatbook.printed import Printed, PublishedNumbers
+from cgatbook.printed_verdicts import (
     accuracy_at,
     budget,
     kilocalorie,
@@ -33,7 +32,7 @@ from cgatlib.book.printed_verdicts import (
     surplus,
     table_order,
 )
-from cgatlib.book.size_verdicts import (
+from cgatbook.size_verdicts import (
     balanced_at,
     best_share,
     curvature,
@@ -44,12 +43,13 @@ from cgatlib.book.size_verdicts import (
     slope_decreases,
     straight_line,
 )
-from cgatlib.book.stored import MissingRunsError, StoredResults
-from cgatlib.book.summaries import LabelSummary, Shift, TableSummary
-from cgatlib.book.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
+from cgatbook.stored import MissingRunsError, StoredResults
+from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
+from cgatlib import CgatError
 from cgatlib.experiments.plan import Plan
 from cgatlib.experiments.tested import errors_of
 from cgatlib.scaling import Estimate, Points
+from cgatlib.summaries import LabelSummary, Shift, TableSummary
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "data" / "published"

@@ -390,7 +390,9 @@ def test_forecast_refuses_sizes_beyond_the_table(model_folder, table_paths, tmp_
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()):
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         else:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cgatbook import howto
+from cgatbook.howto import enter_workplace, learning_curve, shell, stand_in, write_example
 from cgatlib import CgatError, ensemble
-from cgatlib.book import howto
-from cgatlib.book.howto import enter_workplace, learning_curve, shell, stand_in, write_example
 from cgatlib.ensemble import load_model
 from cgatlib.figures import transfer_scaling
 

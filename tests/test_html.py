@@ -28,10 +28,10 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
+from cgatbook.build import build
+from cgatbook.notebooks import pages, read_notebooks
+from cgatbook.printing import FLAGS, find_browser, print_book
 from cgatlib import CgatError
-from cgatlib.book.build import build
-from cgatlib.book.notebooks import pages, read_notebooks
-from cgatlib.book.printing import FLAGS, find_browser, print_book
 
 PROJECT = Path(__file__).resolve().parents[1]
 NAMES = [str(path.relative_to(PROJECT).with_suffix(".html")) for path in pages(PROJECT)]

@@ -8,8 +8,8 @@ import jupytext
 import pytest
 import yaml
 
-from cgatlib.book.notebooks import effective_values, pages, read_notebooks, read_profile
-from cgatlib.book.tables import ORIGINS
+from cgatbook.notebooks import effective_values, pages, read_notebooks, read_profile
+from cgatbook.tables import ORIGINS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = read_notebooks(ROOT)

@@ -20,9 +20,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import cgatlib
+from cgatbook.cli import EXTRA
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 README = (ROOT / "README.md").read_text()
 SUPPORTED = ("3.11", "3.12")
 
@@ -66,7 +68,7 @@ def test_lock_has_nothing_of_one_platform_or_of_the_demo_extra(pattern: str):
     assert not [name for name in pins() if name.startswith(pattern)]
 
 
-@pytest.mark.parametrize("text", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+@pytest.mark.parametrize("text", PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["dev"])
 def test_lock_covers_declared_dependency(text: str):
     requirement = Requirement(text)
     assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
@@ -78,28 +80,72 @@ def test_build_requirements_are_locked_because_the_build_is_not_isolated():
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
 
 
-def third_party_imports() -> dict[str, str]:
-    """Top-level module -> one file of the package that imports it."""
+def imports(package: str) -> dict[str, str]:
+    """Top-level module -> one file of the package that imports it; of this repository and of others."""
     found = {}
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in sorted((ROOT / "src" / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names = [node.module]
             found |= {name.partition(".")[0]: path.relative_to(ROOT).as_posix() for name in names}
-    return {name: path for name, path in found.items() if name not in {*sys.stdlib_module_names, "cgatlib"}}
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
 
 
-def test_every_import_of_the_package_is_a_declared_dependency():
-    extra = PROJECT["optional-dependencies"]["slurm"]
-    declared = {canonicalize_name(Requirement(text).name) for text in [*PROJECT["dependencies"], *extra]}
+@pytest.mark.parametrize(
+    ("package", "own", "extras"),
+    [("cgatlib", {"cgatlib"}, ["slurm"]), ("cgatbook", {"cgatlib", "cgatbook"}, ["book"])],
+)
+def test_every_import_of_a_package_is_a_declared_dependency(package: str, own: set[str], extras: list[str]):
+    """So the library imports neither the pages nor what only they need."""
+    texts = [*PROJECT["dependencies"], *(text for extra in extras for text in EXTRAS[extra])]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
     distributions = packages_distributions()
     undeclared = {
         module: path
-        for module, path in third_party_imports().items()
-        if not declared & {canonicalize_name(name) for name in distributions.get(module, [])}
+        for module, path in imports(package).items()
+        if module not in own and not declared & {canonicalize_name(name) for name in distributions.get(module, [])}
     }
     assert not undeclared
+
+
+# --- the library without the book -------------------------------------------------------------------
+
+
+def without_the_book(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command where nothing that the extra ``book`` brings can be imported."""
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({EXTRA}));"
+        "from cgatlib.cli import main; main(prog_name='cgatlib')"
+    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_modules_of_the_extra_are_those_it_declares():
+    distributions = packages_distributions()
+    found = {canonicalize_name(name) for module in EXTRA for name in distributions[module]}
+    assert found == {canonicalize_name(Requirement(text).name) for text in EXTRAS["book"]}
+
+
+def test_help_without_the_book():
+    done = without_the_book("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Build the book" in done.stdout
+
+
+def test_predictions_without_the_book(model_folder: Path, table_paths: tuple[Path, Path], tmp_path: Path):
+    done = without_the_book("predict", "--model", model_folder, table_paths[0], "--out", tmp_path / "predictions.csv")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 145  # a header, 144 crystals
+
+
+@pytest.mark.parametrize("words", [["book"], ["book", "build"], ["book", "parameters", "--json"]], ids=" ".join)
+def test_without_its_packages_the_book_says_what_to_install(words: list[str]):
+    done = without_the_book(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: the book needs IPython, ipykernel, jupyter_book,")
+    assert "pip install '.[book]'" in done.stderr
 
 
 # --- Python versions and environments ---------------------------------------------------------------
@@ -118,7 +164,7 @@ def test_conda_environment_is_the_lock():
     environment = load_yaml("environment.yml")
     python, _, pip = environment["dependencies"]
     assert python.removeprefix("python=") in SUPPORTED
-    assert pip["pip"] == ["--requirement requirements.lock", "--editable ."]
+    assert pip["pip"] == ["--requirement requirements.lock", "--editable .[book,dev]"]
 
 
 # --- one version, one entry point ---------------------------------------------------------------------
@@ -136,8 +182,9 @@ def test_citation_names_the_paper():
     assert paper["doi"] in (cgatlib.__doc__ or "")
 
 
-def test_entry_point_exists():
-    module, function = PROJECT["scripts"]["cgatlib"].split(":")
+@pytest.mark.parametrize("text", [PROJECT["scripts"]["cgatlib"], *PROJECT["entry-points"]["cgatlib.commands"].values()])
+def test_entry_point_exists(text: str):
+    module, function = text.split(":")
     assert callable(getattr(importlib.import_module(module), function))
 
 
@@ -165,7 +212,9 @@ def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     """The click command that words call, and the words left for it."""
     command: click.Command = importlib.import_module("cgatlib.cli").main
     while isinstance(command, click.Group):
-        command, words = command.commands[words[0]], words[1:]
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, words
+        command, words = found, words[1:]
     return command, words
 
 

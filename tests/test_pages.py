@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cgatbook import pages
+from cgatbook.tables import load_tables
 from cgatlib import CgatError
-from cgatlib.book import pages
-from cgatlib.book.tables import load_tables
 from cgatlib.crystals import Crystal, CrystalTable
 from cgatlib.experiments import sources
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from cgatlib.book import tables
-from cgatlib.book.notebooks import Values, effective_values, read_notebooks, read_profile
-from cgatlib.book.summaries import LabelSummary, TableSummary
-from cgatlib.book.tables import BookTable
+from cgatbook import tables
+from cgatbook.notebooks import Values, effective_values, read_notebooks, read_profile
+from cgatbook.tables import BookTable
 from cgatlib.experiments import Experiment
 from cgatlib.experiments.archive import RunArchive
 from cgatlib.experiments.plan import Plan
 from cgatlib.experiments.runner import RunStore
+from cgatlib.summaries import LabelSummary, TableSummary
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = read_notebooks(ROOT)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cgatlib.book.notebooks import pages
+from cgatbook.notebooks import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.stem: path for path in pages(ROOT)}

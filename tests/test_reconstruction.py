@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cgatlib.book import reconstruction
-from cgatlib.book.printed import PublishedNumbers
+from cgatbook import reconstruction
+from cgatbook.printed import PublishedNumbers
 from cgatlib.scaling import Points, crossing, crossing_size, equivalent_size, fit_power_law, size_at
 
 PUBLISHED = PublishedNumbers(Path(__file__).parents[1] / "data" / "published")

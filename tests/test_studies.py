@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cgatlib import CgatError
-from cgatlib.book.comparisons import (
+from cgatbook.comparisons import (
     agreement,
     direction,
     gains,
@@ -17,7 +16,7 @@ from cgatlib.book.comparisons import (
     table1,
     verdicts,
 )
-from cgatlib.book.scaling_cells import (
+from cgatbook.scaling_cells import (
     NO_FALL,
     balance_cells,
     held_out_cells,
@@ -26,7 +25,8 @@ from cgatlib.book.scaling_cells import (
     scaling_row,
     size_text,
 )
-from cgatlib.book.studies import Study, results, sources_of
+from cgatbook.studies import Study, results, sources_of
+from cgatlib import CgatError
 from cgatlib.scaling import Estimate, Points, bootstrap
 
 LOW = SimpleNamespace(fingerprint="low", functional="PBE")

@@ -15,16 +15,16 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cgatbook.studies import Study
+from cgatbook.tables import BookTable, get_runs, load_tables
 from cgatlib import CgatError
-from cgatlib.book.studies import Study
-from cgatlib.book.summaries import TableSummary, distributions, summarise
-from cgatlib.book.tables import BookTable, get_runs, load_tables
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
 from cgatlib.experiments.archive import RunArchive
 from cgatlib.experiments.runner import RunStore
 from cgatlib.experiments.sources import Source
 from cgatlib.figures import histogram_edges, label_histograms
+from cgatlib.summaries import TableSummary, distributions, summarise
 
 NO_REJECTS = pd.DataFrame({"material_id": [], "reason": [], "source": []}, dtype=str)
 STORED = "data/runs"

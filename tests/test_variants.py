@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cgatlib.book.variants import cost, error_change, variant_table
+from cgatbook.variants import cost, error_change, variant_table
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 

@@ -30,7 +30,7 @@ import psutil
 
 from cgatlib.cli import main
 
-SLOW = ("papermill", "cgatlib.book.build", "cgatlib.crystals.readers", "cgatlib.experiments.archive", "cgatlib.release")
+SLOW = ("papermill", "cgatbook.build", "cgatlib.crystals.readers", "cgatlib.experiments.archive", "cgatlib.release")
 """What is imported once, before commands are forked; not above, where each process that one starts would do so too."""
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
@@ -153,7 +153,7 @@ def _become(command: str, folder: Path, log: Path, token: str) -> None:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         os.chdir(folder)
-        book = import_module("cgatlib.book.build")
+        book = import_module("cgatbook.build")
         book.render = lambda stage, builder, folder: shutil.copytree(stage, folder / "out")  # Sphinx has its own tests
         words = [[word] if "*" not in word else sorted(map(str, Path().glob(word))) for word in command.split()]
         main.main([*chain(*words)], prog_name="cgatlib")

@@ -1,12 +1,11 @@
 """The ``cgatlib`` command. Imports that take long happen inside the commands, so that ``--help`` is quick."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cgatlib import CgatError, __version__
 from cgatlib.cli.baselines import baselines
-from cgatlib.cli.book import book
 from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
 from cgatlib.cli.ensemble import model, predict
@@ -16,12 +15,27 @@ from cgatlib.cli.runs import runs
 from cgatlib.cli.sweep import sweep
 from cgatlib.processes import stoppable
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
 _RESUMED = {"train", "transfer", "forecast", "sweep", "book", "data fetch"}
 """Commands that keep what they had finished when they are stopped."""
 
 
-class _Sentences(click.Group):
-    """A group that answers a `CgatError` with its sentence and exit code 2, a signal with a sentence too."""
+class _Main(click.Group):
+    """This package's commands and those that others register as entry points of the group ``cgatlib.commands``.
+
+    A `CgatError` is answered with its sentence and exit code 2, a signal with a sentence too.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *_registered().names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands and cmd_name in (others := _registered()).names:
+            command: click.Command = others[cmd_name].load()
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         with stoppable(lambda: _stopped(click.get_current_context().command_path)):
@@ -29,6 +43,13 @@ class _Sentences(click.Group):
                 return super().invoke(ctx)
             except CgatError as error:
                 raise click.UsageError(str(error)) from error
+
+
+def _registered() -> "EntryPoints":
+    """Commands that other packages register."""
+    from importlib.metadata import entry_points
+
+    return entry_points(group="cgatlib.commands")
 
 
 def _stopped(command: str) -> str:
@@ -39,7 +60,7 @@ def _stopped(command: str) -> str:
     return "stopped; the same command starts again, as nothing unfinished is kept."
 
 
-@click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="cgatlib")
 def main() -> None:
     """Transfer learning for crystal properties with crystal graph attention networks.
@@ -55,5 +76,5 @@ def main() -> None:
     """
 
 
-for command in (data, graphs, train, transfer, forecast, predict, model, sweep, baselines, runs, checkpoint, book):
+for command in (data, graphs, train, transfer, forecast, predict, model, sweep, baselines, runs, checkpoint):
     main.add_command(command)

@@ -113,8 +113,8 @@ def verify(root: Path) -> None:
       cgatlib runs verify --runs data/runs
     """
     from cgatlib.baselines import baseline_problems
-    from cgatlib.book.summaries import summary_problems
     from cgatlib.experiments.archive import RunArchive, find_archives, run_folders
+    from cgatlib.summaries import summary_problems
 
     checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
     checked |= {str(archive.path): archive for archive in find_archives(root)}

@@ -25,8 +25,6 @@ LIBRARIES = (
     "lightning",
     "pymatgen",
     "matplotlib",
-    "papermill",
-    "jupyter-book",
 )
 """Packages whose version can change a number or a figure."""
 

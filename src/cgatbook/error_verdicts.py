@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from cgatlib import CgatError
-from cgatlib.book.comparisons import interval
-from cgatlib.book.stored import StoredResults
-from cgatlib.book.variants import change_text, error_change
-from cgatlib.book.verdicts import (
+from cgatbook.comparisons import interval
+from cgatbook.stored import StoredResults
+from cgatbook.variants import change_text, error_change
+from cgatbook.verdicts import (
     Evidence,
     Outcome,
     Verdict,
@@ -22,6 +21,7 @@ from cgatlib.book.verdicts import (
     subject_of,
     together,
 )
+from cgatlib import CgatError
 from cgatlib.evaluation import (
     OPEN_GAP_MAE,
     Comparison,

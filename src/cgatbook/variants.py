@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgatlib.book.comparisons import interval, number
+from cgatbook.comparisons import interval, number
 from cgatlib.experiments.executors import one_thread
 from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import QUANTITIES

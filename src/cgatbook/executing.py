@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cgatbook.notebooks import Notebook, Values
 from cgatlib import CgatError
-from cgatlib.book.notebooks import Notebook, Values
-from cgatlib.experiments.provenance import PACKAGE, library_versions, source_digest
+from cgatlib.experiments.provenance import LIBRARIES, PACKAGE, library_versions, source_digest
+
+PAGES = Path(__file__).parent
+"""Folder of this package's sources."""
 
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=ERROR",  # not a warning about local sockets for every notebook
@@ -63,8 +66,8 @@ def _key(root: Path, notebook: Notebook, values: Values) -> str:
     parts = {
         "code": [[cell.source, cell.metadata.get("tags", [])] for cell in code],
         "values": values,
-        "sources": source_digest(),
-        "libraries": library_versions(),
+        "sources": [source_digest(PACKAGE), source_digest(PAGES)],
+        "libraries": library_versions((*LIBRARIES, "papermill", "jupyter-book")),
         "data": {str(path): _file_digest(path) for path in _data_files(root, values)},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,9 +19,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from cgatlib import CgatError
-from cgatlib.book.executing import execute, reusable
-from cgatlib.book.notebooks import (
+from cgatbook.executing import PAGES, execute, reusable
+from cgatbook.notebooks import (
     Notebook,
     Profile,
     Values,
@@ -32,7 +31,8 @@ from cgatlib.book.notebooks import (
     read_notebooks,
     read_profile,
 )
-from cgatlib.experiments.provenance import code_version
+from cgatlib import CgatError
+from cgatlib.experiments.provenance import code_version, source_digest
 
 Echo = Callable[[str], None]
 DEFAULT_PROFILE = "demo"
@@ -189,7 +189,7 @@ def _site_footer(profile: Profile) -> str:
     changes = " with uncommitted changes" if code["dirty"] else ""
     return (
         f'<p class="built-with">Built with cgatlib {code["version"]} ({commit}{changes}, '
-        f"sources {code['sources']}), profile {profile.name}.</p>"
+        f"sources {code['sources']} and {source_digest(PAGES)}), profile {profile.name}.</p>"
     )
 
 

@@ -18,7 +18,7 @@ from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig, TransferMode
 
 if TYPE_CHECKING:
-    from cgatlib.book.summaries import TableSummary
+    from cgatlib.summaries import TableSummary
 
 
 PROCEDURES = ("none", "head", "full")

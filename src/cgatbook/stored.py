@@ -12,12 +12,11 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, display
 
+from cgatbook.pages import banner_box, code_text, note, provenance_box
+from cgatbook.studies import results, sources_of
+from cgatbook.tables import ORIGINS
 from cgatlib import CgatError
 from cgatlib.baselines import Baseline, read_baselines
-from cgatlib.book.pages import banner_box, code_text, note, provenance_box
-from cgatlib.book.studies import results, sources_of
-from cgatlib.book.summaries import TableSummary
-from cgatlib.book.tables import ORIGINS
 from cgatlib.evaluation import (
     Comparison,
     Estimate,
@@ -34,6 +33,7 @@ from cgatlib.experiments.experiment import Run, score
 from cgatlib.experiments.plan import Plan, UndecidedError
 from cgatlib.experiments.runner import RunStore
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
+from cgatlib.summaries import TableSummary
 
 
 class MissingRunsError(CgatError):
@@ -106,7 +106,7 @@ class StoredResults:
             display(note(f"Not shown: the archive lacks runs of {error} of the plan."))
 
     def table(self, *names: str) -> pd.DataFrame:
-        """`cgatlib.book.studies.results` of several entries, each run once."""
+        """`cgatbook.studies.results` of several entries, each run once."""
         found = {run.experiment.key: run for name in names for run in self.runs(name)}
         sources = [self.archive[e.key] for e in sources_of(run.experiment for run in found.values())]
         return results(found.values(), sources)

@@ -12,11 +12,11 @@ import pandas as pd
 import yaml
 from IPython.display import HTML
 
+from cgatbook import data_verdicts, error_verdicts, printed_verdicts, size_verdicts
+from cgatbook.printed import PublishedNumbers
+from cgatbook.stored import MissingRunsError
+from cgatbook.verdicts import Evidence, Outcome, Verdict, subject_text
 from cgatlib import CgatError
-from cgatlib.book import data_verdicts, error_verdicts, printed_verdicts, size_verdicts
-from cgatlib.book.printed import PublishedNumbers
-from cgatlib.book.stored import MissingRunsError
-from cgatlib.book.verdicts import Evidence, Outcome, Verdict, subject_text
 from cgatlib.figures.style import FUNCTIONAL_NAMES, QUANTITIES
 
 GROUPS: Mapping[str, str] = MappingProxyType(

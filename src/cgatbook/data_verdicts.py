@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cgatbook.printed import Printed
+from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
-from cgatlib.book.printed import Printed
-from cgatlib.book.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib.crystals import CrystalTable
 from cgatlib.figures.style import FUNCTIONAL_NAMES
 from cgatlib.graphs.neighbours import GraphConfig

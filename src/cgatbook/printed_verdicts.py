@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from scipy import constants
 
+from cgatbook.printed import Printed
+from cgatbook.reconstruction import published_lines
+from cgatbook.verdicts import Evidence, Outcome, Verdict
 from cgatlib import CgatError
-from cgatlib.book.printed import Printed
-from cgatlib.book.reconstruction import published_lines
-from cgatlib.book.verdicts import Evidence, Outcome, Verdict
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, short_count
 
 PRINTED = "printed numbers"

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cgatlib.book.printed import Printed, PublishedNumbers
-from cgatlib.book.scaling_cells import pair_cells
+from cgatbook.printed import Printed, PublishedNumbers
+from cgatbook.scaling_cells import pair_cells
 from cgatlib.figures.style import QUANTITIES, short_count
 from cgatlib.scaling import (
     ComputeBudget,

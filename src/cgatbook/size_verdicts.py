@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cgatlib.book.comparisons import in_units
-from cgatlib.book.scaling_cells import size_text
-from cgatlib.book.stored import StoredResults
-from cgatlib.book.verdicts import (
+from cgatbook.comparisons import in_units
+from cgatbook.scaling_cells import size_text
+from cgatbook.stored import StoredResults
+from cgatbook.verdicts import (
     Evidence,
     Outcome,
     Verdict,

@@ -91,7 +91,7 @@ class TableSummary:
     """A crystal table in numbers.
 
     Args:
-        fingerprint, functional: of the table. origin: of its labels, a key of `cgatlib.book.tables.ORIGINS`.
+        fingerprint, functional: of the table. origin: of its labels, as its source states it.
         kept: number of crystals. formulas: number of different reduced formulas.
         refused: number of crystals refused at the import, by reason.
         labels: by name, in the order of the table. elements: crystals that contain each element, by symbol.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cgatbook.notebooks import effective_values, find_root, read_notebooks, read_profile
 from cgatlib import CgatError
-from cgatlib.book.notebooks import effective_values, find_root, read_notebooks, read_profile
-from cgatlib.book.summaries import TableSummary, summarise
 from cgatlib.experiments.sources import load_source
+from cgatlib.summaries import TableSummary, summarise
 
 if TYPE_CHECKING:
     from cgatlib.experiments.experiment import Experiment, Run

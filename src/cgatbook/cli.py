@@ -1,11 +1,16 @@
 """``cgatlib book``: build the book, print it, list its parameters, summarise its tables."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from cgatlib.book.notebooks import find_root
+from cgatbook.notebooks import find_root
+from cgatlib import CgatError
+
+EXTRA = ("IPython", "ipykernel", "jupyter_book", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill")
+"""Modules that the extra ``book`` of the distribution brings."""
 
 ROOT = click.option(
     "--root",
@@ -27,9 +32,16 @@ DATA = click.option(
 )
 
 
-@click.group()
-def book() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def book(ctx: click.Context) -> None:
     """Build the book from its notebooks."""
+    absent = [name for name in EXTRA if find_spec(name) is None]
+    if absent:
+        raise CgatError(f"the book needs {', '.join(absent)}; install it with: pip install '.[book]'")
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
 
 
 @book.command()
@@ -60,7 +72,7 @@ def build(
       cgatlib book build -p 03_size_scaling.sizes='[250, 500, 1000]' --only 03
       cgatlib book build --data path/to/tables
     """
-    from cgatlib.book.build import build as build_book
+    from cgatbook.build import build as build_book
 
     folder = root or find_root(Path.cwd())
     build_book(folder, profile, overrides, data, only, force, out, echo=click.echo)
@@ -90,7 +102,7 @@ def pdf(
     Example:
       cgatlib book pdf --profile ci
     """
-    from cgatlib.book.printing import print_book
+    from cgatbook.printing import print_book
 
     print_book(root or find_root(Path.cwd()), profile, overrides, data, browser, out, echo=click.echo)
 
@@ -106,7 +118,7 @@ def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
     Example:
       cgatlib book parameters --profile ci
     """
-    from cgatlib.book.notebooks import effective_values, read_notebooks, read_profile
+    from cgatbook.notebooks import effective_values, read_notebooks, read_profile
 
     folder = (root or find_root(Path.cwd())).resolve()
     notebooks = read_notebooks(folder)
@@ -136,7 +148,7 @@ def summarise(root: Path | None, profile: str, data: Path) -> None:
     Example:
       cgatlib book summarise --profile mp --data path/to/tables
     """
-    from cgatlib.book.tables import summarise_tables
+    from cgatbook.tables import summarise_tables
 
     for path in summarise_tables(root or find_root(Path.cwd()), profile, data):
         click.echo(path)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from cgatbook.printed import Printed, PublishedNumbers
+from cgatbook.stored import MissingRunsError, StoredResults
 from cgatlib import CgatError
-from cgatlib.book.printed import Printed, PublishedNumbers
-from cgatlib.book.stored import MissingRunsError, StoredResults
 from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import FUNCTIONAL_NAMES, QUANTITIES
 from cgatlib.model.cgat import MODELS

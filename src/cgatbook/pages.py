@@ -16,10 +16,10 @@ import pandas as pd
 import yaml
 from IPython.display import HTML
 
-from cgatlib.book.notebooks import find_root
-from cgatlib.book.summaries import TableSummary
-from cgatlib.book.tables import ORIGINS, BookTable
+from cgatbook.notebooks import find_root
+from cgatbook.tables import ORIGINS, BookTable
 from cgatlib.experiments.provenance import provenance
+from cgatlib.summaries import TableSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

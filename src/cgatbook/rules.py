@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cgatbook.comparisons import number
 from cgatlib import CgatError
-from cgatlib.book.comparisons import number
 from cgatlib.evaluation.noise import MOVES
 from cgatlib.figures.style import QUANTITIES
 

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from cgatbook.build import Echo, render, staged
+from cgatbook.notebooks import pages
 from cgatlib import CgatError
-from cgatlib.book.build import Echo, render, staged
-from cgatlib.book.notebooks import pages
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = (
@@ -56,7 +56,7 @@ def print_book(
     """Write the book as PDF and return its path.
 
     Args:
-        root, profile, overrides, data, echo: as for `cgatlib.book.build.build`.
+        root, profile, overrides, data, echo: as for `cgatbook.build.build`.
         browser: Chromium or Chrome; by default the first one on the PATH.
         out: the file, ``_build/book.pdf`` by default.
 

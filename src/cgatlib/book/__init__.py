@@ -1,1 +1,0 @@
-"""The book: notebooks and their parameters, execution, rendering, and what its pages share."""
