@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import cgatlib
 from cgatlib import CgatError, ensemble
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
-from cgatlib.ensemble import Ensemble, load_model, released_models, starting_points
+from cgatlib.ensemble import Ensemble, find_model, load_model, released_models, starting_points
 from cgatlib.experiments import Experiment
 from cgatlib.graphs.packing import pack
 from cgatlib.predictor import Predictor
@@ -169,6 +170,16 @@ def released(model_folder, tmp_path, monkeypatch):
 def test_a_released_model_is_loaded_by_its_name(released, model):
     assert released_models() == {"volume-demo": released / "volume-demo"}
     pd.testing.assert_frame_equal(cgatlib.load_model("volume-demo").predict([GOOD]), model.predict([GOOD]))
+
+
+def test_a_path_is_a_folder_even_where_a_released_model_has_its_name(released, model_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model_folder, "volume-demo")
+    assert [find_model(name) for name in ("volume-demo", "./volume-demo", Path("volume-demo"))] == [
+        released / "volume-demo",
+        Path("volume-demo"),
+        Path("volume-demo"),
+    ]
 
 
 def test_an_unknown_name_lists_the_known_ones(released, monkeypatch, tmp_path):

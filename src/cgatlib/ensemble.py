@@ -296,14 +296,14 @@ def released_models() -> dict[str, Path]:
 
 
 def find_model(name_or_folder: str | Path) -> Path:
-    """Folder of a model.
+    """Folder of a model; a text that is the name of a released model means that, a `Path` always a folder.
 
     Raises:
         CgatError: neither the name of a released model (they are listed) nor a folder.
     """
     known = released_models()
-    if str(name_or_folder) in known:
-        return known[str(name_or_folder)]
+    if isinstance(name_or_folder, str) and name_or_folder in known:
+        return known[name_or_folder]
     if not Path(name_or_folder).is_dir():
         names = ", ".join(known) or "none"
         raise CgatError(f"no model {str(name_or_folder)!r}: neither a folder nor a released model; known: {names}")

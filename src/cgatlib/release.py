@@ -71,7 +71,7 @@ def release(
             half=half,
         )
         (part / "card.json").write_text(card.to_json())
-    return load_model(out)
+    return load_model(Path(out))
 
 
 def is_model(folder: Path) -> bool:

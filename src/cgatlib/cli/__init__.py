@@ -68,7 +68,7 @@ def main() -> None:
     \b
     Typical order of work:
       cgatlib data import my_files/ --out mine.parquet --functional HSE
-      cgatlib transfer mine.parquet --from band-gap-pbe --label band_gap --out my-model
+      cgatlib transfer mine.parquet --from pbe --label band_gap --out my-model
       cgatlib predict --model my-model *.cif
 
     \b

@@ -285,13 +285,15 @@ def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, 
         report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
         lines += [f"validation MAE, {unit}:", *(f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items())]
     if out := options["out"]:
+        from cgatlib.ensemble import released_models
         from cgatlib.release import release
 
         card = release(runs, crystals, out, _graphs(options), options.get("about")).card
         assert card is not None
         errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
         report |= {"model": str(out), "test_mae": errors[options["label"]]}
-        lines.append(f"model: {out}, {_in_words(errors)}; use it with `cgatlib predict --model {out}`")
+        place = f"./{out}" if str(out) in released_models() else out  # the name means the released one
+        lines.append(f"model: {out}, {_in_words(errors)}; use it with `cgatlib predict --model {place}`")
     click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
 
 
