@@ -282,7 +282,17 @@ def test_several_seeds_become_one_model(table_paths, tmp_path):
 def test_every_member_of_a_model_is_continued(model_folder, table_paths, tmp_path):
     """And what came out can be continued again, without the runs that the first model was made of."""
     mine, twice = tmp_path / "mine", tmp_path / "twice"
-    options = ["--label", "volume_per_atom", "--mode", "full", *QUICK[2:], "--runs", tmp_path / "runs"]
+    options = [
+        "--label",
+        "volume_per_atom",
+        "--mode",
+        "full",
+        *QUICK[2:],
+        "--runs",
+        tmp_path / "runs",
+        "--workers",
+        "1",
+    ]
     invoke("transfer", table_paths[1], "--from", model_folder, *options, "--out", mine)
     first, second = load_model(model_folder).card, load_model(mine).card
     assert [m.experiment["source"] for m in second.members] == [m.experiment for m in first.members]
@@ -309,7 +319,7 @@ def test_a_view_is_continued_as_its_model(model_folder, table_paths, tmp_path, m
 
 def test_one_run_is_continued_with_several_seeds(trained, table_paths, tmp_path):
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--seeds", "0,1"]
-    report = json.loads(invoke(*command, "--runs", tmp_path, "--json").stdout)
+    report = json.loads(invoke(*command, "--runs", tmp_path, "--workers", "1", "--json").stdout)
     experiments = [Run(Path(run["run"])).experiment for run in report["runs"]]
     assert [(e.seed, e.source.key) for e in experiments] == [(0, trained.name), (1, trained.name)]
 
@@ -366,6 +376,7 @@ def test_forecast_continues_the_runs_on_nested_parts(model_folder, table_paths, 
 
 def test_forecast_shares_its_runs_with_transfer_and_has_defaults(model_folder, table, table_paths, tmp_path):
     options = ["--from", model_folder, "--label", "volume_per_atom", *QUICK[2:], "--runs", tmp_path, "--json"]
+    options += ["--workers", "1"]
     made = {
         run["run"] for run in json.loads(invoke("transfer", table_paths[1], "--mode", "full", *options).stdout)["runs"]
     }

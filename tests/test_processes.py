@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,10 @@ def busy(tmp_path: Path) -> subprocess.Popen[str]:
     """A program that waits for two processes of its own."""
     script = tmp_path / "busy.py"
     script.write_text(BUSY)
-    program = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell without a terminal lets its background commands ignore Ctrl-C, and what they start as well.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    program = subprocess.Popen([sys.executable, script], preexec_fn=heard, **pipes)
     assert program.stdout is not None
     assert program.stdout.readline() == "ready\n"
     return program

@@ -261,7 +261,7 @@ def test_a_label_with_no_crystal_in_the_training_part(model_folder, mine, table,
     rows = np.concatenate([parts.validation, parts.test])
     CrystalTable.read(mine).select(rows).write(tmp_path / "tested.parquet")
     command = ["transfer", tmp_path / "tested.parquet", "--from", model_folder, "--label", "e_form", "--mode", "full"]
-    assert "training part is empty" in refused(*command, *QUICK, "--runs", tmp_path / "runs")
+    assert "training part is empty" in refused(*command, *QUICK, "--workers", "1", "--runs", tmp_path / "runs")
 
 
 def test_a_table_with_another_unit_is_refused(mine, model_folder, tmp_path):
