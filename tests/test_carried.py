@@ -38,7 +38,7 @@ def test_a_notice_names_sources_and_licences(folder):
     for what in ("Materials Project", "CC BY 4.0", "MEGNet", "BSD-3-Clause", "phononDB", "RxnNet", "MIT"):
         assert what in text, what
     named = {path.parent.name for path in MODELS.glob("*/card.json")}
-    assert folder != MODELS or all(name in text or "all (" in text for name in named)
+    assert folder != MODELS or all(f"`{name}`" in text for name in named)
 
 
 def test_predictors_that_learn_nothing_keep_their_mean_error_alone():
