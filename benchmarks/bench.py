@@ -18,9 +18,9 @@ from benchmarks.pipeline import measure_batches, measure_construction, measure_h
 from benchmarks.report import render
 from benchmarks.steps import measure_steps
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
+from cgatlib.runs.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "data" / "demo"

@@ -24,11 +24,11 @@ from benchmarks.report import table
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.devices import fabric_of
-from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS, ModelConfig
+from cgatlib.runs.provenance import provenance
 from cgatlib.training import TrainingConfig, TrainingLoop
 
 JOINT = ModelConfig(32, 32, 4, 2, neighbours=12, ranks="continuous", output_widths=(128, 128, 64), roost_steps=1)

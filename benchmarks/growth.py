@@ -24,11 +24,11 @@ from benchmarks.measuring import in_fresh_process
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.file import CrystalFile
 from cgatlib.crystals.schema import table_metadata
-from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore, build_store
 from cgatlib.inputs import GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS
+from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit
 

@@ -23,11 +23,11 @@ import torch
 from benchmarks.bench import DEMO, HERE, cells_of, say
 from cgatlib.crystals import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved
-from cgatlib.experiments.provenance import provenance
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, MODELS
+from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit
 

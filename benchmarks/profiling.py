@@ -15,7 +15,7 @@ from benchmarks.measuring import BATCH, SIZES, train_step
 from benchmarks.report import table
 from benchmarks.steps import FORMS, inputs_of, network_of, packed
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments.provenance import provenance
+from cgatlib.runs.provenance import provenance
 
 FORM = next(form for form in FORMS if form.name == "ours, quotient graph")
 COLUMNS = {"operator": "{name}", "share": "{share:.1%}", "calls per step": "{calls:.0f}"}

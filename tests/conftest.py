@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_info
 
 from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS
-from cgatlib.experiments import Experiment, Run, RunStore
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.release import release
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 
@@ -179,7 +180,7 @@ def seed_runs(
         for s in (0, 1, 2)
     ]  # fmt: skip
     root = tmp_path_factory.mktemp("seeds")
-    return RunStore(root, {table.fingerprint: table_paths[0]}, root / ".graphs").get_all(experiments)
+    return Runs(root, {table.fingerprint: table_paths[0]}, root / ".graphs").get_all(experiments)
 
 
 @pytest.fixture(scope="session")

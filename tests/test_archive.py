@@ -12,22 +12,21 @@ import pandas as pd
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.experiments.archive import RunArchive, find_archives, find_runs
-from cgatlib.experiments.archive_files import FILES
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.tested import COLUMNS, digests
 from cgatlib.files import file_digest
+from cgatlib.runs.archive import FILES, RunArchive, find_archives, find_runs
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
+from cgatlib.runs.tested import COLUMNS, digests
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
 
 @pytest.fixture(scope="module")
-def store(table, other_table, table_paths, tmp_path_factory) -> RunStore:
+def store(table, other_table, table_paths, tmp_path_factory) -> Runs:
     tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
     root = tmp_path_factory.mktemp("archived")
-    return RunStore(root / "runs", tables, root / "graphs")
+    return Runs(root / "runs", tables, root / "graphs")
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +250,7 @@ def test_an_archive_travels_to_another_process_without_its_content(archive):
 
 
 def test_an_archived_run_is_used_instead_of_training(runs, archive, tmp_path):
-    store = RunStore(tmp_path / "empty", cache=tmp_path / "graphs", stored=archive)  # nothing could be trained
+    store = Runs(tmp_path / "empty", cache=tmp_path / "graphs", stored=archive)  # nothing could be trained
     found = store.get_all([run.experiment for run in runs])
     assert [run.metrics for run in found] == [run.metrics for run in runs]
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.experiments.tested import COLUMNS, digests
+from cgatlib.runs.tested import COLUMNS, digests
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "src/cgatlib/released_models"

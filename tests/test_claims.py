@@ -46,8 +46,8 @@ from cgatbook.size_verdicts import (
 from cgatbook.stored import MissingRunsError, StoredResults
 from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.tested import errors_of
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.tested import errors_of
 from cgatlib.scaling import Estimate, Points
 from cgatlib.summaries import LabelSummary, Shift, TableSummary
 

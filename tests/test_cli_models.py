@@ -15,10 +15,10 @@ from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import Crystal
 from cgatlib.ensemble import load_model
-from cgatlib.experiments.experiment import Run
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs.experiment import Run
 
 QUICK = ("--model", "tiny", "--steps", "4", "--batch-size", "16")
 
@@ -259,7 +259,7 @@ def test_runs_of_other_code_are_made_again_by_transfer_too(trained, table_paths,
     command = ["transfer", table_paths[1], "--from", trained, "--label", "e_form", *QUICK[2:], "--runs", runs, "--json"]
     first = the_run(invoke(*command))
     stamp = (first / "provenance.json").stat().st_mtime_ns
-    monkeypatch.setattr("cgatlib.experiments.runner.training_code", lambda: "f" * 16)
+    monkeypatch.setattr("cgatlib.runs.store.training_code", lambda: "f" * 16)
     again = the_run(invoke(*command))
     assert (again / "provenance.json").stat().st_mtime_ns != stamp
 

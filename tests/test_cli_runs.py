@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from cgatlib.cli import main
-from cgatlib.experiments.archive import RunArchive
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.runner import RunStore
+from cgatlib.runs.archive import RunArchive
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
@@ -26,7 +26,7 @@ def invoke(*arguments, code=0):
 def runs(tmp_path, table, other_table, table_paths, tiny_graph, tiny_model) -> list[Run]:
     """A run and one that starts from it, in `tmp_path` / "runs"."""
     tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
-    store = RunStore(tmp_path / "runs", tables, tmp_path / "graphs")
+    store = Runs(tmp_path / "runs", tables, tmp_path / "graphs")
     training = TrainingConfig(steps=2, batch_size=16, evaluations=1)
     plain = Experiment(table.fingerprint, "PBE", "e_form", graph=tiny_graph, model=tiny_model, training=training)
     full = replace(

@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgatlib import CgatError, devices, training
 from cgatlib.devices import fabric_of, in_every_process, kept_on
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.runner import RunStore
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.graphs.resident import ResidentGraphs
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -242,7 +242,7 @@ def test_a_run_on_a_gpu_gives_what_the_cpu_gives(experiment, table_paths, tmp_pa
 def run_on(folder: Path, experiment: Experiment, table: Path, stored: Mapping[str, Run] | None = None, **where) -> Run:
     """The run, made where it is said."""
     root = folder / "-".join(["runs", *(str(value) for value in where.values())])
-    return RunStore(root, {experiment.data: table}, folder / "graphs", stored or {}, **where).get(experiment)
+    return Runs(root, {experiment.data: table}, folder / "graphs", stored or {}, **where).get(experiment)
 
 
 # Several processes

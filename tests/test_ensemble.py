@@ -20,9 +20,9 @@ from cgatlib import CgatError, ensemble
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
 from cgatlib.ensemble import Ensemble, find_model, load_model, released_models, starting_points
-from cgatlib.experiments import Experiment
 from cgatlib.graphs.packing import pack
 from cgatlib.predictor import Predictor
+from cgatlib.runs.experiment import Experiment
 
 COLUMNS = ["material_id", "prediction", "uncertainty", "unit", "note"]
 

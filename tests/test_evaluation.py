@@ -28,7 +28,7 @@ from cgatlib.evaluation import (
     restrict,
     score_interval,
 )
-from cgatlib.experiments.tested import GAP_THRESHOLD, SEEN, digests, errors_of, levels, seen_in
+from cgatlib.runs.tested import GAP_THRESHOLD, SEEN, digests, errors_of, levels, seen_in
 
 METALS = "Li Na K Rb Cs Mg Ca Sr Ba Sc Y Ti Zr V Nb".split()
 ANIONS = "F Cl Br I O S Se Te N P As Sb".split()

@@ -14,8 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.experiments.cluster import CLUSTERS, cluster_pool
-from cgatlib.experiments.executors import Pool, local_pool, run_in_order
+from cgatlib.runs.schedule import CLUSTERS, Pool, cluster_pool, local_pool, run_in_order
 
 
 @dataclass(frozen=True)

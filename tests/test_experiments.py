@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.experiments import experiment as experiments
-from cgatlib.experiments.experiment import MEANING, Experiment, Run, file_digest, score, training_code
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
+from cgatlib.runs import experiment as experiments
+from cgatlib.runs.experiment import MEANING, Experiment, Run, file_digest, score, training_code
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -263,7 +263,7 @@ def test_training_code_covers_what_it_imports(imported):
     """A module that is left out must have no say in a run's numbers."""
     says_nothing = {
         *("crystals.checks", "crystals.schema", "files", "predictor", "processes", "values"),
-        *("experiments.executors", "experiments.experiment", "experiments.provenance", "experiments.tested"),
+        *("runs.schedule", "runs.experiment", "runs.provenance", "runs.tested"),
     }
     listed = set(experiments._TRAINING_CODE)
     needed = set().union(*(imported(module) for module in listed))

@@ -15,8 +15,8 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments.tested import digests
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig, pairs_within, shell_lists
+from cgatlib.runs.tested import digests
 
 REFERENCE = GRAPHS["released"]
 

@@ -11,7 +11,7 @@ from cgatbook import pages
 from cgatbook.tables import load_tables
 from cgatlib import CgatError
 from cgatlib.crystals import Crystal, CrystalTable
-from cgatlib.experiments import sources
+from cgatlib.runs import sources
 
 
 def crystal(name: str, volume: float) -> Crystal:

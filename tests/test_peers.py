@@ -10,8 +10,8 @@ from pymatgen.core import Composition
 
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.runner import parts_of
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.store import parts_of
 from cgatlib.splits import SplitConfig
 
 ROOT = Path(__file__).parents[1]

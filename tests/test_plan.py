@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from cgatlib import CgatError
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import RunStore
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -53,7 +53,7 @@ def plan(folder: Path, **runs: dict[str, Any]) -> Plan:
     return Plan.read(write(folder, content))
 
 
-class Errors(RunStore):
+class Errors(Runs):
     """Stands in for a store: every run is finished, with the validation error that its learning rate gives."""
 
     def __init__(self, errors: dict[float, float]):
@@ -249,7 +249,7 @@ def test_the_outline_counts_what_will_be_run(tmp_path):
     real = {e for name in study.entries for e in study.experiments(name, ALL)}
     real |= {e for name in study.entries for e in study.trials(name, ALL).values()}
 
-    def outline(store: RunStore) -> set[Experiment]:
+    def outline(store: Runs) -> set[Experiment]:
         return {e for name in study.entries for e in study.outline(name, store)}
 
     assert outline(ALL) == real

@@ -11,10 +11,10 @@ import pytest
 from cgatbook import tables
 from cgatbook.notebooks import Values, effective_values, read_notebooks, read_profile
 from cgatbook.tables import BookTable
-from cgatlib.experiments import Experiment
-from cgatlib.experiments.archive import RunArchive
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import RunStore
+from cgatlib.runs.archive import RunArchive
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.store import Runs
 from cgatlib.summaries import LabelSummary, TableSummary
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def values_of(profile: str) -> dict[str, Values]:
 
 class TestRealData:
     PLAN = Plan.read(ROOT / "data" / "plans" / "real_data.yaml")
-    STORE = RunStore(ROOT / "nowhere", stored=RunArchive.open(ROOT / "data" / "runs" / "real_data"))
+    STORE = Runs(ROOT / "nowhere", stored=RunArchive.open(ROOT / "data" / "runs" / "real_data"))
 
     def test_slow_transfers_have_a_tenth_and_a_hundredth_of_the_chosen_rate(self) -> None:
         for pair in ("e_form-volume", "volume-e_form"):

@@ -16,10 +16,9 @@ from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
 from cgatlib.ensemble import load_model
-from cgatlib.experiments import Experiment
-from cgatlib.experiments.experiment import Run
-from cgatlib.experiments.runner import RunStore
 from cgatlib.recipes import BEST, RECIPES, Plan, training_of, tune
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
 from cgatlib.splits import split
 
 QUICK = ("--steps", "6", "--batch-size", "16")
@@ -204,7 +203,7 @@ def test_a_split_with_an_empty_part_is_replaced(seed_runs, table, caplog):
 def test_the_head_first_then_all_and_back_on_the_line(seed_runs, mine, tmp_path):
     table = CrystalTable.read(mine)
     training, stored = {"steps": 6, "batch_size": 16}, {run.experiment.key: run for run in seed_runs}
-    store = RunStore(tmp_path / "runs", {table.fingerprint: mine}, tmp_path / "graphs", stored)
+    store = Runs(tmp_path / "runs", {table.fingerprint: mine}, tmp_path / "graphs", stored)
     found = []
     for transfer in ({}, {"head_first": 0.5}, {"interpolate": True}):
         plan = Plan("e_form", "full", seeds=(0,), transfer=transfer, training=training)

@@ -18,13 +18,12 @@ from cgatlib.cards import Domain, EnsembleCard
 from cgatlib.cli import main
 from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.ensemble import Ensemble, load_model, starting_points
-from cgatlib.experiments import Experiment, RunStore
-from cgatlib.experiments.experiment import Run, of_label
-from cgatlib.experiments.runner import parts_of
 from cgatlib.files import file_digest
 from cgatlib.graphs.store import graph_store
 from cgatlib.predictor import Predictor
 from cgatlib.release import release
+from cgatlib.runs.experiment import Experiment, Run, of_label
+from cgatlib.runs.store import Runs, parts_of
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_a_model_of_two_labels_is_two_models_of_one(seed_runs, other_table, tabl
     """Each label's numbers are those of the runs, where the label is known."""
     start = replace(seed_runs[0].experiment, data=other_table.fingerprint, functional="PBEsol")
     experiments = [replace(start, more_labels=("volume_per_atom",), seed=seed) for seed in (0, 1)]
-    store = RunStore(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, cache)
+    store = Runs(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, cache)
     runs = store.get_all(experiments)
     model = release(runs, other_table, tmp_path / "out", cache)
     found = model.predict([other_table.crystal(row) for row in range(len(other_table))]).set_index("material_id")
@@ -213,7 +212,7 @@ def joint_run(seed_runs, table, table_paths, tmp_path_factory) -> Run:
     """One network for two properties, of which it knows the volume better than the energy."""
     first = seed_runs[0].experiment
     more = replace(first, more_labels=("volume_per_atom",), training=replace(first.training, steps=2, evaluations=1))
-    store = RunStore(tmp_path_factory.mktemp("joint"), {table.fingerprint: table_paths[0]},
+    store = Runs(tmp_path_factory.mktemp("joint"), {table.fingerprint: table_paths[0]},
                      seed_runs[0].path.parent / ".graphs")  # fmt: skip
     return store.get(more)
 
@@ -287,7 +286,7 @@ def test_a_label_starts_from_the_trunk_that_predicts_it(two_trunks, seed_runs, j
 def test_a_trunk_that_is_best_for_nothing_is_left_out(seed_runs, table, table_paths, cache, tmp_path):
     e = seed_runs[0].experiment
     worse = replace(e, training=replace(e.training, steps=1, evaluations=1))
-    run = RunStore(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(worse)
+    run = Runs(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(worse)
     with pytest.raises(CgatError, match=f"for no label are the runs {run.experiment.key} better in validation"):
         release([run, *seed_runs], table, tmp_path / "out", cache)
     assert not (tmp_path / "out").exists()
@@ -315,7 +314,7 @@ def test_rare_elements_are_a_warning(table):
 def test_runs_of_another_split_are_refused(seed_runs, table, table_paths, cache, tmp_path):
     first = seed_runs[0].experiment
     other = replace(first, split=replace(first.split, seed=5))
-    run = RunStore(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(other)
+    run = Runs(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(other)
     with pytest.raises(CgatError, match=f"{other.key} differ in their split: they are no model together"):
         release([*seed_runs, run], table, tmp_path / "out", cache)
     assert not (tmp_path / "out").exists()

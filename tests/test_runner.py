@@ -13,12 +13,12 @@ from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.joining import joined
 from cgatlib.ensemble import load_model
-from cgatlib.experiments import runner
-from cgatlib.experiments.archive import find_folders, run_folders
-from cgatlib.experiments.experiment import MEANING, Experiment, Run
-from cgatlib.experiments.runner import RunStore, parts_of
-from cgatlib.experiments.tested import SEEN
 from cgatlib.predictor import Predictor
+from cgatlib.runs import store as runner
+from cgatlib.runs.archive import find_folders, run_folders
+from cgatlib.runs.experiment import MEANING, Experiment, Run
+from cgatlib.runs.store import Runs, parts_of
+from cgatlib.runs.tested import SEEN
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -33,9 +33,9 @@ def graph_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path, table, other_table, table_paths, graph_cache) -> RunStore:
+def store(tmp_path, table, other_table, table_paths, graph_cache) -> Runs:
     tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
-    return RunStore(tmp_path / "runs", tables, graph_cache)
+    return Runs(tmp_path / "runs", tables, graph_cache)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def trainings(monkeypatch) -> list[str]:
     return calls
 
 
-def finished(store: RunStore) -> set[str]:
+def finished(store: Runs) -> set[str]:
     """Folders that a reader of the store would take for runs."""
     return {path.parent.name for path in Path(store.root).glob("*/provenance.json")}
 
@@ -374,7 +374,7 @@ def test_another_meaning_is_not_trained(store, plain):
 
 
 def test_a_run_that_is_not_there_in_the_end_is_named(store, plain, monkeypatch):
-    monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: {})
+    monkeypatch.setattr(Runs, "train", lambda self, missing, *rest: {})
     with pytest.raises(CgatError, match=f"run {plain.key} was trained, but .* does not hold it"):
         store.get_all([plain])
 
@@ -615,7 +615,7 @@ def test_two_workers_give_what_one_gives(tmp_path, table, other_table, table_pat
     tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
     experiments = [plain, replace(plain, seed=1), *transferred.values()]
     one, two = (
-        RunStore(tmp_path / f"runs{workers}", tables, tmp_path / f"graphs{workers}").get_all(experiments, workers)
+        Runs(tmp_path / f"runs{workers}", tables, tmp_path / f"graphs{workers}").get_all(experiments, workers)
         for workers in (1, 2)
     )
     assert all(same_result(first, second) for first, second in zip(one, two, strict=True))

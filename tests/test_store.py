@@ -304,10 +304,10 @@ def test_training_from_a_store_needs_no_pymatgen(table, tiny_graph, tiny_model, 
     script = """
 import json, sys
 from pathlib import Path
-from cgatlib.experiments.experiment import Experiment
+from cgatlib.runs.experiment import Experiment
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.experiments.runner import RunStore
+from cgatlib.runs.store import Runs
 from cgatlib.training import TrainingConfig
 
 settings, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
@@ -316,7 +316,7 @@ experiment = Experiment(
     graph=GraphConfig(**settings["graph"]), model=ModelConfig(**settings["model"]),
     training=TrainingConfig(steps=2, evaluations=1),
 )
-store = RunStore(folder / "runs", cache=folder / "graphs")
+store = Runs(folder / "runs", cache=folder / "graphs")
 store.get(experiment)
 assert store.find(experiment).metrics["n_train"] > 0
 print(sorted(name for name in sys.modules if name.split(".")[0] in ("pymatgen", "ase", "spglib")))

@@ -20,10 +20,10 @@ from cgatbook.tables import BookTable, get_runs, load_tables
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
-from cgatlib.experiments.archive import RunArchive
-from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.sources import Source
 from cgatlib.figures import histogram_edges, label_histograms
+from cgatlib.runs.archive import RunArchive
+from cgatlib.runs.sources import Source
+from cgatlib.runs.store import Runs
 from cgatlib.summaries import TableSummary, distributions, summarise
 
 NO_REJECTS = pd.DataFrame({"material_id": [], "reason": [], "source": []}, dtype=str)
@@ -250,7 +250,7 @@ class TestStoredRuns:
         self, made: dict[str, BookTable], change: dict[str, Any], retrained: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         trained: list[str] = []
-        monkeypatch.setattr(RunStore, "train", lambda self, missing, *rest: trained.extend(missing) or {})
+        monkeypatch.setattr(Runs, "train", lambda self, missing, *rest: trained.extend(missing) or {})
         low, high = made["pbe"].table, made["pbesol"].table
         with suppress(CgatError):  # which says that nothing was trained
             get_runs(made, study(**change).modes(low, high, "e_form"), 1)

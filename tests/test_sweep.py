@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cgatlib.cli import main
-from cgatlib.experiments.archive import RunArchive, find_runs
-from cgatlib.experiments.executors import Pool, local_pool
-from cgatlib.experiments.experiment import Run
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.sweep import Ended, run_plan
 from cgatlib.files import file_digest
 from cgatlib.model.cgat import ModelConfig
+from cgatlib.runs.archive import RunArchive, find_runs
+from cgatlib.runs.experiment import Run
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.schedule import Pool, local_pool
+from cgatlib.runs.store import Runs
+from cgatlib.runs.sweep import Ended, run_plan
 
 RATES = [0.001, 0.02]
 
@@ -95,7 +95,7 @@ def test_the_rate_with_the_lowest_validation_error_is_used(content, sweep, tmp_p
     sweep(content)
     runs = find_runs(tmp_path / "runs")
     plan = Plan.read(tmp_path / "plan.yaml").open(table_paths[0].parent, tmp_path / "runs" / ".tables")
-    store = RunStore(tmp_path / "runs")
+    store = Runs(tmp_path / "runs")
     errors = {rate: runs[e.key].metrics["validation_mae"] for rate, e in plan.trials("none", store).items()}
     best = min(errors, key=lambda rate: errors[rate])
     for name in ("none", "full"):
@@ -154,7 +154,7 @@ def test_a_table_without_graphs_fails_its_runs_only(content, table_paths, tmp_pa
     path.write_text(json.dumps(content))
     plan = Plan.read(path).open(table_paths[0].parent, tmp_path / "tables")
     told: list[Ended] = []
-    store = RunStore(tmp_path / "runs", plan.paths, tmp_path / "graphs")
+    store = Runs(tmp_path / "runs", plan.paths, tmp_path / "graphs")
     summary = run_plan(plan, store, local_pool(), report=told.append)
     assert [str(planned) for planned in summary.done] == ["none seed 0 rate 0.01"]
     assert {str(planned): reason[:32] for planned, reason in summary.failed.items()} == {
@@ -186,7 +186,7 @@ def test_complete_runs_of_other_code_are_reused_and_started_from(content, sweep,
         if run.experiment.source is None:
             run.path.rename(complete / key)
     (tmp_path / "runs").rename(tmp_path / "before")
-    monkeypatch.setattr("cgatlib.experiments.runner.training_code", lambda: "f" * 16)
+    monkeypatch.setattr("cgatlib.runs.store.training_code", lambda: "f" * 16)
     content["runs"]["head"] = {"table": "pbesol", "from": "base", "mode": "head", "learning_rate": 0.01}
     both = ("--stored", str(tmp_path / "archive"), "--stored", str(complete))
     assert sweep(content, *both).stdout.splitlines()[-1] == "1 runs done, 7 reused, 0 failed"
@@ -198,7 +198,7 @@ def test_complete_runs_of_other_code_are_reused_and_started_from(content, sweep,
 
 
 def test_a_run_that_is_said_to_be_done_but_is_not_there_has_failed(content, table_paths, tmp_path):
-    class Forgetful(RunStore):
+    class Forgetful(Runs):
         def train(self, missing, pool, workers=1, report=None):
             for key in missing:
                 report(key, None)
@@ -233,7 +233,7 @@ def test_parameters_of_jobs_are_read(content, sweep, monkeypatch, tmp_path):
         got.append((executor, logs, parameters))
         return local_pool()
 
-    monkeypatch.setattr("cgatlib.experiments.cluster.cluster_pool", pool)
+    monkeypatch.setattr("cgatlib.runs.schedule.cluster_pool", pool)
     arguments = ["--slurm", "partition=gpu,timeout_min=90", "--slurm", "qos=long", "--dry-run"]
     sweep(content, "--executor", "slurm", *arguments)
     parameters = {"partition": "gpu", "timeout_min": 90, "qos": "long"}
@@ -241,8 +241,8 @@ def test_parameters_of_jobs_are_read(content, sweep, monkeypatch, tmp_path):
 
 
 def test_the_device_and_the_number_of_devices_reach_the_runs(content, sweep, monkeypatch):
-    stores: list[RunStore] = []
-    monkeypatch.setattr(RunStore, "missing", lambda store, experiments: stores.append(store) or {})
+    stores: list[Runs] = []
+    monkeypatch.setattr(Runs, "missing", lambda store, experiments: stores.append(store) or {})
     sweep(content, "--device", "mps", "--devices", "3", "--dry-run")
     assert {(store.accelerator, store.devices) for store in stores} == {("mps", 3)}
 

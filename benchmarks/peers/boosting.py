@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.peers.tasks import Fitted, Task
 from cgatlib import baselines
-from cgatlib.experiments.experiment import Experiment
+from cgatlib.runs.experiment import Experiment
 from cgatlib.splits import Split
 
 PACKAGES = ("scikit-learn", "numpy")

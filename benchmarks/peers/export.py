@@ -13,11 +13,11 @@ from cgatlib import CgatError
 from cgatlib.composition import composition_features
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import parts_of
-from cgatlib.experiments.sources import load_source
 from cgatlib.graphs.store import GraphStore
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.sources import load_source
+from cgatlib.runs.store import parts_of
 from cgatlib.splits import SplitConfig
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.peers.results import KEY, add
 from benchmarks.peers.tasks import Task
-from cgatlib.experiments.archive import find_runs
-from cgatlib.experiments.experiment import Run
+from cgatlib.runs.archive import find_runs
+from cgatlib.runs.experiment import Run
 
 _NAMES = {"none": "no transfer", "untouched": "zero-shot", "head": "head alone", "full": "full transfer"}
 

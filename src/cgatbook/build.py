@@ -32,7 +32,7 @@ from cgatbook.notebooks import (
     read_profile,
 )
 from cgatlib import CgatError
-from cgatlib.experiments.provenance import code_version, source_digest
+from cgatlib.runs.provenance import code_version, source_digest
 
 Echo = Callable[[str], None]
 DEFAULT_PROFILE = "demo"

@@ -32,7 +32,7 @@ from cgatlib.evaluation import (
     score_interval,
 )
 from cgatlib.evaluation.intervals import score_of
-from cgatlib.experiments.tested import GAP_THRESHOLD
+from cgatlib.runs.tested import GAP_THRESHOLD
 from cgatlib.scaling import Estimate
 
 _BASELINES = {"ridge": "a linear model of the composition", "boosting": "boosted trees on the composition"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from cgatbook.notebooks import Notebook, Values
 from cgatlib import CgatError
-from cgatlib.experiments.provenance import LIBRARIES, PACKAGE, library_versions, source_digest
+from cgatlib.runs.provenance import LIBRARIES, PACKAGE, library_versions, source_digest
 
 PAGES = Path(__file__).parent
 """Folder of this package's sources."""

@@ -16,11 +16,11 @@ from IPython.display import Markdown
 
 from cgatlib import CgatError, ensemble
 from cgatlib.crystals.checks import SYMBOLS
-from cgatlib.experiments.executors import one_thread
+from cgatlib.runs.schedule import one_thread
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
-    from cgatlib.experiments.experiment import Run
+    from cgatlib.runs.experiment import Run
 
 _WIDTH = 100  # characters; a longer command is broken before an option
 

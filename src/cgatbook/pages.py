@@ -18,14 +18,14 @@ from IPython.display import HTML
 
 from cgatbook.notebooks import find_root
 from cgatbook.tables import ORIGINS, BookTable
-from cgatlib.experiments.provenance import provenance
+from cgatlib.runs.provenance import provenance
 from cgatlib.summaries import TableSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cgatlib.experiments.experiment import Run
-    from cgatlib.experiments.sources import Source
+    from cgatlib.runs.experiment import Run
+    from cgatlib.runs.sources import Source
 
 NOT_HERE = (
     "<strong>Stored results:</strong> the tables are not here; what this page shows comes from runs that are kept with "

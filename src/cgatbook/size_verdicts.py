@@ -19,8 +19,8 @@ from cgatbook.verdicts import (
     runs_of,
     subject_of,
 )
-from cgatlib.experiments.experiment import Run
 from cgatlib.figures.series import curve_points
+from cgatlib.runs.experiment import Run
 from cgatlib.scaling import (
     Estimate,
     Points,

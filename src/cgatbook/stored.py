@@ -28,11 +28,11 @@ from cgatlib.evaluation import (
     over_splits,
     restrict,
 )
-from cgatlib.experiments.archive import RunArchive
-from cgatlib.experiments.experiment import Run, score
-from cgatlib.experiments.plan import Plan, UndecidedError
-from cgatlib.experiments.runner import RunStore
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
+from cgatlib.runs.archive import RunArchive
+from cgatlib.runs.experiment import Run, score
+from cgatlib.runs.plan import Plan, UndecidedError
+from cgatlib.runs.store import Runs
 from cgatlib.summaries import TableSummary
 
 
@@ -66,8 +66,8 @@ class StoredResults:
         return cls(Plan.read(plan), RunArchive.open(archive))
 
     @cached_property
-    def _store(self) -> RunStore:
-        return RunStore(self.archive.path, stored=self.archive)
+    def _store(self) -> Runs:
+        return Runs(self.archive.path, stored=self.archive)
 
     @property
     def origin(self) -> str:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig, TransferMode
 

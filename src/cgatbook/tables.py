@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from cgatbook.notebooks import effective_values, find_root, read_notebooks, read_profile
 from cgatlib import CgatError
-from cgatlib.experiments.sources import load_source
+from cgatlib.runs.sources import load_source
 from cgatlib.summaries import TableSummary, summarise
 
 if TYPE_CHECKING:
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.runs.experiment import Experiment, Run
 
 ORIGINS = {
     "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
@@ -92,13 +92,13 @@ def get_runs(
     Raises:
         CgatError: a run is not stored, and the table to train it on is not here.
     """
-    from cgatlib.experiments.archive import find_runs
-    from cgatlib.experiments.runner import RunStore
+    from cgatlib.runs.archive import find_runs
+    from cgatlib.runs.store import Runs
 
     root = find_root(Path.cwd())
     home = root / ".cgatlib"
     here = {t.table.fingerprint: t.path for t in tables.values() if t.path is not None}
-    store = RunStore(home / "runs", here, home / "graphs", find_runs(root / stored) if stored else {})
+    store = Runs(home / "runs", here, home / "graphs", find_runs(root / stored) if stored else {})
     asked = list(dict.fromkeys(experiments))
     missing = store.missing(asked).values()
     absent = {t.table.fingerprint: name for name, t in tables.items() if t.path is None}

@@ -8,12 +8,12 @@ import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
 
 from cgatbook.comparisons import interval, number
-from cgatlib.experiments.executors import one_thread
-from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.runs.experiment import Run
+from cgatlib.runs.schedule import one_thread
 
 
 def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[str, float]:

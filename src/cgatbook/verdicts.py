@@ -9,9 +9,9 @@ from pathlib import Path
 from cgatbook.printed import Printed, PublishedNumbers
 from cgatbook.stored import MissingRunsError, StoredResults
 from cgatlib import CgatError
-from cgatlib.experiments.experiment import Run
 from cgatlib.figures.style import FUNCTIONAL_NAMES, QUANTITIES
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs.experiment import Run
 from cgatlib.scaling import Estimate
 
 

@@ -33,7 +33,7 @@ from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
-    from cgatlib.experiments.experiment import Run
+    from cgatlib.runs.experiment import Run
 
 RELEASED_MODELS = Path(__file__).parent / "released_models"
 _CHUNK = 500  # crystals packed at a time, while other processes read on
@@ -386,7 +386,7 @@ def starting_points(
     Raises:
         CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
     """
-    from cgatlib.experiments.experiment import Run
+    from cgatlib.runs.experiment import Run
 
     folder = find_model(name_or_folder)
     if viewed := _viewed(folder):
@@ -412,7 +412,7 @@ def starts_of(
         CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
             be meant.
     """
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.runs.experiment import Experiment, Run
 
     if model.card is None:
         raise CgatError(f"{name} does not say how it was trained (it has no card): nothing can start from it")

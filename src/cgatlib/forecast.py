@@ -10,7 +10,7 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.experiments.experiment import Run
+from cgatlib.runs.experiment import Run
 from cgatlib.scaling import Estimate, HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
 
 _SMALLEST = 20  # training crystals; below, the error says little about what follows

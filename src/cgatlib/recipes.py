@@ -19,10 +19,10 @@ from cgatlib import CgatError
 from cgatlib.crystals.checks import KNOWN, PROPERTIES, Crystal, check
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, refuse_noted, starts_of
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.runner import RunStore
 from cgatlib.graphs.store import graph_store
 from cgatlib.release import release
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.store import Runs
 from cgatlib.splits import Indices, SplitConfig, groups_of, split
 from cgatlib.structures import Candidate, candidates
 from cgatlib.training import TrainingConfig
@@ -188,7 +188,7 @@ def tune(
         experiments = plan.experiments(table, starts)
         graph_store(table, experiments[0].graph, root / "graphs", workers)
         stored = {run.experiment.key: run for run in starts}
-        runs = RunStore(root / "runs", cache=root / "graphs", stored=stored).get_all(experiments, workers)
+        runs = Runs(root / "runs", cache=root / "graphs", stored=stored).get_all(experiments, workers)
         return release(runs, table, root / "model", root / "graphs", {"name": "crystals in memory"})
 
 

@@ -16,12 +16,12 @@ from cgatlib.composition import element_amounts
 from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
-from cgatlib.experiments.experiment import Experiment, Run, of_label, score
-from cgatlib.experiments.runner import known_of, parts_of
-from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network
+from cgatlib.runs.experiment import Experiment, Run, of_label, score
+from cgatlib.runs.store import known_of, parts_of
+from cgatlib.runs.tested import GAP_THRESHOLD
 from cgatlib.splits import Indices, Split, training_subset
 from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators
 

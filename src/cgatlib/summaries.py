@@ -16,9 +16,9 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals import SYMBOLS, CrystalTable
-from cgatlib.experiments.sources import Source
-from cgatlib.experiments.tested import GAP_THRESHOLD
 from cgatlib.figures.data import histogram_edges
+from cgatlib.runs.sources import Source
+from cgatlib.runs.tested import GAP_THRESHOLD
 from cgatlib.scaling import Estimate
 
 FOLDER = "tables"

@@ -14,13 +14,13 @@ import yaml
 from cgatlib.cli.ensemble import _lines
 from cgatlib.crystals import Crystal
 from cgatlib.ensemble import load_model, released_models
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.sweep import outlined
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS
 from cgatlib.model.layers import OutputNetwork
 from cgatlib.predictor import Predictor, import_released, reading_model
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.store import Runs
+from cgatlib.runs.sweep import outlined
 from cgatlib.training import TrainingConfig, fit
 from fuzz.harness import Target
 
@@ -73,7 +73,7 @@ def plan(data: bytes, folder: Path) -> str:
     found = Plan.read(path)
     if any("fingerprint" not in table for table in found.tables.values()):
         return "read, to be opened"
-    keys = {planned.experiment.key for planned in outlined(found, RunStore(folder / "runs"))}
+    keys = {planned.experiment.key for planned in outlined(found, Runs(folder / "runs"))}
     assert {path.name for path in folder.iterdir()} == {"plan.yaml"}, "a plan that writes"
     return "read and outlined" if keys else "without runs"
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from cgatlib import CgatError
 from cgatlib.composition import composition_features, element_fractions
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.runner import parts_of
 from cgatlib.graphs.store import GraphStore
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.store import parts_of
 from cgatlib.splits import Indices, Split
 
 Array = NDArray[np.float64]

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from cgatlib import CgatError
 from cgatlib.baselines.models import Task
 from cgatlib.baselines.records import Baseline, all_baselines
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.plan import Plan
-from cgatlib.experiments.runner import RunStore
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.plan import Plan
+from cgatlib.runs.store import Runs
 
 
 def planned_baselines(plan: Plan, data: Path) -> Iterator[Baseline]:
@@ -27,7 +27,7 @@ def planned_baselines(plan: Plan, data: Path) -> Iterator[Baseline]:
     Raises:
         CgatError: a column of pairs does not exist.
     """
-    store = RunStore(Path())  # which learning rate a network got is nothing to them either
+    store = Runs(Path())  # which learning rate a network got is nothing to them either
     every = (e for name in plan.entries for e in plan.outline(name, store))
     whole = [e for e in every if e.train_size is None and e.source is not None]
     targets = {(e.data, e.label, e.split): e for e in whole}

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from cgatlib import CgatError
 from cgatlib.baselines.models import BASELINES, Task
-from cgatlib.experiments.archive_files import TOLERANCE, kept, of_rows, read_json, read_parquet, write_table
-from cgatlib.experiments.experiment import score
-from cgatlib.experiments.provenance import provenance
-from cgatlib.experiments.tested import errors_of
 from cgatlib.files import file_digest, replacing
+from cgatlib.runs.archive import TOLERANCE, kept, of_rows, read_json, read_parquet, write_table
+from cgatlib.runs.experiment import score
+from cgatlib.runs.provenance import provenance
+from cgatlib.runs.tested import errors_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Baseline:
         name, needs: as in `BASELINES`. functional, label, data, train_size, seed, split: of the experiment.
         n_train, n_validation, n_test: crystals used; fewer than the experiment's where the source label is needed.
         choices: what the validation part chose. mae: on the test crystals, in the label's unit.
-        errors: of the test crystals, as `cgatlib.experiments.tested` describes them; none where `Model.learns` is not.
+        errors: of the test crystals, as `cgatlib.runs.tested` describes them; none where `Model.learns` is not.
     """
 
     name: str

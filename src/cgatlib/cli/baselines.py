@@ -17,7 +17,7 @@ def baselines(plan_file: Path, data: Path, out: Path) -> None:
       cgatlib baselines plan.yaml --data tables --out data/runs/study
     """
     from cgatlib.baselines import planned_baselines, write_baselines
-    from cgatlib.experiments.plan import Plan
+    from cgatlib.runs.plan import Plan
 
     found = []
     for item in planned_baselines(Plan.read(plan_file).open(data, out / ".tables"), data):

@@ -217,8 +217,8 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
 
     from cgatlib.crystals.checks import PROPERTIES
     from cgatlib.crystals.table import CrystalTable
-    from cgatlib.experiments.experiment import Run
     from cgatlib.release import release as make
+    from cgatlib.runs.experiment import Run
 
     data = yaml.safe_load(about) if about else {}
     if not isinstance(data, dict):

@@ -16,7 +16,7 @@ from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_co
 
 if TYPE_CHECKING:
     from cgatlib.crystals.table import CrystalTable
-    from cgatlib.experiments.experiment import Experiment, Run
+    from cgatlib.runs.experiment import Experiment, Run
 
 _TRAINING = several(
     click.option(
@@ -172,9 +172,9 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     Example:
       cgatlib forecast mine.parquet --from volume-pbe --label volume_per_atom --more 1000
     """
-    from cgatlib.experiments.runner import parts_of
     from cgatlib.forecast import Forecast, forecast_text, halved_sizes
     from cgatlib.graphs.store import graph_store
+    from cgatlib.runs.store import parts_of
     from cgatlib.transfer import TransferConfig
 
     if len(options["labels"]) > 1:
@@ -231,7 +231,7 @@ def _experiments(
     crystals: "CrystalTable", options: dict[str, Any], starts: Sequence["Run"] = (), **configurations: Any
 ) -> list["Experiment"]:
     """One experiment per seed, from the members of a model in turn or from nothing."""
-    from cgatlib.experiments.experiment import Experiment
+    from cgatlib.runs.experiment import Experiment
     from cgatlib.training import TrainingConfig
 
     values = {**_PLAIN, **_given(options)}
@@ -258,14 +258,14 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _run(
     crystals: "CrystalTable", experiments: Sequence["Experiment"], starts: Sequence["Run"], options: dict[str, Any]
 ) -> list["Run"]:
-    from cgatlib.experiments.runner import RunStore
     from cgatlib.graphs.store import graph_store
+    from cgatlib.runs.store import Runs
 
     cache = _graphs(options)
     graph_store(crystals, experiments[0].graph, cache, options["workers"])
     stored = {run.experiment.key: run for run in starts}
     where = {"accelerator": options["device"], "devices": options["devices"]}
-    store = RunStore(options["runs"], cache=cache, stored=stored, **where)
+    store = Runs(options["runs"], cache=cache, stored=stored, **where)
     return store.get_all(experiments, options["workers"])
 
 

@@ -11,7 +11,7 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.experiments.experiment import Run
+    from cgatlib.runs.experiment import Run
 
 _PATH = click.Path(path_type=Path)
 ROOT = click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
@@ -30,7 +30,7 @@ def runs() -> None:
 
 
 def _find(root: Path) -> dict[str, "Run"]:
-    from cgatlib.experiments.archive import find_runs
+    from cgatlib.runs.archive import find_runs
 
     return dict(sorted(find_runs(root).items()))
 
@@ -113,7 +113,7 @@ def verify(root: Path) -> None:
       cgatlib runs verify --runs data/runs
     """
     from cgatlib.baselines import baseline_problems
-    from cgatlib.experiments.archive import RunArchive, find_archives, run_folders
+    from cgatlib.runs.archive import RunArchive, find_archives, run_folders
     from cgatlib.summaries import summary_problems
 
     checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
@@ -156,7 +156,7 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) ->
     Example:
       cgatlib runs archive --runs runs --out data/runs/functionals --plan plan.yaml
     """
-    from cgatlib.experiments.archive import RunArchive
+    from cgatlib.runs.archive import RunArchive
 
     found = _find(root)
     if plan_file is not None:
@@ -168,14 +168,14 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) ->
 
 def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Run"]:
     """The runs that belong to a plan; those it lacks are told."""
-    from cgatlib.experiments.plan import Plan
-    from cgatlib.experiments.runner import RunStore
-    from cgatlib.experiments.sweep import outlined
+    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.store import Runs
+    from cgatlib.runs.sweep import outlined
 
     plan = Plan.read(plan_file)
     if data is not None:
         plan = plan.open(data, root / ".tables")
-    wanted = {planned.experiment.key: planned for planned in outlined(plan, RunStore(root, stored=found))}
+    wanted = {planned.experiment.key: planned for planned in outlined(plan, Runs(root, stored=found))}
     for key, planned in wanted.items():
         if key not in found:
             click.echo(f"not archived, as it is not in {root}: {planned}", err=True)
@@ -192,7 +192,7 @@ def remove(key: str, root: Path) -> None:
     Example:
       cgatlib runs remove 3fa21c0d9e8b7a65
     """
-    from cgatlib.experiments.archive import run_folders
+    from cgatlib.runs.archive import run_folders
 
     known = {run.path.name: run for run in run_folders(root)}
     folder = known[_key(root, known, key)].path

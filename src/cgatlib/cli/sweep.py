@@ -8,10 +8,10 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.experiments.executors import Pool
-    from cgatlib.experiments.plan import Plan
-    from cgatlib.experiments.runner import RunStore
-    from cgatlib.experiments.sweep import Ended, Summary
+    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.schedule import Pool
+    from cgatlib.runs.store import Runs
+    from cgatlib.runs.sweep import Ended, Summary
 
 _PATH = click.Path(path_type=Path)
 
@@ -69,10 +69,10 @@ def sweep(
       cgatlib sweep plan.yaml --data tables --executor slurm --device cuda \\
           --slurm partition=gpu,gpus_per_node=1,timeout_min=240
     """
-    from cgatlib.experiments.archive import find_runs
-    from cgatlib.experiments.plan import Plan
-    from cgatlib.experiments.runner import RunStore
-    from cgatlib.experiments.sweep import doubts
+    from cgatlib.runs.archive import find_runs
+    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.store import Runs
+    from cgatlib.runs.sweep import doubts
 
     root = root.resolve()  # jobs may start elsewhere
     plan = Plan.read(plan_file)
@@ -81,7 +81,7 @@ def sweep(
         for name, source in plan.sources.items():
             click.echo(f"table {name}: {len(source.table)} crystals, fingerprint {source.table.fingerprint}")
     known = find_runs(*(folder.resolve() for folder in stored))
-    store = RunStore(root, plan.paths, root / ".graphs", known, device, devices)
+    store = Runs(root, plan.paths, root / ".graphs", known, device, devices)
     pool = _pool(executor, workers, parameters, root)
     if dry_run:
         _list(plan, store)
@@ -95,8 +95,7 @@ def sweep(
 
 
 def _pool(executor: str, workers: int, parameters: tuple[str, ...], root: Path) -> "Pool":
-    from cgatlib.experiments.cluster import cluster_pool
-    from cgatlib.experiments.executors import local_pool
+    from cgatlib.runs.schedule import cluster_pool, local_pool
 
     if executor != "local":
         return cluster_pool(executor, root / ".jobs", _parameters(parameters))
@@ -116,8 +115,8 @@ def _parameters(texts: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _list(plan: "Plan", store: "RunStore") -> None:
-    from cgatlib.experiments.sweep import outlined
+def _list(plan: "Plan", store: "Runs") -> None:
+    from cgatlib.runs.sweep import outlined
     from cgatlib.transfer import STEPLESS
 
     runs = outlined(plan, store)
@@ -129,10 +128,10 @@ def _list(plan: "Plan", store: "RunStore") -> None:
     click.echo(f"{len(missing)} of {len(runs)} runs would be trained, {steps} steps in all")
 
 
-def _run(plan: "Plan", store: "RunStore", pool: "Pool", workers: int) -> "Summary":
+def _run(plan: "Plan", store: "Runs", pool: "Pool", workers: int) -> "Summary":
     from tqdm import tqdm
 
-    from cgatlib.experiments.sweep import outlined, run_plan
+    from cgatlib.runs.sweep import outlined, run_plan
 
     missing = store.missing([planned.experiment for planned in outlined(plan, store)])
     with tqdm(total=len(missing), unit=" runs", desc="sweep", disable=None) as bar:

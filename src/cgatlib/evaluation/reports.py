@@ -12,7 +12,7 @@ from cgatlib import CgatError
 from cgatlib.evaluation.intervals import Comparison, Score, compare, score_of
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, OPEN_GAP_MAE, ROC_AUC
 from cgatlib.evaluation.scored import Scored, Seeds
-from cgatlib.experiments.tested import SEEN
+from cgatlib.runs.tested import SEEN
 
 
 def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.DataFrame:
@@ -51,7 +51,7 @@ def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.Data
 class GapScores:
     """Predicted band gaps as a classification into metals and non-metals, and their error where there is a gap.
 
-    A gap above `cgatlib.experiments.tested.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
+    A gap above `cgatlib.runs.tested.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
     threshold on the prediction. ``open_gap_mae`` (eV) is the MAE of the crystals that are non-metals.
     """
 

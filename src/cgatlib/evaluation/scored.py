@@ -14,7 +14,7 @@ from cgatlib import CgatError
 
 Array = NDArray[np.float64]
 Seeds = Sequence[pd.DataFrame]
-"""Errors of the seeds of one kind of run: tables as `cgatlib.experiments.tested` describes them."""
+"""Errors of the seeds of one kind of run: tables as `cgatlib.runs.tested` describes them."""
 
 _SHOWN = 3  # crystals named in a message
 

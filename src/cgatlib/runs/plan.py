@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
-from cgatlib.experiments.experiment import Experiment
-from cgatlib.experiments.plan_file import Entry, Start, read_plan, refuse_misfits
-from cgatlib.experiments.runner import RunStore
-from cgatlib.experiments.sources import Source, join_sources, load_source
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs.experiment import Experiment
+from cgatlib.runs.plan_file import Entry, Start, read_plan, refuse_misfits
+from cgatlib.runs.sources import Source, join_sources, load_source
+from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -80,10 +80,10 @@ class Plan:
 
     @property
     def paths(self) -> dict[str, Path]:
-        """Files of the opened tables by fingerprint, as `RunStore.tables` has them."""
+        """Files of the opened tables by fingerprint, as `Runs.tables` has them."""
         return {source.table.fingerprint: source.path for source in self.sources.values()}
 
-    def experiments(self, name: str, store: RunStore) -> list[Experiment]:
+    def experiments(self, name: str, store: Runs) -> list[Experiment]:
         """The experiments of one entry: by split, then size, then seed.
 
         Args:
@@ -94,11 +94,11 @@ class Plan:
         """
         return self._expand(self._entry(name), self._rates(store))
 
-    def trials(self, name: str, store: RunStore) -> dict[float, Experiment]:
+    def trials(self, name: str, store: Runs) -> dict[float, Experiment]:
         """The experiments that decide an entry's learning rate, by that rate; none where it is given."""
         return self._trials(self._entry(name), self._rates(store))
 
-    def rate(self, name: str, store: RunStore) -> float:
+    def rate(self, name: str, store: Runs) -> float:
         """The learning rate of an entry: given, or that of the trial with the lowest validation error.
 
         Raises:
@@ -106,7 +106,7 @@ class Plan:
         """
         return self._rates(store)(name)
 
-    def _rates(self, store: RunStore) -> Rates:
+    def _rates(self, store: Runs) -> Rates:
         """The same of every entry, each looked for once."""
 
         @cache
@@ -125,7 +125,7 @@ class Plan:
 
         return rates
 
-    def outline(self, name: str, store: RunStore) -> list[Experiment]:
+    def outline(self, name: str, store: Runs) -> list[Experiment]:
         """The experiments of one entry, its trials included, as far as they are known.
 
         Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.

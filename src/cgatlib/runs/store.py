@@ -22,10 +22,6 @@ from tqdm import tqdm
 from cgatlib import CgatError
 from cgatlib.crystals.checks import KNOWN, PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
-from cgatlib.experiments.executors import Pool, Report, local_pool, run_in_order
-from cgatlib.experiments.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
-from cgatlib.experiments.provenance import provenance
-from cgatlib.experiments.tested import seen_in
 from cgatlib.files import file_digest, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
@@ -34,6 +30,10 @@ from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistic
 from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
+from cgatlib.runs.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
+from cgatlib.runs.provenance import provenance
+from cgatlib.runs.schedule import Pool, Report, local_pool, run_in_order
+from cgatlib.runs.tested import seen_in
 from cgatlib.splits import Indices, Split, groups_of, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
 from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
@@ -43,7 +43,7 @@ _CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
-class RunStore:
+class Runs:
     """Folders of finished runs, and the means to make those that are missing.
 
     A run lies in the folder of its experiment's key. When other code trains it again, the run before stays as
@@ -167,7 +167,7 @@ class RunStore:
         return graph_store(CrystalFile.open(self.tables[table_fingerprint]), config, self.cache, workers)
 
 
-def _train(store: RunStore, experiment: Experiment) -> None:
+def _train(store: Runs, experiment: Experiment) -> None:
     """Train one experiment whose source exists; of several processes one does, the others wait for it."""
     if experiment.meaning != MEANING:
         raise CgatError(f"the values of run {experiment.key} have meaning {experiment.meaning}, this code's {MEANING}")
@@ -245,7 +245,7 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
 
 @dataclass(frozen=True)
 class _Trainer:
-    store: RunStore
+    store: Runs
     experiment: Experiment
     folder: Path
     silent: bool

@@ -18,10 +18,10 @@ from typing import Any
 from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
 from cgatlib.crystals.schema import functional_name
-from cgatlib.experiments import sources
-from cgatlib.experiments.plan_yaml import load_yaml
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
+from cgatlib.runs import sources
+from cgatlib.runs.plan_yaml import load_yaml
 from cgatlib.transfer import STEPLESS
 
 MOST_RUNS, MOST_IN_A_ROW = 5_000, 10

@@ -15,8 +15,8 @@ from cgatlib import CgatError
 from cgatlib.crystals.joining import joined
 from cgatlib.crystals.symmetry import with_space_groups
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.experiments.provenance import PACKAGE, source_digest
 from cgatlib.files import made_once
+from cgatlib.runs.provenance import PACKAGE, source_digest
 
 FIELDS = ("file", "functional", "labels", "agree", "space_groups")
 """What a declaration says about the import of a table."""

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cgatlib.experiments.executors import Pool
-from cgatlib.experiments.experiment import Experiment, Run
-from cgatlib.experiments.plan import Plan, UndecidedError
-from cgatlib.experiments.runner import RunStore
+from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.plan import Plan, UndecidedError
+from cgatlib.runs.schedule import Pool
+from cgatlib.runs.store import Runs
 from cgatlib.transfer import STEPLESS
 
 
@@ -59,7 +59,7 @@ class Summary:
 
 
 def run_plan(
-    plan: Plan, store: RunStore, pool: Pool, workers: int = 1, report: Callable[[Ended], None] = lambda ended: None
+    plan: Plan, store: Runs, pool: Pool, workers: int = 1, report: Callable[[Ended], None] = lambda ended: None
 ) -> Summary:
     """Train what a plan lacks; one run that fails does not stop those that do not need it.
 
@@ -96,7 +96,7 @@ def run_plan(
     return Summary([known[key] for key in trained], reused, {known[k]: why for k, why in failed.items()}, undecided)
 
 
-def doubts(plan: Plan, store: RunStore) -> Iterator[str]:
+def doubts(plan: Plan, store: Runs) -> Iterator[str]:
     """What speaks against the runs that are there, entry by entry: a budget that was too short for some of them, or a
     learning rate that was best at the edge of those tried."""
     for name, entry in plan.entries.items():
@@ -114,7 +114,7 @@ def doubts(plan: Plan, store: RunStore) -> Iterator[str]:
             yield f"{name}: the best learning rate, {rate:g}, is the {where} of those tried"
 
 
-def outlined(plan: Plan, store: RunStore) -> list[Planned]:
+def outlined(plan: Plan, store: Runs) -> list[Planned]:
     """What `run_plan` would see to, found runs included; where a learning rate is open, the first stands in."""
     found: dict[Experiment, Planned] = {}
     for name in plan.entries:
@@ -123,7 +123,7 @@ def outlined(plan: Plan, store: RunStore) -> list[Planned]:
     return list(found.values())
 
 
-def _decided(plan: Plan, store: RunStore) -> tuple[dict[str, Planned], dict[str, str]]:
+def _decided(plan: Plan, store: Runs) -> tuple[dict[str, Planned], dict[str, str]]:
     """Runs and trials whose learning rates are known, by key, and the entries of the others, with the reason."""
     found: dict[str, Planned] = {}
     undecided = {}

@@ -19,10 +19,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from cgatlib import CgatError
-from cgatlib.experiments.tested import errors_of
 from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
+from cgatlib.runs.tested import errors_of
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -31,7 +31,7 @@ from cgatlib.values import from_plain
 _TRAINING_CODE = (
     *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
     *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("devices", "flat", "inputs", "kernel", "splits", "training", "transfer", "experiments.runner"),
+    *("devices", "flat", "inputs", "kernel", "splits", "training", "transfer", "runs.store"),
 )
 
 MEANING = 1
@@ -210,7 +210,7 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Test set: ``material_id``, ``formula``, ``target``, ``prediction``, in the label's unit; ``seen``, where
-        pre-training may have seen it (`cgatlib.experiments.tested`).
+        pre-training may have seen it (`cgatlib.runs.tested`).
 
         Of several labels, target and prediction are the first's; the others have ``target_<label>`` and
         ``prediction_<label>``. A target is NaN where a crystal lacks the label.
@@ -219,7 +219,7 @@ class Run:
 
     @cached_property
     def errors(self) -> pd.DataFrame:
-        """What is kept of the test crystals, without their names and labels: `cgatlib.experiments.tested`.
+        """What is kept of the test crystals, without their names and labels: `cgatlib.runs.tested`.
 
         Of several labels, these are the errors of the first.
         """

@@ -3,28 +3,24 @@
 Weights stay behind, and so does what is not a result: ids, formulas and labels of the tables.
 """
 
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cgatlib import CgatError
-from cgatlib.experiments.archive_files import (
-    FILES,
-    of_rows,
-    read_json,
-    read_parquet,
-    write_files,
-)
-from cgatlib.experiments.archived_run import ArchivedRun
-from cgatlib.experiments.experiment import Experiment, Run
 from cgatlib.files import file_digest, replacing
+from cgatlib.runs.experiment import Experiment, Run, score
+from cgatlib.runs.tested import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class RunArchive(Mapping[str, Run]):
     def __reduce__(self) -> Any:
         return type(self), (self.path,)
 
-    def __getitem__(self, key: str) -> ArchivedRun:
+    def __getitem__(self, key: str) -> "ArchivedRun":
         return self._runs[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -118,7 +114,7 @@ class RunArchive(Mapping[str, Run]):
         return {name: of(name) for name in self.records}
 
     @cached_property
-    def _runs(self) -> dict[str, ArchivedRun]:
+    def _runs(self) -> dict[str, "ArchivedRun"]:
         return {e.key: ArchivedRun(self.path, self, name) for name, e in self.experiments.items()}
 
     @cached_property
@@ -189,7 +185,7 @@ def find_archives(folder: Path) -> list[RunArchive]:
 
 
 def find_folders(folder: Path) -> dict[str, Run]:
-    """The runs that have a folder each in `folder`, by key, not those that `RunStore` has set aside where there is
+    """The runs that have a folder each in `folder`, by key, not those that `Runs` has set aside where there is
     another; `CgatError` where there is no such folder."""
     runs = run_folders(folder)
     return {run.experiment.key: run for run in reversed(runs)}  # the name of one set aside is longer, so comes later
@@ -210,3 +206,143 @@ def _place(run: Run) -> tuple[str, ...]:
     """Runs with equal test sets one after the other, which compresses their ids to almost nothing."""
     e = run.experiment
     return e.data, e.label, repr(e.split), e.key
+
+
+FILES = ("runs.json", "curves.parquet", "errors.parquet")
+"""Files of an archive besides ``archive.json``, which holds their hashes."""
+
+TOLERANCE = 1e-6
+"""How far a stored mean may lie from that of the stored errors, relative: ten times what single precision does."""
+
+_NO_LIMIT = 1 << 30  # bytes, rows: one page per column, because pages are compressed one by one
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object; `CgatError` where the file cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CgatError(f"{path} cannot be read: {error}") from error
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """A table; `CgatError` where the file cannot be read."""
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise CgatError(f"{path} cannot be read: {error}") from error
+
+
+def write_files(folder: Path, runs: Sequence[Run]) -> None:
+    """Write the files of an archive.
+
+    Args:
+        folder: exists; files of an archive that it holds are replaced.
+        runs: runs with equal test sets one after the other.
+    """
+    lines = [f"{json.dumps(run.experiment.key)}: {json.dumps(_record(run), sort_keys=True)}" for run in runs]
+    (folder / "runs.json").write_text("{\n" + ",\n".join(sorted(lines)) + "\n}\n")
+    write_table(folder / "curves.parquet", [_keyed(run, run.curve) for run in runs])
+    write_table(folder / "errors.parquet", [_keyed(run, kept(run.errors)) for run in runs])
+    hashes = {"files": {name: file_digest(folder / name) for name in FILES}}
+    (folder / "archive.json").write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+def kept(errors: pd.DataFrame) -> pd.DataFrame:
+    """A table of errors with every column it can have, as it is stored."""
+    return errors.reindex(columns=list(COLUMNS)).astype(
+        {"error": np.float32, "non_metal": "boolean", "level": "Int32", "seen": "string"}
+    )
+
+
+def of_rows(rows: pa.Table) -> pd.DataFrame:
+    """The inverse of `kept`: a table of errors with the columns that it has."""
+    frame = rows.select(list(COLUMNS)).to_pandas()
+    types = {"non_metal": np.bool_, "level": np.int32, "seen": "string"}
+    known = {name: kind for name, kind in types.items() if frame[name].notna().any()}
+    return frame.drop(columns=types.keys() - known.keys()).astype(known)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    source = run.experiment.source
+    experiment = {**run.experiment.to_dict(), "source": source.key if source else None}
+    return {"experiment": experiment, "metrics": run.metrics, "provenance": run.provenance}
+
+
+def _keyed(run: Run, frame: pd.DataFrame) -> pa.Table:
+    keys = pa.array([run.experiment.key] * len(frame), pa.string())
+    return pa.Table.from_pandas(frame, preserve_index=False).add_column(0, "key", keys)
+
+
+def write_table(path: Path, tables: Sequence[pa.Table]) -> None:
+    """Write tables one below the other, as small as parquet can."""
+    whole = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
+    pq.write_table(
+        whole,
+        path,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=["key", "seen", "entry"],
+        column_encoding={name: "BYTE_STREAM_SPLIT" for name in whole.column_names if name == "error"},
+        data_page_size=_NO_LIMIT,
+        max_rows_per_page=_NO_LIMIT,
+        row_group_size=_NO_LIMIT,
+    )
+
+
+@dataclass(frozen=True)
+class ArchivedRun(Run):
+    """A finished run without weights and predictions, read from an archive; `path` is the archive's folder.
+
+    Args:
+        archive: that holds it. name: its key when it was archived, which its rows bear.
+    """
+
+    archive: "RunArchive"
+    name: str
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path, self.archive, self.name)  # a process reads again what another has in memory
+
+    @property
+    def experiment(self) -> Experiment:
+        """As `Run.experiment`."""
+        return self.archive.experiments[self.name]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """As `Run.metrics`."""
+        return dict(self.archive.records[self.name]["metrics"])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """As `Run.provenance`; its ``files`` are those of the run's folder before it was archived."""
+        return dict(self.archive.records[self.name]["provenance"])
+
+    @cached_property
+    def curve(self) -> pd.DataFrame:
+        """As `Run.curve`."""
+        curves = self.archive.curves
+        return curves.loc[curves["key"] == self.name].drop(columns="key").reset_index(drop=True)
+
+    @cached_property
+    def errors(self) -> pd.DataFrame:
+        """As `Run.errors`, in single precision."""
+        return self.archive.errors(self.name)
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Raises `CgatError`: with the errors, predictions would be the labels of the table."""
+        raise CgatError(f"{self.path} is an archive, which holds errors and no predictions of run {self.name}")
+
+    def problems(self) -> list[str]:
+        """What is wrong: no errors, or metrics that do not follow from them."""
+        try:
+            found = score(self.errors["error"])
+        except CgatError as error:
+            return [str(error)]
+        return [
+            f"{name} is {self.metrics[name]}, but the errors give {value}"
+            for name, value in found.items()
+            if not np.isclose(value, self.metrics[name], rtol=TOLERANCE, atol=0)
+        ]
