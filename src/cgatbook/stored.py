@@ -42,10 +42,11 @@ class MissingRunsError(CgatError):
 
 @dataclass(frozen=True)
 class Mae:
-    """Mean test MAE of an entry and its standard deviation over seeds or splits, in the label's unit."""
+    """Mean test MAE of an entry, its standard deviation over seeds or splits (label's unit), and `training_of` its runs."""
 
     value: float
     spread: float
+    training: str = ""
 
     def text(self, quantity: Quantity) -> str:
         """In the unit that errors of the quantity are shown in."""
@@ -117,8 +118,9 @@ class StoredResults:
 
     def mae(self, name: str) -> Mae:
         """Test MAE of an entry, over seeds and splits."""
-        values = pd.Series([run.metrics["test_mae"] for run in self.runs(name)])
-        return Mae(float(values.mean()), float(values.std(ddof=1)))
+        runs = self.runs(name)
+        values = pd.Series([run.metrics["test_mae"] for run in runs])
+        return Mae(float(values.mean()), float(values.std(ddof=1)), training_of(runs[0]))
 
     def comparison(self, name: str, reference: str) -> Comparison:
         """An entry against another on the same test crystals; over the splits where there are several."""
@@ -227,6 +229,47 @@ class StoredResults:
             "Page": f"executed in {time.perf_counter() - started:.0f} s",
         }
         return provenance_box(rows)
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Stored results of several plans with the same names of entries, the preferred one first."""
+
+    parts: tuple[StoredResults, ...]
+
+    @classmethod
+    def open(cls, root: Path, pairs: Sequence[Sequence[str]]) -> "Archives":
+        """Read pairs of plan and archive below `root`; `CgatError` when one is missing or damaged."""
+        return cls(tuple(StoredResults.open(root / plan, root / archive) for plan, archive in pairs))
+
+    def of(self, *names: str) -> StoredResults:
+        """The first part that has all runs of all these entries, so that what is compared was trained alike.
+
+        Raises:
+            CgatError: no plan has one of the entries. MissingRunsError: no archive has the runs of all of them.
+        """
+        for name in names:
+            if not any(name in part.plan.entries for part in self.parts):
+                raise CgatError(f"no plan has a run {name!r}")
+        for part in self.parts:
+            if all(name in part.plan.entries and part.has(name) for name in names):
+                return part
+        raise MissingRunsError(", ".join(names))
+
+    def has(self, *names: str) -> bool:
+        """Whether one part has all runs of all these entries."""
+        try:
+            self.of(*names)
+        except MissingRunsError:
+            return False
+        return True
+
+
+def training_of(run: Run) -> str:
+    """How long a run was trained: ``"long"``, until it stopped improving; ``"short"``, a fixed number of steps; or not."""
+    if run.experiment.transfer.mode == "untouched":
+        return "none"
+    return "short" if run.experiment.training.patience is None else "long"
 
 
 def _mean(found: Sequence[Baseline], name: str) -> Mae:
