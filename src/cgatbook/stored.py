@@ -42,7 +42,7 @@ class MissingRunsError(CgatError):
 
 @dataclass(frozen=True)
 class Mae:
-    """Mean test MAE of an entry, its standard deviation over seeds or splits (label's unit), and `training_of` its runs."""
+    """Mean test MAE of an entry, its standard deviation over seeds or splits, and `training_of` its runs."""
 
     value: float
     spread: float
@@ -266,7 +266,7 @@ class Archives:
 
 
 def training_of(run: Run) -> str:
-    """How long a run was trained: ``"long"``, until it stopped improving; ``"short"``, a fixed number of steps; or not."""
+    """``"long"``: until it stopped improving; ``"short"``: a fixed number of steps; ``"none"``: not at all."""
     if run.experiment.transfer.mode == "untouched":
         return "none"
     return "short" if run.experiment.training.patience is None else "long"
