@@ -12,19 +12,19 @@ from click.testing import CliRunner
 from threadpoolctl import threadpool_limits
 
 from cgatlib import CgatError
-from cgatlib.baselines import (
+from cgatlib.cli import main
+from cgatlib.composition import element_fractions
+from cgatlib.evaluation import baselines
+from cgatlib.evaluation.baselines import (
     BASELINES,
     Task,
     all_baselines,
     baseline,
     baseline_problems,
-    models,
     read_baselines,
     write_baselines,
 )
-from cgatlib.cli import main
-from cgatlib.composition import element_fractions
-from cgatlib.evaluation import paired_difference
+from cgatlib.evaluation.comparison import paired_difference
 from cgatlib.graphs.store import graph_store
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.store import Runs
@@ -38,7 +38,7 @@ NEED_SOURCE = [name for name, model in BASELINES.items() if model.needs_source]
 @pytest.fixture(autouse=True)
 def few_trees(monkeypatch):
     """Boosting with a few trees on one thread: others only wait for each other on a hundred crystals."""
-    monkeypatch.setattr(models, "_TREES", 25)
+    monkeypatch.setattr(baselines, "_TREES", 25)
     with threadpool_limits(1):
         yield
 

@@ -11,23 +11,17 @@ import pytest
 from scipy import stats
 
 from cgatlib import CgatError
-from cgatlib.evaluation import (
-    BALANCED_ACCURACY,
-    F1,
-    MAE,
-    OPEN_GAP_MAE,
-    ROC_AUC,
-    Scored,
+from cgatlib.evaluation.comparison import (
     compare,
-    corrected_interval,
     gap_scores,
     leakage_ratio,
     over_splits,
     paired_difference,
     report_table,
-    restrict,
     score_interval,
 )
+from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Scored, restrict
+from cgatlib.evaluation.statistics import corrected_interval
 from cgatlib.runs.tested import GAP_THRESHOLD, SEEN, digests, errors_of, levels, seen_in
 
 METALS = "Li Na K Rb Cs Mg Ca Sr Ba Sc Y Ti Zr V Nb".split()

@@ -6,9 +6,19 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
-from cgatlib import CgatError, figures
-from cgatlib.figures.series import panel_series
-from cgatlib.figures.sizes import with_interval
+from cgatlib import CgatError
+from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
+from cgatlib.evaluation.statistics import histogram_edges
+from cgatlib.figures.data import element_counts, label_histograms
+from cgatlib.figures.runs import learning_curves, parity
+from cgatlib.figures.sizes import (
+    compute_budget,
+    curve_points,
+    panel_series,
+    size_scaling,
+    transfer_scaling,
+    with_interval,
+)
 from cgatlib.figures.style import (
     FUNCTIONAL_COLOURS,
     MODES,
@@ -16,10 +26,10 @@ from cgatlib.figures.style import (
     error_axis,
     number,
     quantity,
+    save_figure,
     short_count,
     style,
 )
-from cgatlib.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
 
 SIZES = [11e3, 22e3, 45e3, 89e3, 178e3]
 
@@ -83,7 +93,7 @@ def labels():
 
 def binned(labels):
     """What `label_histograms` takes of a long table [label, functional, value]."""
-    edges = {label: figures.histogram_edges(rows["value"]) for label, rows in labels.groupby("label")}
+    edges = {label: histogram_edges(rows["value"]) for label, rows in labels.groupby("label")}
     bins, numbers = [], []
     for (label, functional), rows in labels.groupby(["label", "functional"]):
         crystals = np.histogram(rows["value"], edges[label])[0]
@@ -94,7 +104,7 @@ def binned(labels):
 
 
 def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
-    figure = figures.learning_curves(curves, "meV/atom", x="step")
+    figure = learning_curves(curves, "meV/atom", x="step")
     assert len(figure.axes) == 4  # two panels, two strips
     panel = figure.axes[0]
     assert panel.get_ylabel() == "Validation MAE (meV/atom)"
@@ -109,37 +119,37 @@ def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
 
 
 def test_learning_curves_without_a_learning_rate_have_no_strip(curves):
-    figure = figures.learning_curves(curves.drop(columns="learning_rate"), "meV/atom", x="step", log=False)
+    figure = learning_curves(curves.drop(columns="learning_rate"), "meV/atom", x="step", log=False)
     assert len(figure.axes) == 2
     assert figure.axes[0].get_yscale() == "linear"
 
 
 def test_schedules_that_differ_take_the_colours_of_their_modes(curves):
     slow = curves.assign(learning_rate=curves["learning_rate"].where(curves["mode"] == "none", 1e-5))
-    strip = figures.learning_curves(slow, "meV/atom", x="step").axes[2]
+    strip = learning_curves(slow, "meV/atom", x="step").axes[2]
     assert len({line.get_color() for line in strip.lines}) == 2
 
 
 def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(curves, labels, pairs):
     with pytest.raises(CgatError, match="'both'; known: none, untouched, head, full"):
-        figures.learning_curves(curves.assign(mode="both"), "eV", x="step")
+        learning_curves(curves.assign(mode="both"), "eV", x="step")
     with pytest.raises(CgatError, match="'both'; known"):
-        figures.transfer_scaling(pairs.assign(mode="both"), "eV")
+        transfer_scaling(pairs.assign(mode="both"), "eV")
     with pytest.raises(CgatError, match="'LDA'; known: PBE"):
-        figures.label_histograms(*binned(labels.assign(functional="LDA")))
+        label_histograms(*binned(labels.assign(functional="LDA")))
     with pytest.raises(CgatError, match="'spin'; known"):
-        figures.label_histograms(*binned(labels.assign(label="spin")))
+        label_histograms(*binned(labels.assign(label="spin")))
 
 
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda frame: figures.learning_curves(frame, "eV"),
-        lambda frame: figures.label_histograms(frame, frame),
-        lambda frame: figures.size_scaling(frame, "eV"),
-        lambda frame: figures.transfer_scaling(frame, "eV"),
-        lambda frame: figures.parity(frame, "e_form"),
-        lambda frame: figures.compute_budget({}, frame, "eV"),
+        lambda frame: learning_curves(frame, "eV"),
+        lambda frame: label_histograms(frame, frame),
+        lambda frame: size_scaling(frame, "eV"),
+        lambda frame: transfer_scaling(frame, "eV"),
+        lambda frame: parity(frame, "e_form"),
+        lambda frame: compute_budget({}, frame, "eV"),
     ],
 )
 def test_missing_columns_are_named(draw):
@@ -149,13 +159,13 @@ def test_missing_columns_are_named(draw):
 
 def test_empty_tables_are_refused(grid):
     with pytest.raises(CgatError, match="no rows"):
-        figures.size_scaling(grid.iloc[:0], "eV")
+        size_scaling(grid.iloc[:0], "eV")
     with pytest.raises(CgatError, match="pre-training size"):
-        figures.size_scaling(grid[grid["pretrain_size"] == 0], "eV")
+        size_scaling(grid[grid["pretrain_size"] == 0], "eV")
 
 
 def test_histograms_mark_medians_and_means_where_they_are(labels):
-    figure = figures.label_histograms(*binned(labels))
+    figure = label_histograms(*binned(labels))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["(a)  Distance to the hull", "(b)  Volume"]
     assert figure.axes[1].get_xlabel().startswith("Volume (Å³/atom)")
     for functional in ("PBE", "PBEsol"):
@@ -168,20 +178,20 @@ def test_histograms_mark_medians_and_means_where_they_are(labels):
 
 
 def test_histograms_say_how_much_lies_outside_and_which_data_are_missing(labels):
-    figure = figures.label_histograms(*binned(labels), announce_missing=True)
+    figure = label_histograms(*binned(labels), announce_missing=True)
     assert len(figure.axes) == 4
     assert "outside" in figure.axes[0].get_xlabel()
     assert texts(figure).count("no data in this profile") == 2
     bins, numbers = binned(labels)
     volumes = numbers[numbers["label"] == "volume_per_atom"]
-    assert len(figures.label_histograms(bins, volumes).axes) == 1
+    assert len(label_histograms(bins, volumes).axes) == 1
     with pytest.raises(CgatError, match="no rows to draw"):
-        figures.label_histograms(bins, numbers.iloc[:0])
+        label_histograms(bins, numbers.iloc[:0])
 
 
 def test_a_histogram_is_a_share_of_all_values(labels):
     bins, numbers = binned(labels)
-    figure = figures.label_histograms(bins, numbers)
+    figure = label_histograms(bins, numbers)
     for ax, label in zip(figure.axes, ("e_above_hull", "volume_per_atom"), strict=True):
         own = bins[(bins["label"] == label) & (bins["functional"] == "PBE")]
         widths = (own["high"] - own["low"]).to_numpy()
@@ -190,32 +200,32 @@ def test_a_histogram_is_a_share_of_all_values(labels):
     assert bins["crystals"].sum() < len(labels)  # tails outside are not drawn, and do not lift the rest
     shifted = bins.assign(high=bins["high"] + (bins["functional"] == "PBE"))
     with pytest.raises(CgatError, match="the histograms of e_above_hull have different bins"):
-        figures.label_histograms(shifted, numbers)
+        label_histograms(shifted, numbers)
 
 
 def test_the_ends_of_a_histogram_are_round_numbers(labels):
     values = labels.query("label == 'volume_per_atom'")["value"]
-    edges = figures.histogram_edges(values)
+    edges = histogram_edges(values)
     assert len(edges) == 61
     assert np.ptp(np.diff(edges)) < 1e-9
     assert values.between(edges[0], edges[-1]).mean() > 0.994
     assert edges[-1] == pytest.approx(round(edges[-1], 1))
     assert not values.isin([edges[0], edges[-1]]).any()
-    assert figures.histogram_edges(np.abs(values - 15))[0] == 0  # a bound is shown
+    assert histogram_edges(np.abs(values - 15))[0] == 0  # a bound is shown
 
 
 def test_histogram_of_one_repeated_value_is_drawn(labels):
-    figures.label_histograms(*binned(labels.assign(value=1.0))).canvas.draw()
+    label_histograms(*binned(labels.assign(value=1.0))).canvas.draw()
 
 
 def test_size_scaling_prints_the_fitted_slopes(grid):
-    figure = figures.size_scaling(grid, "meV/atom", chemical_accuracy=43)
+    figure = size_scaling(grid, "meV/atom", chemical_accuracy=43)
     left, right = figure.axes[:2]
     assert left.get_xlabel() == "Training crystals"
     assert right.get_xlabel() == "Pre-training crystals"
     assert left.get_ylabel() == "Test MAE (meV/atom)"
     assert left.get_ylim() == right.get_ylim()
-    fit = bootstrap(figures.curve_points(grid[grid["pretrain_size"] == 0]))
+    fit = bootstrap(curve_points(grid[grid["pretrain_size"] == 0]))
     assert with_interval(fit.law.slope, fit.slope, 3) in texts(figure)
     none = by_gid(left, "fit no transfer")
     assert same_color(none.get_color(), MODES["none"].colour)
@@ -230,11 +240,11 @@ def test_size_scaling_prints_the_fitted_slopes(grid):
 
 def test_size_scaling_of_a_single_size_draws_points_and_says_so(grid):
     one = grid[grid["pretrain_size"].isin([0, 178e3])]
-    assert texts(figures.size_scaling(one, "meV/atom")).count("one size, no line") == len(SIZES)
+    assert texts(size_scaling(one, "meV/atom")).count("one size, no line") == len(SIZES)
 
 
 def test_transfer_scaling_marks_the_crossings(pairs):
-    figure = figures.transfer_scaling(pairs, "meV/atom", chemical_accuracy=43)
+    figure = transfer_scaling(pairs, "meV/atom", chemical_accuracy=43)
     marks = [line for line in figure.axes[0].lines if line.get_gid() == "crossing"]
     assert sorted(float(mark.get_xdata()[0]) for mark in marks) == pytest.approx([1.6e6, 1.7e6])
     assert {"1.6 M", "1.7 M"} <= set(texts(figure))
@@ -247,7 +257,7 @@ def test_transfer_scaling_marks_the_crossings(pairs):
 def test_transfer_scaling_of_one_functional_takes_the_colours_of_modes(pairs):
     scan = pairs[pairs["functional"] == "SCAN"]
     inter = scan[scan["mode"] == "full"].assign(mode="inter", mae=lambda rows: 1.1 * rows["mae"])
-    figure = figures.transfer_scaling(pd.concat([scan, inter]), "meV/atom", split="validation")
+    figure = transfer_scaling(pd.concat([scan, inter]), "meV/atom", split="validation")
     assert figure.axes[0].get_ylabel() == "Validation MAE (meV/atom)"
     for mode in ("none", "full", "inter"):
         line = by_gid(figure.axes[0], f"fit {MODES[mode].name}")
@@ -257,7 +267,7 @@ def test_transfer_scaling_of_one_functional_takes_the_colours_of_modes(pairs):
 def test_transfer_scaling_draws_no_crossing_that_is_far_or_never(pairs):
     parallel = pairs[pairs["functional"] == "SCAN"].copy()
     parallel["mae"] = PowerLaw(6, 0.2).predict(parallel["train_size"]) * (1 + (parallel["mode"] == "none"))
-    figure = figures.transfer_scaling(parallel, "meV/atom")
+    figure = transfer_scaling(parallel, "meV/atom")
     assert not [line for line in figure.axes[0].lines if line.get_gid() == "crossing"]
 
 
@@ -270,7 +280,7 @@ def test_curve_points_are_ordered_and_take_errors_along():
             "errors": [np.ones(4), 3 * np.ones(4), 2 * np.ones(4)],
         }
     )
-    points = figures.curve_points(rows)
+    points = curve_points(rows)
     assert points.sizes.tolist() == [100, 100, 200]
     assert points.maes.tolist() == [2, 3, 1]
     assert points.errors.mean(axis=1).tolist() == [2, 3, 1]
@@ -285,7 +295,7 @@ def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
         "few": ComputeBudget(training, pretraining, 11e3, 178e3),
         "even": ComputeBudget(training, pretraining, 178e3, 178e3),
     }
-    figure = figures.compute_budget(scenarios, grid, "meV/atom", max_budget=1e6)
+    figure = compute_budget(scenarios, grid, "meV/atom", max_budget=1e6)
     assert len(figure.axes) == 2
     ax = figure.axes[0]
     spent = by_gid(ax, "spend SCAN")
@@ -306,7 +316,7 @@ def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
 
 def test_compute_budget_without_measured_points_draws_curves_alone():
     line = bootstrap(Points(np.array(SIZES), PowerLaw(6.0, 0.1).predict(SIZES)), noise=0.02)
-    figure = figures.compute_budget({"even": ComputeBudget(line, line, 1e4, 5e4)}, None, "meV/atom")
+    figure = compute_budget({"even": ComputeBudget(line, line, 1e4, 5e4)}, None, "meV/atom")
     ax = figure.axes[0]
     assert len(by_gid(ax, "measured SCAN").get_xdata()) == 0
     assert by_gid(ax, "spend SCAN").get_xdata()[-1] == pytest.approx(10 * 5 * 1e4)
@@ -315,7 +325,7 @@ def test_compute_budget_without_measured_points_draws_curves_alone():
 
 
 def test_lines_that_were_not_measured_have_bands_but_no_points(pairs):
-    figure = figures.transfer_scaling(pairs, "meV/atom", noise=0.02)
+    figure = transfer_scaling(pairs, "meV/atom", noise=0.02)
     ax = figure.axes[0]
     marks = [line for line in ax.lines if line.get_marker() not in ("", "None")]
     assert {mark.get_gid() for mark in marks} == {"crossing"}
@@ -336,31 +346,31 @@ def test_bands_of_one_functional_leave_out_the_common_shift_of_its_test_set(pair
 
 def test_compute_budget_needs_a_scenario(grid):
     with pytest.raises(CgatError, match="at least one scenario"):
-        figures.compute_budget({}, grid, "meV/atom")
+        compute_budget({}, grid, "meV/atom")
 
 
 def test_element_counts_colour_and_print_every_element():
-    figure = figures.element_counts({"O": 28878, "Li": 14974}, "Published")
+    figure = element_counts({"O": 28878, "Li": 14974}, "Published")
     ax = figure.axes[0]
     assert "28\u2009878" in texts(figure)
     assert len([patch for patch in ax.patches if (patch.get_gid() or "").startswith("element")]) == 103
     luminance = [np.dot(by_gid(ax, f"element {s}").get_facecolor()[:3], (0.3, 0.6, 0.1)) for s in ("O", "Li", "He")]
     assert luminance[0] < luminance[1] < luminance[2]
     with pytest.raises(CgatError, match="Xx"):
-        figures.element_counts({"Xx": 1}, "wrong")
+        element_counts({"Xx": 1}, "wrong")
     with pytest.raises(CgatError, match="no element"):
-        figures.element_counts({"O": 0}, "empty")
+        element_counts({"O": 0}, "empty")
 
 
 def test_parity_prints_the_error_in_the_units_of_the_paper():
     target = np.linspace(-1, 1, 50)
-    figure = figures.parity(pd.DataFrame({"target": target, "prediction": target + 0.0123}), "e_form")
+    figure = parity(pd.DataFrame({"target": target, "prediction": target + 0.0123}), "e_form")
     assert any("MAE 12.3 meV/atom" in text and "50 crystals" in text for text in texts(figure))
 
 
 def test_a_saved_figure_comes_with_its_data_and_is_the_same_twice(tmp_path, curves):
-    first = figures.save_figure(figures.learning_curves(curves, "eV", x="step"), curves, tmp_path / "a", "fig1")
-    again = figures.save_figure(figures.learning_curves(curves, "eV", x="step"), curves, tmp_path / "b", "fig1")
+    first = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path / "a", "fig1")
+    again = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path / "b", "fig1")
     assert {kind: path.name for kind, path in first.items()} == {k: f"fig1.{k}" for k in ("png", "svg", "csv")}
     pd.testing.assert_frame_equal(pd.read_csv(first["csv"]), curves)
     for kind in first:
@@ -369,12 +379,12 @@ def test_a_saved_figure_comes_with_its_data_and_is_the_same_twice(tmp_path, curv
 
 
 def test_a_notebook_shows_a_figure_that_is_the_last_expression():
-    assert figures.element_counts({"O": 1}, "x")._repr_png_().startswith(b"\x89PNG")
+    assert element_counts({"O": 1}, "x")._repr_png_().startswith(b"\x89PNG")
 
 
 def test_figures_leave_the_global_style_alone(curves):
     before = dict(mpl.rcParams)
-    figures.learning_curves(curves, "eV", x="step")
+    learning_curves(curves, "eV", x="step")
     assert dict(mpl.rcParams) == before
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.forecast import Forecast, checks, forecast_text, halved_sizes
+from cgatlib.evaluation.forecast import Forecast, checks, forecast_text, halved_sizes
 from cgatlib.splits import SplitConfig
 
 

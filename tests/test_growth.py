@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import growth as benchmark
-from cgatlib import CgatError, figures
+from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.crystals.file import CrystalFile
+from cgatlib.figures.data import growth, read_growth
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
 
@@ -64,10 +65,10 @@ def test_tasks_say_how_much_they_did(table, tmp_path):
 def test_main_writes_what_the_figure_reads(tmp_path):
     out = tmp_path / "growth.json"
     benchmark.main(["--sizes", "200", "300", "--folder", str(tmp_path), "--out", str(out)])
-    data = figures.read_growth(out)
+    data = read_growth(out)
     assert sorted(set(data["crystals"])) == [200, 300]
     assert list(tmp_path.iterdir()) == [out]
-    assert len(figures.growth(data).axes) == 2
+    assert len(growth(data).axes) == 2
 
 
 MEMORY = {"resident": 5e8, "own": 3e8}
@@ -93,7 +94,7 @@ def stored(tmp_path):
 
 
 def test_units(stored):
-    data = figures.read_growth(stored)
+    data = read_growth(stored)
     assert data.loc[0, "microseconds"] == pytest.approx(100 * 1000**0.01)
     assert data.loc[0, ["own_mb", "resident_mb"]].tolist() == [300, 500]
     assert data["disk_mb"].tolist() == [1] * 3 + [100] * 3
@@ -101,8 +102,8 @@ def test_units(stored):
 
 
 def test_figure_shows_every_task_in_both_panels(stored):
-    data = figures.read_growth(stored)
-    times, memory = figures.growth(data).axes
+    data = read_growth(stored)
+    times, memory = growth(data).axes
     for ax, column in ((times, "microseconds"), (memory, "own_mb")):
         drawn = {line.get_label(): line.get_ydata() for line in ax.lines}
         for task, rows in data.groupby("task"):
@@ -114,12 +115,12 @@ def test_figure_shows_every_task_in_both_panels(stored):
 
 def test_other_files_and_tasks_are_refused(stored):
     with pytest.raises(CgatError, match=r"none does not exist; python -m benchmarks\.growth writes it"):
-        figures.read_growth(stored.with_name("none"))
-    data = figures.read_growth(stored)
+        read_growth(stored.with_name("none"))
+    data = read_growth(stored)
     with pytest.raises(CgatError, match="unknown task 'sleeping'; known: random batches, building graphs, training"):
-        figures.growth(pd.concat([data, data.head(1).assign(task="sleeping")]))
+        growth(pd.concat([data, data.head(1).assign(task="sleeping")]))
     with pytest.raises(CgatError, match="growth needs the columns disk_mb"):
-        figures.growth(data.drop(columns="disk_mb"))
+        growth(data.drop(columns="disk_mb"))
     stored.write_text("{}")
     with pytest.raises(CgatError, match=r"is not what python -m benchmarks\.growth writes"):
-        figures.read_growth(stored)
+        read_growth(stored)

@@ -9,7 +9,7 @@ from cgatbook import howto
 from cgatbook.howto import enter_workplace, learning_curve, shell, stand_in, write_example
 from cgatlib import CgatError, ensemble
 from cgatlib.ensemble import load_model
-from cgatlib.figures import transfer_scaling
+from cgatlib.figures.sizes import transfer_scaling
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 
 from cgatbook import reconstruction
 from cgatbook.printed import PublishedNumbers
-from cgatlib.scaling import Points, crossing, crossing_size, equivalent_size, fit_power_law, size_at
+from cgatlib.evaluation.scaling import Points, crossing, crossing_size, equivalent_size, fit_power_law, size_at
 
 PUBLISHED = PublishedNumbers(Path(__file__).parents[1] / "data" / "published")
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.scaling import (
+from cgatlib.evaluation.scaling import (
     ComputeBudget,
-    Estimate,
     FloorLaw,
     Points,
     PowerLaw,
@@ -28,6 +27,7 @@ from cgatlib.scaling import (
     r_squared,
     size_at,
 )
+from cgatlib.evaluation.statistics import Estimate
 
 SIZES = 178e3 / 2.0 ** np.arange(4, -1, -1)  # 11 k ... 178 k
 

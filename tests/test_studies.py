@@ -27,7 +27,8 @@ from cgatbook.scaling_cells import (
 )
 from cgatbook.studies import Study, results, sources_of
 from cgatlib import CgatError
-from cgatlib.scaling import Estimate, Points, bootstrap
+from cgatlib.evaluation.scaling import Points, bootstrap
+from cgatlib.evaluation.statistics import Estimate
 
 LOW = SimpleNamespace(fingerprint="low", functional="PBE")
 HIGH = SimpleNamespace(fingerprint="high", functional="SCAN")

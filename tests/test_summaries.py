@@ -20,7 +20,8 @@ from cgatbook.tables import BookTable, get_runs, load_tables
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals import CrystalTable
-from cgatlib.figures import histogram_edges, label_histograms
+from cgatlib.evaluation.statistics import histogram_edges
+from cgatlib.figures.data import label_histograms
 from cgatlib.runs.archive import RunArchive
 from cgatlib.runs.sources import Source
 from cgatlib.runs.store import Runs

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.tasks import Fitted, Task
-from cgatlib import baselines
+from cgatlib.evaluation import baselines
 from cgatlib.runs.experiment import Experiment
 from cgatlib.splits import Split
 
@@ -13,7 +13,7 @@ PACKAGES = ("scikit-learn", "numpy")
 
 
 def fit(_: Any, task: Task, parts: dict[str, np.ndarray]) -> Fitted:
-    """`cgatlib.baselines.boosting` on the same parts."""
+    """`cgatlib.evaluation.baselines.boosting` on the same parts."""
     about = task.about
     same = baselines.Task(
         experiment=Experiment(about["fingerprint"], about["functional"], about["label"]),

@@ -8,10 +8,10 @@ from cgatbook.printed import Printed
 from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import FUNCTIONAL_NAMES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
-from cgatlib.scaling import Estimate
 
 _RESAMPLES = 2000
 

@@ -22,18 +22,10 @@ from cgatbook.verdicts import (
     together,
 )
 from cgatlib import CgatError
-from cgatlib.evaluation import (
-    OPEN_GAP_MAE,
-    Comparison,
-    Score,
-    Scored,
-    compare,
-    paired_difference,
-    score_interval,
-)
-from cgatlib.evaluation.intervals import score_of
+from cgatlib.evaluation.comparison import Comparison, Score, compare, paired_difference, score_interval, score_of
+from cgatlib.evaluation.metrics import OPEN_GAP_MAE, Scored
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.runs.tested import GAP_THRESHOLD
-from cgatlib.scaling import Estimate
 
 _BASELINES = {"ridge": "a linear model of the composition", "boosting": "boosted trees on the composition"}
 

@@ -72,7 +72,7 @@ def say(**numbers: float | int | str) -> None:
 
 def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.DataFrame) -> HTML:
     """A figure with caption, text alternative, and downloads (SVG, PNG, data as CSV) inside the page."""
-    from cgatlib.figures import save_figure
+    from cgatlib.figures.style import save_figure
 
     types = {"svg": "image/svg+xml", "png": "image/png", "csv": "text/csv"}
     with TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The paper's own lines, which its text does not print, rebuilt from Table 1 and the sizes that it quotes.
 
-Four numbers fix the two lines of a property and functional in Fig. 4 (`cgatlib.scaling.laws_from_counts`): the errors
+Four numbers fix the two lines of a property and functional in Fig. 4 (`laws_from_counts`): the errors
 without and with transfer on the whole training set, N_equiv and N_cross. The lines then go through the functions that
 our own runs go through. Their points are not known: intervals assume `NOISE` in the error of every one.
 """
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from cgatbook.printed import Printed, PublishedNumbers
 from cgatbook.scaling_cells import pair_cells
-from cgatlib.figures.style import QUANTITIES, short_count
-from cgatlib.scaling import (
+from cgatlib.evaluation.scaling import (
     ComputeBudget,
     FloorLaw,
     Points,
@@ -29,6 +28,7 @@ from cgatlib.scaling import (
     laws_from_counts,
     r_squared,
 )
+from cgatlib.figures.style import QUANTITIES, short_count
 
 NOISE = 0.02
 """Relative standard deviation of the error between seeds that is assumed for the paper's runs, which had one."""

@@ -5,12 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cgatlib.figures.series import curve_points
-from cgatlib.figures.sizes import with_interval
-from cgatlib.figures.style import QUANTITIES, short_count
-from cgatlib.scaling import (
+from cgatlib.evaluation.scaling import (
     CHEMICAL_ACCURACY,
-    Estimate,
     Points,
     ScalingFit,
     balance,
@@ -24,6 +20,9 @@ from cgatlib.scaling import (
     r_squared,
     size_at,
 )
+from cgatlib.evaluation.statistics import Estimate
+from cgatlib.figures.sizes import curve_points, with_interval
+from cgatlib.figures.style import QUANTITIES, short_count
 
 NO_FALL = "an error does not fall"
 

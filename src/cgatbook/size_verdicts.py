@@ -19,10 +19,7 @@ from cgatbook.verdicts import (
     runs_of,
     subject_of,
 )
-from cgatlib.figures.series import curve_points
-from cgatlib.runs.experiment import Run
-from cgatlib.scaling import (
-    Estimate,
+from cgatlib.evaluation.scaling import (
     Points,
     ScalingFit,
     balance,
@@ -33,6 +30,9 @@ from cgatlib.scaling import (
     optimal_split,
     r_squared,
 )
+from cgatlib.evaluation.statistics import Estimate
+from cgatlib.figures.sizes import curve_points
+from cgatlib.runs.experiment import Run
 
 STRAIGHT = 0.9  # of the variance of ln MAE, below which a line says little
 

@@ -16,18 +16,10 @@ from cgatbook.pages import banner_box, code_text, note, provenance_box
 from cgatbook.studies import results, sources_of
 from cgatbook.tables import ORIGINS
 from cgatlib import CgatError
-from cgatlib.baselines import Baseline, read_baselines
-from cgatlib.evaluation import (
-    Comparison,
-    Estimate,
-    Scored,
-    Seeds,
-    compare,
-    gap_scores,
-    leakage_ratio,
-    over_splits,
-    restrict,
-)
+from cgatlib.evaluation.baselines import Baseline, read_baselines
+from cgatlib.evaluation.comparison import Comparison, compare, gap_scores, leakage_ratio, over_splits
+from cgatlib.evaluation.metrics import Scored, Seeds, restrict
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
 from cgatlib.runs.archive import RunArchive
 from cgatlib.runs.experiment import Run, score

@@ -9,10 +9,10 @@ from pathlib import Path
 from cgatbook.printed import Printed, PublishedNumbers
 from cgatbook.stored import MissingRunsError, StoredResults
 from cgatlib import CgatError
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import FUNCTIONAL_NAMES, QUANTITIES
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Run
-from cgatlib.scaling import Estimate
 
 
 class Outcome(StrEnum):

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from cgatlib import CgatError
-from cgatlib.baselines.models import Task, boosting, mean, median
 from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.composition import element_amounts
 from cgatlib.crystals.checks import SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
+from cgatlib.evaluation.baselines import Task, boosting, mean, median
 from cgatlib.files import holds_only, refuse_same, replacing
 from cgatlib.graphs.store import GraphStore, graph_store
 from cgatlib.predictor import Predictor, save_network

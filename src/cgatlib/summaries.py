@@ -16,10 +16,9 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals import SYMBOLS, CrystalTable
-from cgatlib.figures.data import histogram_edges
+from cgatlib.evaluation.statistics import Estimate, histogram_edges
 from cgatlib.runs.sources import Source
 from cgatlib.runs.tested import GAP_THRESHOLD
-from cgatlib.scaling import Estimate
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""

@@ -16,7 +16,7 @@ def baselines(plan_file: Path, data: Path, out: Path) -> None:
     Example:
       cgatlib baselines plan.yaml --data tables --out data/runs/study
     """
-    from cgatlib.baselines import planned_baselines, write_baselines
+    from cgatlib.evaluation.baselines import planned_baselines, write_baselines
     from cgatlib.runs.plan import Plan
 
     found = []

@@ -172,7 +172,7 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
     Example:
       cgatlib forecast mine.parquet --from volume-pbe --label volume_per_atom --more 1000
     """
-    from cgatlib.forecast import Forecast, forecast_text, halved_sizes
+    from cgatlib.evaluation.forecast import Forecast, forecast_text, halved_sizes
     from cgatlib.graphs.store import graph_store
     from cgatlib.runs.store import parts_of
     from cgatlib.transfer import TransferConfig

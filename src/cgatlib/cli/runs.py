@@ -112,7 +112,7 @@ def verify(root: Path) -> None:
     Example:
       cgatlib runs verify --runs data/runs
     """
-    from cgatlib.baselines import baseline_problems
+    from cgatlib.evaluation.baselines import baseline_problems
     from cgatlib.runs.archive import RunArchive, find_archives, run_folders
     from cgatlib.summaries import summary_problems
 

@@ -1,16 +1,152 @@
-"""Weighted metrics, for all seeds and all resamples of the test crystals at once.
+"""Errors of several seeds on one test set, brought into one order, and weighted metrics of them.
 
 A metric takes `Scored` errors of S seeds on T crystals and weights (R, T), the number of times each crystal was drawn,
 and gives (R, S). With weights of 1 it is the metric of scikit-learn's name. A resample without any crystal the metric
 speaks of gives NaN.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from cgatlib.evaluation.scored import Array, Scored
+from cgatlib.errors import CgatError
+from cgatlib.evaluation.statistics import Array
+
+Seeds = Sequence[pd.DataFrame]
+"""Errors of the seeds of one kind of run: tables as `cgatlib.runs.tested` describes them."""
+
+_SHOWN = 3  # crystals named in a message
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Test crystals in the order of their digests, with the errors of all seeds.
+
+    Attributes:
+        crystals: (T,) digests. groups: (T,) number of each crystal's formula, from 0: what is drawn together.
+        errors: (S, T) absolute, in the label's unit. non_metals: (T,) and levels: (S, T), of band gaps, or None.
+        seen: (T,) how close pre-training came, or None.
+    """
+
+    crystals: NDArray[np.uint64]
+    groups: NDArray[np.intp]
+    errors: Array
+    non_metals: NDArray[np.bool_] | None = None
+    levels: NDArray[np.int32] | None = None
+    seen: NDArray[np.str_] | None = None
+
+    @classmethod
+    def of(cls, seeds: Seeds, name: str = "the errors") -> Scored:
+        """Bring the errors of the seeds into one order.
+
+        Args:
+            seeds: one table per seed. name: of the seeds, for messages.
+
+        Raises:
+            CgatError: there are no seeds, two seeds have other test crystals, a crystal occurs twice, or an error is
+                not finite.
+        """
+        if not seeds:
+            raise CgatError(f"{name}: no seed was given")
+        parts = [_one_seed(frame, f"{name}, seed number {i}") for i, frame in enumerate(seeds, start=1)]
+        first = parts[0]
+        for i, part in enumerate(parts[1:], start=2):
+            _require_same(first.index, part.index, f"{name}, seed number 1", f"seed number {i}")
+        gaps = all("level" in part for part in parts)
+        return cls(
+            crystals=first.index.to_numpy(),
+            groups=_renumbered(first["group"].to_numpy()),
+            errors=np.abs(np.stack([part["error"].to_numpy(dtype=float) for part in parts])),
+            non_metals=first["non_metal"].to_numpy() if gaps else None,
+            levels=np.stack([part["level"].to_numpy() for part in parts]) if gaps else None,
+            seen=first["seen"].to_numpy(dtype=str) if "seen" in first else None,
+        )
+
+    @cached_property
+    def formulas(self) -> int:
+        """Number of different formulas."""
+        return int(self.groups.max()) + 1
+
+    @property
+    def kinds(self) -> NDArray[np.bool_]:
+        """Which crystals (T,) are non-metals; `CgatError` where that is not known, as of no label but the band gap."""
+        if self.non_metals is None:
+            raise CgatError("only errors of band gaps tell metals from non-metals")
+        return self.non_metals
+
+    def at(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Scored:
+        """The crystals `rows` alone."""
+        return Scored(
+            self.crystals[rows],
+            _renumbered(self.groups[rows]),
+            self.errors[:, rows],
+            None if self.non_metals is None else self.non_metals[rows],
+            None if self.levels is None else self.levels[:, rows],
+            None if self.seen is None else self.seen[rows],
+        )
+
+    def require_same(self, other: Scored, name: str, other_name: str) -> None:
+        """Raise `CgatError` unless `other` has the same test crystals, and the same metals among them."""
+        _require_same(pd.Index(self.crystals), pd.Index(other.crystals), name, other_name)
+        if self.non_metals is not None and other.non_metals is not None:
+            off = np.flatnonzero(self.non_metals != other.non_metals)
+            if len(off):
+                raise CgatError(f"{_some(self.crystals[off])} are metals in one of {name} and {other_name} alone")
+
+
+def restrict(seeds: Seeds, crystals: Sequence[int]) -> list[pd.DataFrame]:
+    """The errors of some crystals alone, by their digests; `CgatError` when one of them was not predicted."""
+    kept = []
+    for frame in seeds:
+        absent = set(crystals) - set(frame["crystal"])
+        if absent:
+            raise CgatError(f"{_some(sorted(absent))} of the wanted crystals have no error")
+        kept.append(frame[frame["crystal"].isin(crystals)])
+    return kept
+
+
+def _renumbered(groups: NDArray[np.integer]) -> NDArray[np.intp]:
+    """The same groups in the same order, numbered without gaps."""
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _one_seed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One seed's table, indexed and sorted by crystal."""
+    missing = {"crystal", "group", "error"} - set(frame.columns)
+    if missing:
+        raise CgatError(f"{name}: column {min(missing)!r} is missing")
+    if frame.empty:
+        raise CgatError(f"{name}: there is no test crystal")
+    part = frame.set_index("crystal").sort_index()
+    twice = part.index[part.index.duplicated()]
+    if len(twice):
+        raise CgatError(f"{name}: {_some(twice.unique())} occurs twice")
+    broken = part.index[~np.isfinite(part["error"].to_numpy(dtype=float))]
+    if len(broken):
+        raise CgatError(f"{name}: {_some(broken)} has an error that is not finite")
+    return part
+
+
+def _require_same(first: pd.Index, second: pd.Index, first_name: str, second_name: str) -> None:
+    sides = [
+        f"only {name} has {_some(only)}"
+        for name, only in ((first_name, first.difference(second)), (second_name, second.difference(first)))
+        if len(only)
+    ]
+    if sides:
+        raise CgatError(f"the test crystals differ: {' and '.join(sides)}")
+
+
+def _some(crystals: Sequence[int] | pd.Index | NDArray[np.uint64]) -> str:
+    """The first few digests and the number of all, for messages."""
+    named = ", ".join(f"{int(i):016x}" for i in crystals[:_SHOWN])
+    return f"{named} and {len(crystals) - _SHOWN} more" if len(crystals) > _SHOWN else named
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,34 @@
-"""Figures of errors against sizes with their fits: Figs. 3, 4 and 8."""
+"""Figures of errors against sizes with their fits: Figs. 3, 4, 5 and 8."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cgatlib import CgatError
-from cgatlib.figures.series import Series, aligned, crossings, curve_points, mode_series, panel_series, shaded
+from cgatlib.errors import CgatError
+from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, ScalingFit, bootstrap, crossing, fit_power_law
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import (
     ACCURACY,
+    FUNCTIONAL_NAMES,
     INK,
     MODES,
     MUTED,
+    LineStyle,
     NotebookFigure,
     error_axis,
+    functional_colour,
+    mode_style,
     number,
     panel_titles,
     require_columns,
@@ -26,9 +36,121 @@ from cgatlib.figures.style import (
     size_axis,
     style,
 )
-from cgatlib.scaling.powerlaws import Estimate, PowerLaw
 
-__all__ = ["curve_points", "size_scaling", "transfer_scaling", "with_interval"]
+SHADE_MARKERS = "oDv^P*X<>h"
+FARTHEST = 30.0  # a crossing beyond this multiple of the largest size is not drawn
+
+
+@dataclass(frozen=True)
+class Series:
+    """Measured points of one line and how it is drawn; `fit` and `law` are None where the points allow none."""
+
+    label: str
+    sizes: np.ndarray  # (P,)
+    maes: np.ndarray  # (P,)
+    law: PowerLaw | None
+    fit: ScalingFit | None
+    colour: str
+    line: LineStyle
+    marker: str  # empty: the points were not measured, and are not drawn
+    filled: bool = True
+    common: np.ndarray | float = 0.0  # shift of all lines by the test crystals, which bands leave out
+
+    def band(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """95 % band of the fit at n."""
+        if self.fit is None:
+            raise CgatError(f"{self.label} has no band, because its points allow no fit")
+        return self.fit.band(n, common=self.common)
+
+
+def aligned(series: Sequence[Series]) -> list[Series]:
+    """Lines on one test set, whose bands leave out what an easier or harder one would do to all of them alike."""
+    shifts = [one.fit.shifts for one in series if one.fit is not None]
+    return [replace(one, common=np.mean(shifts, axis=0)) for one in series] if shifts else list(series)
+
+
+def curve_points(rows: pd.DataFrame, size: str = "train_size") -> Points:
+    """Points of a table [<size>, seed, mae] in the order of sizes and seeds, which paired resampling needs.
+
+    A column `errors` of equally long arrays (absolute errors on common test crystals) is taken along.
+    """
+    require_columns(rows, (size, "seed", "mae"), "a size scaling")
+    ordered = rows.sort_values([size, "seed"])
+    errors = np.stack(ordered["errors"].to_list()) if "errors" in ordered else None
+    return Points(ordered[size].to_numpy(float), ordered["mae"].to_numpy(float), errors)
+
+
+def shaded(rows: pd.DataFrame, by: str, against: str) -> list[Series]:
+    """One series per value of `by`, the largest first and darkest."""
+    values = sorted(rows[by].unique(), reverse=True)
+    shades = np.linspace(0.95, 0.42, len(values)) if len(values) > 1 else [0.8]
+    series = []
+    for index, (value, shade) in enumerate(zip(values, shades, strict=True)):
+        colour = mpl.colors.to_hex(mpl.colormaps["Blues"](shade))
+        marker = SHADE_MARKERS[index % len(SHADE_MARKERS)]
+        series.append(_series(rows[rows[by] == value], against, short_count(value), colour, "-", marker))
+    return series
+
+
+def panel_series(rows: pd.DataFrame, noise: float | None = None) -> list[Series]:
+    """Series of one panel in the order of functionals and modes; `noise` as in `transfer_scaling`."""
+    functionals = list(dict.fromkeys(rows["functional"]))
+    for mode in rows["mode"].unique():
+        mode_style(mode)  # refuses what has no fixed look
+    series: list[Series] = []
+    for functional in functionals:
+        own = []
+        for mode in MODES:
+            runs = rows[(rows["functional"] == functional) & (rows["mode"] == mode)]
+            if runs.empty:
+                continue
+            several = len(functionals) > 1
+            name = MODES[mode].name
+            label = f"{FUNCTIONAL_NAMES.get(functional, functional)}, {name}" if several else name
+            colour = functional_colour(functional) if several else MODES[mode].colour
+            own.append(mode_series(runs, mode, label, colour, noise))
+        series += aligned(own)
+    return series
+
+
+def mode_series(rows: pd.DataFrame, mode: str, label: str, colour: str, noise: float | None = None) -> Series:
+    """One line of a training mode against training size; no transfer has open markers."""
+    look = MODES[mode]
+    marker = look.marker if noise is None else ""
+    return _series(rows, "train_size", label, colour, look.line, marker, filled=mode != "none", noise=noise)
+
+
+def _series(
+    rows: pd.DataFrame,
+    against: str,
+    label: str,
+    colour: str,
+    line: LineStyle,
+    marker: str,
+    filled: bool = True,
+    noise: float | None = None,
+) -> Series:
+    law, fit = None, None
+    if rows[against].min() < rows[against].max():
+        points = curve_points(rows, against)
+        law = fit_power_law(points)
+        fit = bootstrap(points, noise=noise) if points.has_spread or noise is not None else None
+    sizes, maes = rows[against].to_numpy(float), rows["mae"].to_numpy(float)
+    return Series(label, sizes, maes, law, fit, colour, line, marker, filled)
+
+
+def crossings(series: Sequence[Series]) -> list[tuple[float, PowerLaw]]:
+    """Crossings of each no-transfer line with the transfer lines that follow it, where near enough to draw."""
+    found, none = [], None
+    for one in series:
+        if not one.filled:
+            none = one
+        elif none is not None and none.law is not None and one.law is not None:
+            n = crossing(none.law, one.law)
+            largest = float(max(none.sizes.max(), one.sizes.max()))
+            if isfinite(n) and largest < n <= FARTHEST * largest:
+                found.append((n, one.law))
+    return found
 
 
 def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | None = None) -> Figure:
@@ -190,3 +312,97 @@ def _share_error_axis(axes: Sequence[Axes], unit: str, split: str = "test") -> N
         error_axis(ax)
         ax.tick_params(labelleft=ax is axes[0])
     axes[0].set_ylabel(f"{split.capitalize()} MAE ({unit})")
+
+
+def compute_budget(
+    scenarios: Mapping[str, ComputeBudget],
+    points: pd.DataFrame | None,
+    unit: str,
+    *,
+    low: str = "PBE",
+    high: str = "SCAN",
+    max_budget: float | None = None,
+) -> Figure:
+    """MAE against additional compute, spent on either kind of calculation, a panel per start (Fig. 5).
+
+    Args:
+        scenarios: Starts by title, with the fits along either size, whose 95 % bands are drawn.
+        points: Measured runs [pretrain_size, train_size, seed, mae in `unit`]; those on a start's lines are drawn,
+            crosses where high-fidelity, dots where low-fidelity crystals were added. None where nothing was measured.
+        unit: Unit of the MAE.
+        low: Functional of the pre-training set, whose calculation is the unit of cost.
+        high: Functional of the training set.
+        max_budget: End of the axis; by default what the measured points reach, or ten times the start.
+    """
+    if points is not None:
+        require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "compute_budget")
+    if not scenarios:
+        raise CgatError("compute_budget needs at least one scenario")
+    known = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"], dtype=float) if points is None else points
+    measured = known.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
+    ends = [_reach(budget, measured) for budget in scenarios.values()]
+    with style():
+        fig = NotebookFigure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
+        axes = fig.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
+        for ax, budget, end in zip(axes, scenarios.values(), ends, strict=True):
+            _budget_panel(ax, budget, measured, max_budget or end, (low, high))
+        panel_titles(axes, list(scenarios))
+        axes[0].set_ylabel(f"Test MAE ({unit})")
+        error_axis(axes[0])
+        _budget_legend(fig, low, high, next(iter(scenarios.values())).cost_ratio, measured=points is not None)
+    return fig
+
+
+def _budget_legend(fig: Figure, low: str, high: str, cost: float, measured: bool) -> None:
+    dear, cheap = FUNCTIONAL_NAMES[high], FUNCTIONAL_NAMES[low]
+    cross, dot = ("x", "o") if measured else ("", "")
+    handles = [
+        Line2D([], [], color=functional_colour(high), linestyle="-", marker=cross, label=f"spent on {dear}"),
+        Line2D([], [], color=functional_colour(low), linestyle="--", marker=dot, label=f"spent on {cheap}"),
+    ]
+    fig.legend(handles=handles, loc="outside upper center", ncols=2)
+    fig.supxlabel(f"Additional compute ({cheap} calculations; one {dear} costs {cost:g})", fontsize=10.5)
+
+
+def _on_lines(budget: ComputeBudget, measured: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measured points [cost, mae] where high-fidelity, and where low-fidelity crystals were added to the start."""
+    high = measured[(measured["pretrain_size"] == budget.n_pretrain) & (measured["train_size"] >= budget.n_train)]
+    low = measured[(measured["train_size"] == budget.n_train) & (measured["pretrain_size"] >= budget.n_pretrain)]
+    return (
+        high.assign(cost=budget.cost_ratio * (high["train_size"] - budget.n_train)),
+        low.assign(cost=low["pretrain_size"] - budget.n_pretrain),
+    )
+
+
+def _reach(budget: ComputeBudget, measured: pd.DataFrame) -> float:
+    furthest = max((float(rows["cost"].max()) for rows in _on_lines(budget, measured) if len(rows)), default=0.0)
+    return 1.1 * furthest if furthest > 0 else 10 * budget.cost_ratio * budget.n_train
+
+
+def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: float, names: tuple[str, str]) -> None:
+    low, high = names
+    spent = np.linspace(0, end, 300)
+    common = (budget.training.shifts + budget.pretraining.shifts) / 2  # one test set moves both curves together
+    for name, fit, sizes, line in (
+        (high, budget.training, budget.training_size(spent), "-"),
+        (low, budget.pretraining, budget.pretraining_size(spent), "--"),
+    ):
+        colour = functional_colour(name)
+        low_high = fit.band(sizes, common=common)
+        ax.fill_between(spent, *low_high, color=colour, alpha=0.15, linewidth=0, gid=f"band {name}")
+        ax.plot(spent, fit.law.predict(sizes), line, color=colour, gid=f"spend {name}")
+    on_high, on_low = _on_lines(budget, measured)
+    ax.plot(on_low["cost"], on_low["mae"], "o", color=functional_colour(low), gid=f"measured {low}")
+    ax.plot(
+        on_high["cost"], on_high["mae"], "x", color=functional_colour(high), markeredgewidth=1.8,
+        markersize=6.5, gid=f"measured {high}",
+    )  # fmt: skip
+    ax.set_xlim(-0.03 * end, end)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: short_count(n)))
+    gain = budget.training_advantage.value
+    better, factor = (high, gain) if gain >= 1 else (low, 1 / gain)
+    text = f"at the start {FUNCTIONAL_NAMES[better]} gains {factor:.1f}× more per cost"
+    if f"{factor:.1f}" == "1.0":
+        text = "at the start both gain the same per cost"
+    ax.text(0.97, 0.96, text, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=MUTED)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from cgatlib import CgatError
+from cgatlib.errors import CgatError
 
 INK = "#1F2933"
 MUTED = "#52606D"

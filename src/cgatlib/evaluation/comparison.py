@@ -19,20 +19,16 @@ therefore resampled in pairs, and what they have in common cancels in their diff
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+import pandas as pd
 
-from cgatlib import CgatError
-from cgatlib.evaluation.metrics import MAE, Metric
-from cgatlib.evaluation.scored import Array, Scored, Seeds
-from cgatlib.scaling.powerlaws import Estimate
-
-_BLOCK = 4_000_000  # weights held at a time
-_FARTHEST = 20.0  # two seeds draw exponents without bound; e^20 is as good as any
+from cgatlib.errors import CgatError
+from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Metric, Scored, Seeds
+from cgatlib.evaluation.statistics import Array, Estimate, corrected_interval, formula_weights, seed_factors
+from cgatlib.runs.tested import SEEN
 
 
 @dataclass(frozen=True)
@@ -171,14 +167,6 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Compar
     )
 
 
-def corrected_interval(values: Array, test_to_train: float, level: float = 0.95) -> Estimate:
-    """Mean of values (J,) of J splits with the interval of Nadeau and Bengio; test_to_train is n_test / n_train."""
-    splits, mean = len(values), float(np.mean(values))
-    error = math.sqrt((1 / splits + test_to_train) * float(np.var(values, ddof=1)))
-    half = float(stats.t.ppf((1 + level) / 2, splits - 1)) * error
-    return Estimate(mean, mean - half, mean + half, level=level)
-
-
 def metric_by_seed(scored: Scored, metric: Metric = MAE) -> Array:
     """The metric on the test set itself, (S,)."""
     return metric.of(scored, np.ones((1, len(scored.crystals))))[0]
@@ -195,46 +183,104 @@ def _estimate(value: float, samples: Array, scored: Scored) -> Estimate:
 def _resample(several: Sequence[Scored], metric: Metric, resamples: int, rng_seed: int) -> list[Array]:
     """For each of several kinds of run on one test set, the metric's mean over redrawn seeds and formulas, (R,)."""
     blocks: list[list[Array]] = [[] for _ in several]
-    for weights in _weights(several[0].groups, resamples, rng_seed):
+    for weights in formula_weights(several[0].groups, resamples, rng_seed):
         for found, scored in zip(blocks, several, strict=True):
             found.append(metric.of(scored, weights))
     samples = []
     for found, scored in zip(blocks, several, strict=True):
         drawn = np.concatenate(found)  # (R, S)
-        factors = _seed_factors(metric_by_seed(scored, metric), drawn, rng_seed)
+        factors = seed_factors(metric_by_seed(scored, metric), drawn, rng_seed)
         samples.append(np.minimum(drawn.mean(axis=1) * factors, metric.highest))
     return samples
 
 
-def _weights(groups: NDArray[np.intp], resamples: int, rng_seed: int) -> Iterator[Array]:
-    """How often each crystal was drawn, (R, T) in blocks of rows, formulas being drawn with replacement."""
-    n = int(groups.max()) + 1
-    rng = np.random.default_rng([rng_seed, n])
-    step = max(1, _BLOCK // len(groups))
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        yield counts.astype(float)[:, groups]
+def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.DataFrame:
+    """All kinds of run for one target on one test set.
 
+    Args:
+        kinds: errors by the name of the kind of run (a transfer mode, a baseline), one table per seed.
+        reference: the kind that the others are compared with.
 
-def _seed_factors(values: Array, drawn: Array, rng_seed: int) -> Array:
-    """Factors (R,) by which the mean of the seeds' values (S,) may be off: exp of Student's t times the relative error.
+    Returns:
+        A row per kind: ``mode``, ``seeds``, ``crystals``, ``mae``, ``low``, ``high`` (95 % interval), ``spread``
+        (standard deviation over seeds), ``reduction`` (1 - MAE / MAE of the reference, paired), ``reduction_low``,
+        ``reduction_high``; the reference has no reduction.
 
-    Normal draws of the seeds over one root of a chi-squared draw have a multivariate t distribution, so that the same
-    draws serve several kinds of run and keep what these have in common. drawn (R, S) are the values of the seeds on
-    redrawn formulas: what moves there differently from seed to seed is the part of the test crystals.
+    Raises:
+        CgatError: the reference is not among the kinds, or a kind has other test crystals.
     """
-    resamples, seeds = drawn.shape
-    if seeds == 1 or not values.mean() > 0:
-        return np.ones(resamples)
-    deviations = values / values.mean() - 1
-    with np.errstate(invalid="ignore"):
-        interaction = drawn / drawn.mean(axis=1, keepdims=True)
-    crystals = np.nanvar(interaction, axis=0).sum()  # both sums over the seeds carry the same factor 1 / (S - 1)
-    between = (deviations**2).sum()
-    kept = math.sqrt(max(0.0, 1 - crystals / between)) if between > 0 else 0.0
-    rng = np.random.default_rng([rng_seed, seeds, 1])
-    normal, squares = rng.standard_normal((resamples, seeds)), rng.chisquare(seeds - 1, resamples)
-    exponents = kept * (normal @ deviations) / np.sqrt(seeds * squares)
-    return np.exp(np.clip(exponents, -_FARTHEST, _FARTHEST))
+    if reference not in kinds:
+        raise CgatError(f"the reference {reference!r} is not there; the kinds are: {', '.join(kinds)}")
+    scored = {name: Scored.of(seeds, repr(name)) for name, seeds in kinds.items()}
+    rows = []
+    for name, own in scored.items():
+        own.require_same(scored[reference], repr(name), repr(reference))
+        score = score_of(own)
+        row = {"mode": name, "seeds": score.seeds, "crystals": score.crystals, "mae": score.estimate.value}
+        row |= {"low": score.estimate.low, "high": score.estimate.high, "spread": score.spread}
+        row |= dict.fromkeys(("reduction", "reduction_low", "reduction_high"), math.nan)
+        if name != reference:
+            gain = compare(own, scored[reference]).reduction
+            row |= {"reduction": gain.value, "reduction_low": gain.low, "reduction_high": gain.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class GapScores:
+    """Predicted band gaps as a classification into metals and non-metals, and their error where there is a gap.
+
+    A gap above `cgatlib.runs.tested.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
+    threshold on the prediction. ``open_gap_mae`` (eV) is the MAE of the crystals that are non-metals.
+    """
+
+    balanced_accuracy: Score
+    roc_auc: Score
+    f1: Score
+    open_gap_mae: Score
+    metals: int
+    non_metals: int
+
+
+def gap_scores(seeds: Seeds) -> GapScores:
+    """Score predicted band gaps as a classification, with intervals; compare two kinds of run by
+    `paired_difference` with the metrics of `cgatlib.evaluation.metrics`.
+
+    Raises:
+        CgatError: the errors are not of band gaps, or of metals only or non-metals only; or as `Scored.of`.
+    """
+    scored = Scored.of(seeds)
+    non_metals = int(scored.kinds.sum())
+    metals = len(scored.crystals) - non_metals
+    if 0 in (metals, non_metals):
+        raise CgatError(f"a classification needs both kinds of crystal: {metals} metals, {non_metals} non-metals")
+    return GapScores(
+        balanced_accuracy=score_of(scored, BALANCED_ACCURACY),
+        roc_auc=score_of(scored, ROC_AUC),
+        f1=score_of(scored, F1),
+        open_gap_mae=score_of(scored, OPEN_GAP_MAE),
+        metals=metals,
+        non_metals=non_metals,
+    )
+
+
+def leakage_ratio(clean: Seeds, seen: Seeds) -> dict[str, Comparison]:
+    """What it is worth to have been pre-trained on the test crystals.
+
+    Args:
+        clean: errors after pre-training without the test crystals and their formulas, one table per seed.
+        seen: errors on the same crystals after pre-training that may have held them, which their column ``seen`` says.
+
+    Returns:
+        By a value of `SEEN`, `Comparison` of ``seen`` (first) with ``clean`` (second); its ``ratio`` is MAE seen /
+        clean. The crystals of which pre-training has seen nothing tell how far the two differ for other reasons.
+
+    Raises:
+        CgatError: the test crystals differ, or it is not known what pre-training has seen.
+    """
+    a, b = Scored.of(seen, "the seen runs"), Scored.of(clean, "the clean runs")
+    a.require_same(b, "the seen runs", "the clean runs")
+    if a.seen is None:
+        raise CgatError("the seen runs do not say which test crystals their pre-training has seen")
+    parts = {name: a.seen == name for name in SEEN}
+    return {name: compare(a.at(rows), b.at(rows)) for name, rows in parts.items() if rows.any()}

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cgatlib import CgatError
 from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.errors import CgatError
+from cgatlib.evaluation.scaling import HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
+from cgatlib.evaluation.statistics import Estimate
 from cgatlib.runs.experiment import Run
-from cgatlib.scaling import Estimate, HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
 
 _SMALLEST = 20  # training crystals; below, the error says little about what follows
 
