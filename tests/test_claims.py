@@ -20,7 +20,6 @@ from cgatbook.error_verdicts import (
     smaller_on_metals,
     variant,
 )
-from cgatbook.printed import Printed, PublishedNumbers
 from cgatbook.printed_verdicts import (
     accuracy_at,
     budget,
@@ -32,6 +31,7 @@ from cgatbook.printed_verdicts import (
     surplus,
     table_order,
 )
+from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.size_verdicts import (
     balanced_at,
     best_share,

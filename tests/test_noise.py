@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import noise as benchmark
-from cgatbook.rules import read_rules, rule_table
+from cgatbook.variants import read_rules, rule_table
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved, rounded

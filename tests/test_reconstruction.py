@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cgatbook import reconstruction
-from cgatbook.printed import PublishedNumbers
+from cgatbook.published import PublishedNumbers
 from cgatlib.evaluation.scaling import Points, crossing, crossing_size, equivalent_size, fit_power_law, size_at
 
 PUBLISHED = PublishedNumbers(Path(__file__).parents[1] / "data" / "published")

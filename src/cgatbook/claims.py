@@ -13,7 +13,7 @@ import yaml
 from IPython.display import HTML
 
 from cgatbook import data_verdicts, error_verdicts, printed_verdicts, size_verdicts
-from cgatbook.printed import PublishedNumbers
+from cgatbook.published import PublishedNumbers
 from cgatbook.stored import MissingRunsError
 from cgatbook.verdicts import Evidence, Outcome, Verdict, subject_text
 from cgatlib import CgatError

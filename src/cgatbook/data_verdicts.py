@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cgatbook.printed import Printed
+from cgatbook.published import Printed
 from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
 from cgatlib.crystals import CrystalTable

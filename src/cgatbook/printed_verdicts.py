@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from scipy import constants
 
-from cgatbook.printed import Printed
+from cgatbook.published import Printed
 from cgatbook.reconstruction import published_lines
 from cgatbook.verdicts import Evidence, Outcome, Verdict
 from cgatlib import CgatError

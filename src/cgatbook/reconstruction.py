@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cgatbook.printed import Printed, PublishedNumbers
+from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.scaling_cells import pair_cells
 from cgatlib.evaluation.scaling import (
     ComputeBudget,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cgatbook.printed import Printed, PublishedNumbers
+from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import MissingRunsError, StoredResults
 from cgatlib import CgatError
 from cgatlib.evaluation.statistics import Estimate
