@@ -14,7 +14,7 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.files import file_digest
 from cgatlib.runs.archive import FILES, RunArchive, find_archives, find_runs
-from cgatlib.runs.experiment import Experiment, Run
+from cgatlib.runs.experiment import NETWORK, Experiment, Run
 from cgatlib.runs.store import Runs
 from cgatlib.runs.tested import COLUMNS, digests
 from cgatlib.splits import SplitConfig
@@ -262,3 +262,51 @@ def test_a_new_run_has_its_archived_source_trained_again_for_the_weights(store, 
     assert sorted(path.parent.name for path in fresh.root.glob("*/provenance.json")) == sorted(
         [child.key, runs[0].experiment.key]
     )
+
+
+# Networks that others start from
+
+
+@pytest.fixture
+def with_network(runs, tmp_path) -> RunArchive:
+    """The first run's network is kept."""
+    return RunArchive.write(tmp_path / "archive", runs, [runs[0].experiment.key])
+
+
+def test_a_new_run_starts_from_an_archived_network(store, runs, with_network, tmp_path):
+    fresh = replace(store, root=tmp_path / "new", stored=RunArchive.open(with_network.path))
+    child = fresh.get(replace(runs[2].experiment, seed=3))
+    assert [path.parent.name for path in fresh.root.glob("*/provenance.json")] == [child.experiment.key]
+    expected = replace(store, root=tmp_path / "other", stored={run.experiment.key: run for run in runs})
+    expected = expected.get(child.experiment)
+    assert child.metrics["test_mae"] == expected.metrics["test_mae"]
+    assert child.provenance["source_run"] == expected.provenance["source_run"]
+    assert with_network.problems() == []
+
+
+def test_archived_networks_stay_and_give_the_same_bytes(runs, with_network, tmp_path):
+    def all_files(folder: Path) -> dict[Path, bytes]:
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    expected = all_files(with_network.path)
+    assert {path.name for path in expected} == {*FILES, "archive.json", *NETWORK}
+    for again in (runs, with_network.values()):
+        assert all_files(RunArchive.write(with_network.path, again).path) == expected
+    for run in runs:
+        RunArchive.write(tmp_path / "one by one", [run], [runs[0].experiment.key])
+    assert all_files(tmp_path / "one by one") == expected
+
+
+@pytest.mark.parametrize("name", NETWORK)
+def test_a_changed_network_is_refused(name, runs, with_network):
+    place = f"weights/{runs[0].experiment.key}/{name}"
+    path = with_network.path / place
+    path.write_bytes(path.read_bytes() + b" ")
+    assert with_network.problems() == [f"{place} was changed after it was archived"]
+    with pytest.raises(CgatError, match=f"{name} is not the file that the run has made: it is lost or was changed"):
+        with_network[runs[0].experiment.key].network  # noqa: B018
+
+
+def test_a_network_that_is_not_there_is_not_archived(runs, archive, tmp_path):
+    with pytest.raises(CgatError, match=f"run {runs[0].experiment.key} has no weights that could be archived"):
+        RunArchive.write(tmp_path / "other", archive.values(), [runs[0].experiment.key])

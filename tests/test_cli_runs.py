@@ -182,6 +182,10 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
         "does not state its fingerprint"
         in invoke("archive", "--out", "x", "--runs", root, "--plan", plan, code=2).stderr
     )
+    later = run | {"from": "plain", "mode": "full"}  # not run yet
+    stated.write_text(json.dumps({"about": "Two", "tables": tables, "runs": {"plain": run, "later": later}}))
+    invoke("archive", "--runs", root, "--out", tmp_path / "with", "--plan", stated, "--weights")
+    assert [path.name for path in (tmp_path / "with" / "weights").iterdir()] == [runs[0].path.name]
 
 
 def test_nothing_to_archive_is_an_error(tmp_path):

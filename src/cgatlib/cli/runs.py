@@ -11,7 +11,7 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.runs.experiment import Run
+    from cgatlib.runs.experiment import Experiment, Run
 
 _PATH = click.Path(path_type=Path)
 ROOT = click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
@@ -145,29 +145,34 @@ def verify(root: Path) -> None:
 @click.option("--out", type=_PATH, required=True, help="Folder of the archive; one that exists is added to.")
 @click.option("--plan", "plan_file", type=_PATH, help="Archive the runs of this plan only.")
 @click.option("--data", type=_PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
-def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None) -> None:
+@click.option("--weights", is_flag=True, help="Keep the networks that other runs (of the plan) start from, too.")
+def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, weights: bool) -> None:
     """Keep experiments, metrics, learning curves, test errors and provenance of many runs in four files.
 
     Weights stay behind, and so do ids, formulas and labels of the tables: a test crystal is known by a digest. Errors
     are kept in single precision, so metrics follow from them to six digits. Runs of an archive that is already there
-    stay; the same runs always give the same bytes.
+    stay; the same runs always give the same bytes. With --weights, a sweep with --stored OUT goes on from here on
+    another machine without training again what its runs start from.
 
     \b
     Example:
-      cgatlib runs archive --runs runs --out data/runs/functionals --plan plan.yaml
+      cgatlib runs archive --runs runs --out data/runs/functionals --plan plan.yaml --weights
     """
     from cgatlib.runs.archive import RunArchive
 
     found = _find(root)
+    wanted = {key: run.experiment for key, run in found.items()}
     if plan_file is not None:
-        found = _of_plan(plan_file, data, root, found)
-    written = RunArchive.write(out, found.values())
-    size = sum(path.stat().st_size for path in out.iterdir())
-    click.echo(f"{len(found)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
+        wanted = _planned(plan_file, data, root, found)
+    archived = {key: run for key, run in found.items() if key in wanted}
+    sources = {e.source.key for e in wanted.values() if e.source is not None} if weights else set()
+    written = RunArchive.write(out, archived.values(), sources & archived.keys())
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    click.echo(f"{len(archived)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
 
 
-def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Run"]:
-    """The runs that belong to a plan; those it lacks are told."""
+def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Experiment"]:
+    """The experiments of a plan by key; those that are not there are told."""
     from cgatlib.runs.plan import Plan
     from cgatlib.runs.store import Runs
     from cgatlib.runs.sweep import outlined
@@ -179,7 +184,7 @@ def _of_plan(plan_file: Path, data: Path | None, root: Path, found: dict[str, "R
     for key, planned in wanted.items():
         if key not in found:
             click.echo(f"not archived, as it is not in {root}: {planned}", err=True)
-    return {key: run for key, run in found.items() if key in wanted}
+    return {key: planned.experiment for key, planned in wanted.items()}
 
 
 @runs.command()

@@ -24,8 +24,8 @@ _PATH = click.Path(path_type=Path)
     "--stored",
     type=_PATH,
     multiple=True,
-    help="Finished runs to use as they are, whatever code made them: a folder of runs, which transfers start from, "
-    "too, an archive, or a folder of archives. May be given again.",
+    help="Finished runs to use as they are, whatever code made them, and to start from where they have weights: a "
+    "folder of runs, an archive, or a folder of archives. May be given again.",
 )
 @click.option("--workers", type=click.IntRange(1), default=1, help="Processes, with --executor local.")
 @click.option(

@@ -1,11 +1,12 @@
 """Archives: the results of many runs in four files, small enough to be kept beside the code.
 
-Weights stay behind, and so does what is not a result: ids, formulas and labels of the tables.
+What is not a result stays behind: ids, formulas and labels of the tables, and the networks, but for those that other
+runs start from, where they are wanted (``weights/KEY``).
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.files import file_digest, replacing
-from cgatlib.runs.experiment import Experiment, Run, score
+from cgatlib.runs.experiment import NETWORK, Experiment, Run, score
 from cgatlib.runs.tested import COLUMNS
 
 
@@ -57,20 +58,22 @@ class RunArchive(Mapping[str, Run]):
         return cls(folder)
 
     @classmethod
-    def write(cls, folder: Path, runs: Iterable[Run]) -> "RunArchive":
+    def write(cls, folder: Path, runs: Iterable[Run], networks: Collection[str] = ()) -> "RunArchive":
         """Archive `runs`; runs of an archive that is already there stay, those with the same key are replaced.
 
         The same runs give the same bytes, in whatever order and in however many steps they come.
 
         Args:
             folder: of the archive; other files in it stay. runs: finished runs.
+            networks: keys of those whose weights and card are kept, besides those that the archive keeps already.
 
         Raises:
-            CgatError: a run is damaged, or starts from one that is not archived.
+            CgatError: a run is damaged, starts from one that is not archived, or has no weights to keep.
         """
         folder = Path(folder)
         before = cls(folder) if (folder / "archive.json").is_file() else None
         known: dict[str, Run] = dict(before or {})
+        kept = {*networks, *(key for key, run in known.items() if run.network is not None)}
         merged = known | {run.experiment.key: run for run in runs}
         if not merged:
             raise CgatError(f"there is no run to archive in {folder}")
@@ -80,12 +83,14 @@ class RunArchive(Mapping[str, Run]):
             source = run.experiment.source
             if source is not None and source.key not in merged:
                 raise CgatError(f"run {key} cannot be archived without run {source.key}, which it starts from")
+            if key in kept and run.network is None:
+                raise CgatError(f"run {key} has no weights that could be archived")
         with replacing(folder, "an archive of runs", _may_be_replaced) as part:
             part.mkdir()
             for path in folder.iterdir() if folder.exists() else ():
-                if path.name not in (*FILES, "archive.json"):
+                if path.name not in (*FILES, "archive.json", "weights"):
                     shutil.copy2(path, part)
-            write_files(part, sorted(merged.values(), key=_place))
+            write_files(part, sorted(merged.values(), key=_place), kept)
         return cls(folder)
 
     @cached_property
@@ -233,18 +238,25 @@ def read_parquet(path: Path) -> pa.Table:
         raise CgatError(f"{path} cannot be read: {error}") from error
 
 
-def write_files(folder: Path, runs: Sequence[Run]) -> None:
+def write_files(folder: Path, runs: Sequence[Run], networks: Collection[str] = ()) -> None:
     """Write the files of an archive.
 
     Args:
         folder: exists; files of an archive that it holds are replaced.
-        runs: runs with equal test sets one after the other.
+        runs: runs with equal test sets one after the other. networks: keys of those whose network is kept.
     """
     lines = [f"{json.dumps(run.experiment.key)}: {json.dumps(_record(run), sort_keys=True)}" for run in runs]
     (folder / "runs.json").write_text("{\n" + ",\n".join(sorted(lines)) + "\n}\n")
     write_table(folder / "curves.parquet", [_keyed(run, run.curve) for run in runs])
     write_table(folder / "errors.parquet", [_keyed(run, kept(run.errors)) for run in runs])
-    hashes = {"files": {name: file_digest(folder / name) for name in FILES}}
+    names = list(FILES)
+    for run in sorted(runs, key=lambda run: run.experiment.key):
+        if (key := run.experiment.key) in networks and run.network is not None:
+            (folder / "weights" / key).mkdir(parents=True)
+            for name in NETWORK:
+                names.append(f"weights/{key}/{name}")
+                shutil.copyfile(run.network / name, folder / names[-1])
+    hashes = {"files": {name: file_digest(folder / name) for name in names}}
     (folder / "archive.json").write_text(json.dumps(hashes, indent=1) + "\n")
 
 
@@ -292,7 +304,7 @@ def write_table(path: Path, tables: Sequence[pa.Table]) -> None:
 
 @dataclass(frozen=True)
 class ArchivedRun(Run):
-    """A finished run without weights and predictions, read from an archive; `path` is the archive's folder.
+    """A finished run without predictions, read from an archive; `path` is the archive's folder.
 
     Args:
         archive: that holds it. name: its key when it was archived, which its rows bear.
@@ -318,6 +330,17 @@ class ArchivedRun(Run):
     def provenance(self) -> dict[str, Any]:
         """As `Run.provenance`; its ``files`` are those of the run's folder before it was archived."""
         return dict(self.archive.records[self.name]["provenance"])
+
+    @property
+    def network(self) -> Path | None:
+        """As `Run.network`; `CgatError` where a file is not the one that the run has made."""
+        folder = self.path / "weights" / self.experiment.key
+        if not folder.is_dir():
+            return None
+        for name in NETWORK:
+            if not (folder / name).is_file() or file_digest(folder / name) != self.provenance["files"][name]:
+                raise CgatError(f"{folder / name} is not the file that the run has made: it is lost or was changed")
+        return folder
 
     @cached_property
     def curve(self) -> pd.DataFrame:

@@ -48,6 +48,9 @@ FILES = (
 )
 """Files of a run besides ``provenance.json``, which holds their hashes."""
 
+NETWORK = ("weights.safetensors", "model.json")
+"""Those of its trained network, from which other runs start."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -183,6 +186,11 @@ class Run:
     def scores(self, label: str) -> dict[str, Any]:
         """What the metrics say of one label."""
         return self.metrics["labels"][label] if self.experiment.more_labels else self.metrics
+
+    @property
+    def network(self) -> Path | None:
+        """Folder of the trained network (`cgatlib.predictor.Predictor.load` reads it), or None without its weights."""
+        return self.path if (self.path / NETWORK[0]).is_file() else None
 
     @property
     def converged(self) -> bool:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from cgatlib import CgatError
 from cgatlib.crystals.checks import KNOWN, PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
-from cgatlib.files import file_digest, locked
+from cgatlib.files import file_digest, holds_only, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
@@ -30,7 +30,7 @@ from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistic
 from cgatlib.kernel import Network, form_of
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
-from cgatlib.runs.experiment import FILES, MEANING, Experiment, Run, of_label, score, training_code
+from cgatlib.runs.experiment import FILES, MEANING, NETWORK, Experiment, Run, of_label, score, training_code
 from cgatlib.runs.provenance import provenance
 from cgatlib.runs.schedule import Pool, Report, local_pool, run_in_order
 from cgatlib.runs.tested import seen_in
@@ -53,8 +53,8 @@ class Runs:
         root: where runs are kept.
         tables: parquet file of each crystal table by its fingerprint.
         cache: where graph stores are kept.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those that
-            have their weights are started from, too.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those whose
+            weights are there are started from, too.
         accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
     """
 
@@ -140,7 +140,7 @@ class Runs:
     def _missing(self, experiments: Sequence[Experiment], weights: bool) -> Iterator[Experiment]:
         for experiment in experiments:
             run = self.find(experiment)
-            if run is None or (weights and not (run.path / "weights.safetensors").exists()):
+            if run is None or (weights and run.network is None):
                 if experiment.source is not None:
                     yield from self._missing([experiment.source], weights=True)
                 yield experiment
@@ -402,24 +402,24 @@ class _Trainer:
         network = CGAT(e.model, len(e.labels))
         if e.source is None:
             return network, prepare(network, e.transfer, None, None, train), set()
-        source = Predictor.load(self._run_of(e.source).path)
+        source = Predictor.load(self._network_of(e.source)[1])
         if not isinstance(source.network, CGAT):
             raise CgatError(f"the source run {e.source.key} is a {source.card.form} model, from which none can start")
         taken = outputs_taken(e.transfer, e.labels, source.card.labels)
         statistics = prepare(network, e.transfer, source.network, source.card.statistics, train, taken)
         return network, statistics, set(source.card.elements)
 
-    def _run_of(self, source: Experiment) -> Run:
+    def _network_of(self, source: Experiment) -> tuple[Run, Path]:
         run = self.store.find(source)
-        if run is None:
-            raise CgatError(f"the source run {source.key} does not exist")
-        return run
+        if run is None or run.network is None:
+            raise CgatError(f"the source run {source.key} {'does not exist' if run is None else 'has no weights'}")
+        return run, run.network
 
     def _source_run(self, source: Experiment) -> dict[str, Any]:
         """Which code made the source, and the digest of the weights that were taken from it."""
-        run = self._run_of(source)
-        weights = file_digest(run.path / "weights.safetensors")
-        if not (run.path / "provenance.json").exists():  # a member of a model, whose card has its history
+        run, network = self._network_of(source)
+        weights = file_digest(network / "weights.safetensors")
+        if holds_only(run.path, "experiment.json", *NETWORK):  # a member of a model, whose card has its history
             return {"weights": weights}
         return {"code": run.provenance["code"], "training_code": _code(run), "weights": weights}
 
