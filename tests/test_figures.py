@@ -1,5 +1,7 @@
 """What the figures say: panels, units, fixed colours, lines where the numbers are."""
 
+import re
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -7,10 +9,11 @@ import pytest
 from matplotlib.colors import same_color
 
 from cgatlib import CgatError
+from cgatlib.crystals.schema import FUNCTIONALS
 from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import element_counts, label_histograms
-from cgatlib.figures.runs import learning_curves, parity
+from cgatlib.figures.runs import learning_curves, parity, reductions
 from cgatlib.figures.sizes import (
     compute_budget,
     curve_points,
@@ -21,6 +24,7 @@ from cgatlib.figures.sizes import (
 )
 from cgatlib.figures.style import (
     FUNCTIONAL_COLOURS,
+    INK,
     MODES,
     QUANTITIES,
     error_axis,
@@ -135,8 +139,8 @@ def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(cu
         learning_curves(curves.assign(mode="both"), "eV", x="step")
     with pytest.raises(CgatError, match="'both'; known"):
         transfer_scaling(pairs.assign(mode="both"), "eV")
-    with pytest.raises(CgatError, match="'LDA'; known: PBE"):
-        label_histograms(*binned(labels.assign(functional="LDA")))
+    with pytest.raises(CgatError, match="'B3LYP'; known: PBE"):
+        label_histograms(*binned(labels.assign(functional="B3LYP")))
     with pytest.raises(CgatError, match="'spin'; known"):
         label_histograms(*binned(labels.assign(label="spin")))
 
@@ -411,20 +415,60 @@ def test_counts_are_short(n, text):
 def test_colours_stay_what_they_are():
     assert {mode: look.colour for mode, look in MODES.items()} == {
         "none": "#D66A00",
-        "untouched": "#52606D",
+        "untouched": "#7A8793",
         "head": "#009E73",
         "full": "#0072B2",
         "full_low_lr": "#3F91CC",
-        "inter": "#5B1A5E",
+        "inter": "#9C4BBD",
     }
     assert len(set(FUNCTIONAL_COLOURS.values())) == len(FUNCTIONAL_COLOURS)  # SCAN and r2SCAN share panels
 
 
-@pytest.mark.parametrize("colour", sorted({*FUNCTIONAL_COLOURS.values(), *(m.colour for m in MODES.values())}))
-def test_colours_stand_out_from_a_white_page(colour):
-    channels = np.array(mpl.colors.to_rgb(colour))
+@pytest.mark.parametrize("colour", sorted({*FUNCTIONAL_COLOURS.values(), *(m.colour for m in MODES.values())} - {INK}))
+def test_colours_stand_out_from_a_white_and_a_dark_page(colour):
+    channels = np.array([mpl.colors.to_rgb(c) for c in (colour, "#FFFFFF", "#14181E")])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    assert 1.05 / (linear @ (0.2126, 0.7152, 0.0722) + 0.05) >= 3  # as WCAG asks of graphics
+    drawn, white, dark = linear @ (0.2126, 0.7152, 0.0722) + 0.05
+    assert min(white / drawn, drawn / dark) >= 3  # as WCAG asks of graphics
+
+
+def test_what_crystals_know_has_a_look(labels):
+    assert set(FUNCTIONALS) <= set(FUNCTIONAL_COLOURS)
+    label_histograms(*binned(labels.assign(functional="OptB88vdW")))
+    assert quantity("band_gap@HSE") == quantity("band_gap")
+
+
+def test_ink_of_a_saved_figure_follows_the_page(tmp_path, curves):
+    svg = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path, "curves")["svg"].read_text()
+    assert svg.startswith("<svg")
+    assert "fill: #1f2933; fill: currentColor" in svg
+    assert 'fill: #ffffff"' not in svg.lower()  # nothing white is left behind the figure
+    identifiers = re.findall(r'\bid="([^"]*)', svg)
+    assert all(i.startswith("curves-") for i in identifiers)
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]*)', svg)) <= set(identifiers)
+
+
+@pytest.fixture
+def gains():
+    rows = [
+        ("Volume", "paper", 0.2, np.nan, np.nan, ""),
+        ("Volume", "short training", 0.34, 0.3, 0.38, "holds"),
+        ("Volume", "long training", 0.11, 0.04, 0.18, "undecided"),
+        ("Gap", "short training", -0.05, -0.1, 0.02, "not informative"),
+    ]
+    return pd.DataFrame(rows, columns=["target", "source", "value", "low", "high", "verdict"])
+
+
+def test_reductions_stand_beside_the_papers(gains):
+    figure = reductions(gains)
+    ax = figure.axes[0]
+    drawn = {line.get_gid(): float(line.get_xdata()[0]) for line in ax.lines if line.get_gid()}
+    assert drawn == {f"{row.source}: {row.target}": row.value for row in gains.itertuples()}
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Volume", "Gap"]
+    assert {"undecided", "not informative"} <= set(texts(figure))
+    assert "holds" not in texts(figure)  # the long training decides
+    with pytest.raises(CgatError, match="unknown source 'theirs' of a reduction; known: paper, short training"):
+        reductions(gains.assign(source="theirs"))
 
 
 def test_quantities_have_units_of_errors_and_numbers_a_minus():

@@ -1,6 +1,8 @@
-"""Figures of single runs: learning curves (Figs. 1, 6, 7) and predictions against targets."""
+"""Figures of runs: learning curves (Figs. 1, 6, 7), predictions against targets, what transfer gains."""
 
 from __future__ import annotations
+
+import math
 
 import matplotlib as mpl
 import numpy as np
@@ -9,10 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
+from cgatlib.errors import CgatError
 from cgatlib.figures.style import (
     MODES,
     MUTED,
+    PAGE,
+    Mode,
     NotebookFigure,
     error_axis,
     mode_style,
@@ -121,3 +127,61 @@ def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
         bar.set_label("Crystals")
         bar.outline.set_visible(False)
     return fig
+
+
+# How a number of `reductions` is drawn by where it comes from, from top to bottom.
+_SOURCES = {
+    "paper": Mode("paper", "#C2571A", "-", "D"),
+    "short training": Mode("ours, short training", "#1F83C4", "-", "o"),
+    "long training": Mode("ours, trained until it stops improving", "#1F83C4", "-", "o"),
+}
+
+
+def reductions(frame: pd.DataFrame) -> Figure:
+    """Reduction of the test error by transfer for every target: the paper's value beside ours with its interval.
+
+    Args:
+        frame: Table [target (text), source ("paper", "short training" or "long training"), value, low, high, verdict
+            (text)], a row per target and source in the order of drawing. Reductions are shares: 0.34 where transfer
+            takes a third of the error away. low and high are NaN where no interval is known. The verdict of a target's
+            last row is written beside it, unless it is empty.
+    """
+    require_columns(frame, ("target", "source", "value", "low", "high", "verdict"), "reductions")
+    if unknown := set(frame["source"]) - _SOURCES.keys():
+        raise CgatError(f"unknown source {min(unknown)!r} of a reduction; known: {', '.join(_SOURCES)}")
+    targets = list(dict.fromkeys(frame["target"]))
+    with style():
+        fig = NotebookFigure(figsize=(7.6, 1.2 + 0.52 * len(targets)), layout="constrained")
+        ax = fig.subplots()
+        for row, target in enumerate(targets):
+            some = frame[frame["target"] == target]
+            for source, look in _SOURCES.items():
+                _reduction(ax, some[some["source"] == source], look, row + 0.22 * (list(_SOURCES).index(source) - 1))
+            ax.annotate(
+                some["verdict"].iloc[-1], (1.02, row), xycoords=("axes fraction", "data"), va="center", color=MUTED
+            )
+        ax.axvline(0, color=MUTED, linewidth=1)
+        ax.set(yticks=range(len(targets)), ylim=(len(targets) - 0.5, -0.5))
+        ax.set_yticklabels(targets)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(visible=False, axis="y")
+        ax.spines["left"].set_visible(False)
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        ax.set_xlabel("Error reduction by transfer (95 % interval)")
+        used = [look for source, look in _SOURCES.items() if source in set(frame["source"])]
+        handles = [_dot(ax, math.nan, 0, look) for look in used]
+        fig.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return fig
+
+
+def _reduction(ax: Axes, rows: pd.DataFrame, look: Mode, y: float) -> None:
+    for row in rows.itertuples():
+        width = 1.3 if look.name.endswith("short training") else 2.4
+        ax.plot([row.low, row.high], [y, y], color=look.colour, linewidth=width, solid_capstyle="round")
+        _dot(ax, row.value, y, look).set_gid(f"{row.source}: {row.target}")
+
+
+def _dot(ax: Axes, x: float, y: float, look: Mode) -> Line2D:
+    """A marker, open for short training."""
+    face = PAGE if look.name.endswith("short training") else look.colour
+    return ax.plot(x, y, look.marker, color=look.colour, markerfacecolor=face, markersize=6.5, label=look.name)[0]

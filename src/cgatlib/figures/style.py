@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
+from io import BytesIO, StringIO
+from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import matplotlib as mpl
 import matplotlib.style as mpl_style
 import numpy as np
 import pandas as pd
@@ -19,19 +22,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
+from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.schema import FUNCTIONALS
 from cgatlib.errors import CgatError
 
-INK = "#1F2933"
-MUTED = "#52606D"
-ACCURACY = "#6A1B8A"  # the chemical-accuracy line, purple as in the paper
+INK, MUTED, GRID, PAGE = "#1F2933", "#52606D", "#E4E7EB", "#FFFFFF"
+ACCURACY = "#9C4BBD"  # the chemical-accuracy line, purple as in the paper
 
-# Told apart under deuteranopia and protanopia and by lightness in a grey print.
-FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(
-    {"PBE": "#6F7C8A", "PBEsol": "#BF8A10", "SCAN": "#0B6E7A", "r2SCAN": "#A8324A", "HSE": "#222222"}
-)
-FUNCTIONAL_NAMES: Mapping[str, str] = MappingProxyType(
-    {"PBE": "PBE", "PBEsol": "PBEsol", "SCAN": "SCAN", "r2SCAN": "r²SCAN", "HSE": "HSE"}
-)
+# Told apart under deuteranopia and protanopia, and legible on a white and on a dark page.
+_PALETTE = ("#7C8896", "#B5830F", "#17808D", "#C0476B", INK, "#5E8C31", "#8467B7", "#A0522D")
+FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(dict(zip(FUNCTIONALS, cycle(_PALETTE), strict=False)))
+FUNCTIONAL_NAMES: Mapping[str, str] = MappingProxyType({f: f.replace("r2", "r²") for f in FUNCTIONALS})
 
 
 LineStyle = Any  # a dash name or (offset, dashes); matplotlib types names as literals only
@@ -50,11 +51,11 @@ class Mode:
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "none": Mode("no transfer", "#D66A00", "--", "s"),
-        "untouched": Mode("pre-trained, untouched", "#52606D", ":", "P"),
+        "untouched": Mode("pre-trained, untouched", "#7A8793", ":", "P"),
         "head": Mode("only regression head", "#009E73", "-.", "^"),
         "full": Mode("full transfer", "#0072B2", "-", "o"),
         "full_low_lr": Mode("full transfer, low learning rate", "#3F91CC", ":", "v"),
-        "inter": Mode("full transfer, other property", "#5B1A5E", (0, (5, 1.2, 1, 1.2, 1, 1.2)), "D"),
+        "inter": Mode("full transfer, other property", "#9C4BBD", (0, (5, 1.2, 1, 1.2, 1, 1.2)), "D"),
     }
 )
 
@@ -72,7 +73,18 @@ class Quantity:
     error_digits: int
 
 
-QUANTITIES: Mapping[str, Quantity] = MappingProxyType(
+class _Quantities(dict[str, Quantity]):
+    """Quantities by label: ``band_gap@HSE`` is a band gap; a property without an entry is written as it is stored."""
+
+    def __missing__(self, label: str) -> Quantity:
+        name = label.partition("@")[0]
+        if name in self:
+            return self[name]
+        p = PROPERTIES[label]
+        return Quantity(p.symbol, p.symbol, p.symbol, p.unit, p.unit, 1.0, 3)
+
+
+QUANTITIES: Mapping[str, Quantity] = _Quantities(
     {
         "e_above_hull": Quantity(r"$E_\mathrm{hull}$", "E_hull", "Distance to the hull", "eV/atom", "meV/atom", 1e3, 1),
         "e_form": Quantity(r"$E_\mathrm{form}$", "E_form", "Formation energy", "eV/atom", "meV/atom", 1e3, 1),
@@ -123,8 +135,8 @@ def functional_colour(functional: str) -> str:
 
 def quantity(label: str) -> Quantity:
     """Names and units of a label; CgatError listing the known ones."""
-    if label not in QUANTITIES:
-        raise CgatError(f"unknown label {label!r}; known: {', '.join(QUANTITIES)}")
+    if label not in PROPERTIES:
+        raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
     return QUANTITIES[label]
 
 
@@ -190,11 +202,43 @@ def number(value: float, spec: str) -> str:
 
 
 def save_figure(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> dict[str, Path]:
-    """Write the figure as PNG and SVG and its data as CSV into the folder; the paths by kind."""
+    """Write the figure as PNG (on white) and SVG (`themed_svg`) and its data as CSV; the paths by kind."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {kind: folder / f"{name}.{kind}" for kind in ("png", "svg", "csv")}
     with style():
         figure.savefig(paths["png"], dpi=200, metadata={"Software": "cgatlib"})
-        figure.savefig(paths["svg"], metadata={"Date": None})  # no date: the same figure is the same file
+    paths["svg"].write_text(themed_svg(figure, name))
     data.to_csv(paths["csv"], index=False)
     return paths
+
+
+# What follows the theme: ink is the text colour around the figure, muted and grid are shares of it, the page is Canvas.
+_THEMED = {
+    INK: "currentColor",
+    MUTED: "color-mix(in srgb, currentColor 72%, transparent)",
+    GRID: "color-mix(in srgb, currentColor 15%, transparent)",
+    PAGE: "Canvas",
+}
+# Only where the SVG is a document of its own; inside a page the ink is the page's.
+_ALONE = (
+    "<style>svg:root{color-scheme:light dark;color:#1F2933}"
+    "@media (prefers-color-scheme:dark){svg:root{color:#DDE3E9}}@media print{svg:root{color:#000}}</style>"
+)
+
+
+def themed_svg(figure: Figure, name: str) -> str:
+    """The figure as transparent SVG whose text, axes and grid take the colour of the text around it, light or dark.
+
+    Every themed colour follows its value on white, which a viewer that does not know themes shows. Identifiers start
+    with `name`, so that several figures can stand in one page.
+    """
+    file = StringIO()
+    with style(), mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})  # the same figure, the same file
+    svg = file.getvalue()[file.getvalue().index("<svg") :]
+    for colour, themed in _THEMED.items():
+        svg = re.sub(rf"(fill|stroke): {colour}\b", rf"\g<0>; \1: {themed}", svg, flags=re.IGNORECASE)
+    svg = re.sub(r" <metadata>.*?</metadata>\n| *<style.*?</style>\n", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace("<svg ", '<svg style="stroke-linejoin: round; stroke-linecap: butt" ', 1)
+    return svg.replace("<defs>", f"{_ALONE}<defs>", 1)
