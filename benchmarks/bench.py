@@ -17,7 +17,7 @@ from benchmarks.measuring import BATCH, SIZES, product_peak
 from benchmarks.pipeline import measure_batches, measure_construction, measure_head
 from benchmarks.report import render
 from benchmarks.steps import measure_steps
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.runs.provenance import provenance

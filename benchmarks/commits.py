@@ -22,7 +22,7 @@ from benchmarks.bench import DEMO, HERE, cells_of, crystals
 from benchmarks.measuring import paired_ratio
 from benchmarks.report import table
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.devices import fabric_of
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import PackedGraphs, pack

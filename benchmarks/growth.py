@@ -21,9 +21,7 @@ import torch
 
 from benchmarks.bench import DEMO, HERE, say
 from benchmarks.measuring import in_fresh_process
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.file import CrystalFile
-from cgatlib.crystals.schema import table_metadata
+from cgatlib.crystals.table import CrystalTable, table_metadata
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore, build_store
 from cgatlib.inputs import GraphInputs, TargetStatistics
@@ -70,7 +68,7 @@ def _copies(originals: CrystalTable, start: int, rng: np.random.Generator) -> pa
 
 
 def _building(table: Path, store: Path) -> tuple[float, int]:
-    crystals = CrystalFile.open(table)
+    crystals = CrystalTable.open(table)
     return _seconds(lambda: build_store(crystals, store, GRAPHS["tiny"])), len(crystals)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.bench import DEMO, HERE, cells_of, say
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack

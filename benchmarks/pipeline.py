@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from benchmarks.measuring import interleaved, paired_ratio, train_step
 from benchmarks.reference_graphs import neighbour_lists
 from benchmarks.steps import FORMS, RELEASED, inputs_of, network_of, packed
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.graphs.store import build_store

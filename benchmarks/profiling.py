@@ -14,7 +14,7 @@ from benchmarks.bench import DEMO, cells_of, crystals
 from benchmarks.measuring import BATCH, SIZES, train_step
 from benchmarks.report import table
 from benchmarks.steps import FORMS, inputs_of, network_of, packed
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.runs.provenance import provenance
 
 FORM = next(form for form in FORMS if form.name == "ours, quotient graph")

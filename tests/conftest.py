@@ -14,8 +14,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable
-from cgatlib.crystals.checks import ATOMIC_NUMBERS
+from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.release import release

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from cgatlib import CgatError
 from cgatlib.cli import main
-from cgatlib.composition import element_fractions
+from cgatlib.crystals.composition import element_fractions
 from cgatlib.evaluation import baselines
 from cgatlib.evaluation.baselines import (
     BASELINES,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.graphs.store import build_store

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.crystal import PROPERTIES
 from cgatlib.runs.tested import COLUMNS, digests
 
 ROOT = Path(__file__).resolve().parents[1]

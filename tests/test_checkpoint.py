@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cgatlib import CgatError
 from cgatlib.cli import main
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble
 from cgatlib.predictor import Predictor, import_released
 

@@ -46,11 +46,11 @@ from cgatbook.size_verdicts import (
 from cgatbook.stored import MissingRunsError, StoredResults
 from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
+from cgatlib.crystals.summary import LabelSummary, Shift, TableSummary
 from cgatlib.evaluation.scaling import Points
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.runs.plan import Plan
 from cgatlib.runs.tested import errors_of
-from cgatlib.summaries import LabelSummary, Shift, TableSummary
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "data" / "published"

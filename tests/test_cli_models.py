@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from cgatlib.cli import main
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.checks import Crystal
+from cgatlib.crystals.crystal import Crystal
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 
 from cgatlib import CgatError
 from cgatlib.cli import main
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.readers import ImportRequest, ReadOptions, detect, import_crystals
+from cgatlib.crystals.importing import ImportRequest, import_crystals
+from cgatlib.crystals.readers import ReadOptions, detect
+from cgatlib.crystals.table import CrystalTable
 
 LATTICE = [[3.0, 0.0, 0.0], [0.5, 3.2, 0.0], [0.0, 0.4, 3.5]]
 FRACTIONS = np.array([[0.0, 0.0, 0.0], [0.5, 0.25, 0.5]])

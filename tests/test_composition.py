@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.composition import composition_features, element_amounts, element_fractions
-from cgatlib.crystals import SYMBOLS, CrystalTable
-from cgatlib.crystals.checks import ATOMIC_NUMBERS
+from cgatlib.crystals.composition import composition_features, element_amounts, element_fractions
+from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS
+from cgatlib.crystals.table import CrystalTable
 
 
 @pytest.mark.parametrize(

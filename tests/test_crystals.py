@@ -6,13 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals import PROPERTIES, CrystalTable, check, reduced_formula
-from cgatlib.crystals.checks import _pairs_within
-from cgatlib.crystals.describe import describe
-from cgatlib.crystals.file import CrystalFile
-from cgatlib.crystals.joining import joined
-from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
-from cgatlib.crystals.schema import functional_name
+from cgatlib.crystals.crystal import PROPERTIES, _pairs_within, check, functional_name, reduced_formula
+from cgatlib.crystals.importing import ImportRequest, import_crystals
+from cgatlib.crystals.readers import ReadOptions
+from cgatlib.crystals.summary import describe
+from cgatlib.crystals.table import CrystalTable, joined
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
 
@@ -96,7 +94,7 @@ def test_fingerprint_sees_a_formula_that_is_not_that_of_the_atoms(table, tmp_pat
     formulas = pa.array(["X", *table.formulas[1:]], pa.string())
     other = CrystalTable(table.table.set_column(1, table.table.schema.field("formula"), formulas), "PBE")
     other.write(tmp_path / "t.parquet")
-    assert CrystalFile.open(tmp_path / "t.parquet").fingerprint == other.fingerprint != table.fingerprint
+    assert CrystalTable.open(tmp_path / "t.parquet").fingerprint == other.fingerprint != table.fingerprint
 
 
 def test_fingerprint_ignores_the_writing_and_sees_the_content(table, tmp_path):
@@ -332,9 +330,9 @@ def test_labels_of_another_functional_come_back_from_a_file(both, tmp_path):
     both.write(tmp_path / "both.parquet")
     file, request = tmp_path / "both.parquet", {"functional": "PBE", "options": ReadOptions(allow_missing=True)}
     import_crystals(ImportRequest([file], tmp_path / "again.parquet", **request))
-    for found in (CrystalTable.read(file), CrystalFile.open(file), CrystalTable.read(tmp_path / "again.parquet")):
+    for found in (CrystalTable.read(file), CrystalTable.open(file), CrystalTable.read(tmp_path / "again.parquet")):
         assert set(both.labels) <= set(found.labels)
-    assert CrystalFile.open(file).fingerprint == CrystalTable.read(file).fingerprint == both.fingerprint
+    assert CrystalTable.open(file).fingerprint == CrystalTable.read(file).fingerprint == both.fingerprint
     assert describe(both)["labels"]["band_gap@HSE"]["unit"] == "eV"
 
 

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
-from cgatlib.crystals import SYMBOLS, CrystalTable, check
+from cgatlib.crystals.crystal import SYMBOLS, check
+from cgatlib.crystals.table import CrystalTable
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 LEVELS = {"PBE": "pbe.parquet", "r2SCAN": "r2scan.parquet"}

@@ -17,8 +17,8 @@ import torch
 
 import cgatlib
 from cgatlib import CgatError, ensemble
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.checks import ATOMIC_NUMBERS, Crystal
+from cgatlib.crystals.crystal import ATOMIC_NUMBERS, Crystal
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, find_model, load_model, released_models, starting_points
 from cgatlib.graphs.packing import pack
 from cgatlib.predictor import Predictor

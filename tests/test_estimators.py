@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_array
 
 import cgatlib
 from cgatlib import CgatError, CGATRegressor, CrystalEmbedding, load_model
-from cgatlib.crystals import Crystal
+from cgatlib.crystals.crystal import Crystal
 
 
 @pytest.fixture(scope="module")

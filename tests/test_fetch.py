@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals.fetch import COLLECTIONS, fetch
+from cgatlib.crystals.download import COLLECTIONS, fetch
 
 CONTENT = bytes(range(256)) * 4000
 NAME = "alexandria_scan_000.json.bz2"

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import same_color
 
 from cgatlib import CgatError
-from cgatlib.crystals.schema import FUNCTIONALS
+from cgatlib.crystals.crystal import FUNCTIONALS
 from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import element_counts, label_histograms

@@ -9,8 +9,7 @@ import pytest
 
 from benchmarks import growth as benchmark
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.file import CrystalFile
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.figures.data import growth, read_growth
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
@@ -55,7 +54,7 @@ def test_tasks_say_how_much_they_did(table, tmp_path):
     with benchmark._peak_memory(every=0.001) as peak:
         spent, crystals = benchmark._building(table, store)
     assert spent > 0
-    assert crystals == len(CrystalFile.open(table)) == 150
+    assert crystals == len(CrystalTable.open(table)) == 150
     assert peak["resident"] > peak["own"] > 1e7
     assert benchmark._batches(table, store, batches=2)[1] == 2 * benchmark.BATCH
     assert benchmark._training(table, store, steps=2)[1] == 2 * benchmark.BATCH

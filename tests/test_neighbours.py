@@ -14,7 +14,7 @@ from pymatgen.optimization import neighbors
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig, pairs_within, shell_lists
 from cgatlib.runs.tested import digests
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks import noise as benchmark
 from cgatbook.variants import read_rules, rule_table
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved, rounded
 from cgatlib.graphs.packing import pack
 from cgatlib.inputs import GraphInputs

@@ -10,7 +10,8 @@ import pytest
 from cgatbook import pages
 from cgatbook.tables import load_tables
 from cgatlib import CgatError
-from cgatlib.crystals import Crystal, CrystalTable
+from cgatlib.crystals.crystal import Crystal
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.runs import sources
 
 

@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Composition
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.store import parts_of
 from cgatlib.splits import SplitConfig

@@ -11,11 +11,11 @@ import pytest
 from cgatbook import tables
 from cgatbook.notebooks import Values, effective_values, read_notebooks, read_profile
 from cgatbook.tables import BookTable
+from cgatlib.crystals.summary import LabelSummary, TableSummary
 from cgatlib.runs.archive import RunArchive
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.plan import Plan
 from cgatlib.runs.store import Runs
-from cgatlib.summaries import LabelSummary, TableSummary
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = read_notebooks(ROOT)

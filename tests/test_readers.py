@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.readers import ImportRequest, ReadOptions, detect, import_crystals
+from cgatlib.crystals.importing import ImportRequest, import_crystals
+from cgatlib.crystals.readers import ReadOptions, detect
+from cgatlib.crystals.table import CrystalTable
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_oxidation_states_are_no_obstacle(imported, write_json, alexandria_entry
 
 
 def test_entries_longer_than_a_chunk_and_keys_around_them(imported, write_json, alexandria_entry, monkeypatch):
-    monkeypatch.setattr("cgatlib.crystals.readers.json_stream.CHUNK", 97)
+    monkeypatch.setattr("cgatlib.crystals.json_stream.CHUNK", 97)
     entries = [alexandria_entry(f"agm{i}") for i in range(20)]
     _, table, _ = imported(write_json({"version": 1.25, "entries": entries, "after": {"x": [1, 2]}}))
     assert table.ids == [f"agm{i}" for i in range(20)]
@@ -410,7 +411,7 @@ def test_undecodable_entries_are_skipped_by_their_brackets(imported, write_json,
 )
 @pytest.mark.parametrize("chunk", [97, 1 << 20])
 def test_a_damaged_entry_costs_itself_only(imported, write_json, alexandria_entry, monkeypatch, damage, chunk):
-    monkeypatch.setattr("cgatlib.crystals.readers.json_stream.CHUNK", chunk)
+    monkeypatch.setattr("cgatlib.crystals.json_stream.CHUNK", chunk)
     texts = [json.dumps(alexandria_entry(f"agm{i}")) for i in range(9)]
     texts[4] = texts[4].replace(*damage, 1)
     report, table, rejects = imported(write_json(f'{{"entries": [{", ".join(texts)}]}}'))
@@ -587,8 +588,8 @@ def test_archives_that_cannot_be_opened(imported, tmp_path, content, message):
     ],
 )
 def test_what_has_no_end_is_not_read_to_it(imported, tmp_path, monkeypatch, name, head, unit, message):
-    for module in ("json_stream", "tables", "opening"):
-        monkeypatch.setattr(f"cgatlib.crystals.readers.{module}.LARGEST_ENTRY", 1_000_000)
+    for module in ("json_stream", "readers.tables", "text_stream"):
+        monkeypatch.setattr(f"cgatlib.crystals.{module}.LARGEST_ENTRY", 1_000_000)
     path = tmp_path / f"{name}.gz"
     path.write_bytes(gzip.compress((head + unit * (3_000_000 // len(unit))).encode(), 1))
     report, _, _ = imported(path)
@@ -706,8 +707,9 @@ def test_outputs_never_replace_what_is_not_theirs(imported, write_json, alexandr
 PEAK = """
 import sys
 from pathlib import Path
-from cgatlib.crystals.readers import ImportRequest, import_crystals, writer
-writer.ROW_GROUP = 512
+from cgatlib.crystals import importing
+from cgatlib.crystals.importing import ImportRequest, import_crystals
+importing.ROW_GROUP = 512
 *sources, out = map(Path, sys.argv[1:])
 report = import_crystals(ImportRequest(sources, out, functional="PBE"))
 print(report.taken, report.peak_memory_mb)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cgatlib import CgatError
 from cgatlib.cli import main
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.recipes import BEST, RECIPES, Plan, training_of, tune
 from cgatlib.runs.experiment import Experiment, Run

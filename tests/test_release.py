@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from cgatlib import CgatError
 from cgatlib.cards import Domain, EnsembleCard
 from cgatlib.cli import main
-from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.ensemble import Ensemble, load_model, starting_points
 from cgatlib.files import file_digest
 from cgatlib.graphs.store import graph_store

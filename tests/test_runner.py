@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.joining import joined
+from cgatlib.crystals.table import CrystalTable, joined
 from cgatlib.ensemble import load_model
 from cgatlib.predictor import Predictor
 from cgatlib.runs import store as runner

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals import SYMBOLS, CrystalTable
-from cgatlib.crystals.file import CrystalFile
-from cgatlib.crystals.symmetry import with_space_groups
+from cgatlib.crystals.crystal import SYMBOLS
+from cgatlib.crystals.table import CrystalTable, with_space_groups
 from cgatlib.graphs.store import build_store
 from cgatlib.splits import Groups, SplitConfig, groups_of, split, training_subset
 
@@ -104,7 +103,7 @@ def test_space_groups_come_with_a_table_and_its_graphs(table, tmp_path, tiny_gra
     prototypes = {name.split("-")[1]: number for name, number in zip(known.ids, known.space_groups, strict=True)}
     assert prototypes == {"rocksalt": 225, "zincblende": 216, "CsCl": 221}
     known.write(tmp_path / "known.parquet")
-    for again in (CrystalTable.read(tmp_path / "known.parquet"), CrystalFile.open(tmp_path / "known.parquet")):
+    for again in (CrystalTable.read(tmp_path / "known.parquet"), CrystalTable.open(tmp_path / "known.parquet")):
         assert again.fingerprint == known.fingerprint != table.fingerprint
         store = build_store(again, tmp_path / type(again).__name__, tiny_graph)
         assert store.space_groups == known.space_groups

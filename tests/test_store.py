@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
-from cgatlib.crystals.checks import Crystal
-from cgatlib.crystals.file import CrystalFile
+from cgatlib.crystals.crystal import Crystal
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs import store, writing
 from cgatlib.graphs.packing import DTYPES, pack
 from cgatlib.graphs.store import GraphStore, build_store, graph_store, store_path
@@ -77,7 +76,7 @@ def test_chunks_and_processes_give_the_same_store(workers, built, table, tiny_gr
 
 def test_a_file_gives_the_store_of_its_table(built, table, tiny_graph, tmp_path):
     table.write(tmp_path / "pbe.parquet")
-    other = build_store(CrystalFile.open(tmp_path / "pbe.parquet"), tmp_path / "streamed", tiny_graph)
+    other = build_store(CrystalTable.open(tmp_path / "pbe.parquet"), tmp_path / "streamed", tiny_graph)
     assert (other.fingerprint, other.table_fingerprint) == (built.fingerprint, built.table_fingerprint)
     assert other.crystals.equals(built.crystals)
 
@@ -240,7 +239,7 @@ def test_graphs_of_other_code_are_built_again(table, tiny_graph, tmp_path, monke
 
 
 def test_graph_code_covers_what_it_imports(imported):
-    says_nothing = {"crystals.file", "crystals.table", "processes", "files", "values"}
+    says_nothing = {"crystals.table", "processes", "files", "values"}
     needed = set().union(*(imported(module) for module in store._GRAPH_CODE))
     assert needed - says_nothing <= set(store._GRAPH_CODE)
 

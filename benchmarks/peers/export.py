@@ -10,8 +10,8 @@ from pymatgen.core import Lattice, Structure
 
 from benchmarks.peers.tasks import Task
 from cgatlib import CgatError
-from cgatlib.composition import composition_features
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.composition import composition_features
+from cgatlib.crystals.crystal import PROPERTIES
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.store import GraphStore
 from cgatlib.runs.experiment import Experiment

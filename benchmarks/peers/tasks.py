@@ -55,7 +55,7 @@ class Task:
 
     @cached_property
     def composition(self) -> np.ndarray:
-        """`cgatlib.composition.composition_features`, (n, 110)."""
+        """`cgatlib.crystals.composition.composition_features`, (n, 110)."""
         return np.array(self.table["composition"].to_pylist())
 
     @cached_property

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cgatlib.crystals import SYMBOLS, CrystalTable
+from cgatlib.crystals.crystal import SYMBOLS
+from cgatlib.crystals.table import CrystalTable
 
 BEGIN, END = "<!-- begin: written by make_demo.py -->", "<!-- end -->"
 # compounds whose labels the datasheet shows: (formula, prototype)

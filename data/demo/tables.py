@@ -17,7 +17,8 @@ from pymatgen.core import Composition, Element
 from references import Reference
 from tqdm import tqdm
 
-from cgatlib.crystals import Crystal, CrystalTable, check
+from cgatlib.crystals.crystal import Crystal, check
+from cgatlib.crystals.table import CrystalTable
 
 SOURCE = {
     "PBE": "CHGNet 0.3.0 surrogate labels (PBE/PBE+U level, Materials Project 2020 corrections), not DFT",

@@ -7,7 +7,7 @@ import numpy as np
 from cgatbook.published import Printed
 from cgatbook.verdicts import Evidence, Outcome, Verdict, beside, decide, share_text
 from cgatlib import CgatError
-from cgatlib.crystals import CrystalTable
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import FUNCTIONAL_NAMES
 from cgatlib.graphs.neighbours import GraphConfig

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from IPython.display import Markdown
 
 from cgatlib import CgatError, ensemble
-from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.runs.schedule import one_thread
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from IPython.display import HTML
 
 from cgatbook.notebooks import find_root
 from cgatbook.tables import ORIGINS, BookTable
+from cgatlib.crystals.summary import TableSummary
 from cgatlib.runs.provenance import provenance
-from cgatlib.summaries import TableSummary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,6 +16,7 @@ from cgatbook.pages import banner_box, code_text, note, provenance_box
 from cgatbook.studies import results, sources_of
 from cgatbook.tables import ORIGINS
 from cgatlib import CgatError
+from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
 from cgatlib.evaluation.comparison import Comparison, compare, gap_scores, leakage_ratio, over_splits
 from cgatlib.evaluation.metrics import Scored, Seeds, restrict
@@ -25,7 +26,6 @@ from cgatlib.runs.archive import RunArchive
 from cgatlib.runs.experiment import Run, score
 from cgatlib.runs.plan import Plan, UndecidedError
 from cgatlib.runs.store import Runs
-from cgatlib.summaries import TableSummary
 
 
 class MissingRunsError(CgatError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.crystal import PROPERTIES
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Experiment, Run
@@ -18,7 +18,7 @@ from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig, TransferMode
 
 if TYPE_CHECKING:
-    from cgatlib.summaries import TableSummary
+    from cgatlib.crystals.summary import TableSummary
 
 
 PROCEDURES = ("none", "head", "full")

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import ATOMIC_NUMBERS, PROPERTIES, SYMBOLS, Crystal
+from cgatlib.crystals.crystal import ATOMIC_NUMBERS, PROPERTIES, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
 from cgatlib.values import from_plain

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.cards import EnsembleCard, Member
-from cgatlib.crystals.checks import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.crystals.crystal import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
+from cgatlib.crystals.structures import Candidate, candidates, read_files
 from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
@@ -28,7 +29,6 @@ from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
-from cgatlib.structures import Candidate, candidates, read_files
 from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 

@@ -68,7 +68,7 @@ class CGATRegressor(RegressorMixin, _OfStructures):
 
     Args:
         model: as of `CrystalEmbedding`; it must say how it was trained, as the released ones do.
-        label: property to learn, of `cgatlib.crystals.checks.PROPERTIES`.
+        label: property to learn, of `cgatlib.crystals.crystal.PROPERTIES`.
         recipe: of `cgatlib.recipes.RECIPES`; None takes the best that is known.
         functional: that the values come from, for the card.
         steps, learning_rate, batch_size: of the training; None takes what the recipe has.

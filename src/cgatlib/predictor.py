@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, SYMBOLS
+from cgatlib.crystals.crystal import PROPERTIES, SYMBOLS
 from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs

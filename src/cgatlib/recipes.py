@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import KNOWN, PROPERTIES, Crystal, check
+from cgatlib.crystals.crystal import KNOWN, PROPERTIES, Crystal, check
+from cgatlib.crystals.structures import Candidate, candidates
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, refuse_noted, starts_of
 from cgatlib.graphs.store import graph_store
@@ -24,7 +25,6 @@ from cgatlib.release import release
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
 from cgatlib.splits import Indices, SplitConfig, groups_of, split
-from cgatlib.structures import Candidate, candidates
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
 

@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 
 from cgatlib import CgatError
 from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
-from cgatlib.composition import element_amounts
-from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.crystals.composition import element_amounts
+from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.evaluation.baselines import Task, boosting, mean, median

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 from click.testing import CliRunner
 
 from cgatlib.cli import main
-from cgatlib.crystals import SYMBOLS, Crystal, CrystalTable, check
-from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
+from cgatlib.crystals.crystal import SYMBOLS, Crystal, check
+from cgatlib.crystals.importing import ImportRequest, import_crystals
+from cgatlib.crystals.readers import ReadOptions
+from cgatlib.crystals.structures import read_files
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
-from cgatlib.structures import read_files
 from fuzz.harness import Target
 
 ROWS = 34

@@ -30,7 +30,7 @@ import psutil
 
 from cgatlib.cli import main
 
-SLOW = ("papermill", "cgatbook.build", "cgatlib.crystals.readers", "cgatlib.runs.archive", "cgatlib.release")
+SLOW = ("papermill", "cgatbook.build", "cgatlib.crystals.importing", "cgatlib.runs.archive", "cgatlib.release")
 """What is imported once, before commands are forked; not above, where each process that one starts would do so too."""
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts

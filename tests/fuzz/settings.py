@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from cgatlib.cli.ensemble import _lines
-from cgatlib.crystals import Crystal
+from cgatlib.crystals.crystal import Crystal
 from cgatlib.ensemble import load_model, released_models
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS

@@ -12,7 +12,7 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.crystals.readers import ImportReport
+    from cgatlib.crystals.importing import ImportReport
 
 PATH = click.Path(path_type=Path)
 EXIT_BROKEN_SOURCE = 3
@@ -78,7 +78,8 @@ def import_(
       3  a source is damaged or truncated, or no row could be taken; no table is written unless
          --partial is given; the rejects file says what happened
     """
-    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
+    from cgatlib.crystals.importing import ImportRequest, import_crystals
+    from cgatlib.crystals.readers import ReadOptions
 
     read_options = ReadOptions(
         _labels(labels),
@@ -169,14 +170,14 @@ def fetch_(
       cgatlib data fetch lemat-bulk --functional pbesol --to downloads/lemat
       cgatlib data fetch matpes --functional r2scan --to downloads/matpes
     """
-    from cgatlib.crystals import fetch as module
+    from cgatlib.crystals.download import COLLECTIONS, fetch
 
-    found = module.COLLECTIONS[collection]
+    found = COLLECTIONS[collection]
     urls = found.urls(functional, None if files is None else _file_range(files), base_url, release)
     click.echo(f"{collection}: licence {found.licence}; {found.about}", err=True)
     done = []
     for url in urls:
-        got = module.fetch(url, to, _bar, replace_changed)
+        got = fetch(url, to, _bar, replace_changed)
         done.append({"file": str(got.path), "how": got.how, "bytes": got.bytes, "sha256": got.sha256})
         if not as_json:
             click.echo(f"{got.how:>9}  {got.bytes:>12} bytes  sha256 {got.sha256[:16]}...  {got.path}")
@@ -211,7 +212,7 @@ def describe_(table: Path, functional: str | None, as_json: bool) -> None:
     Example:
       cgatlib data describe pbe.parquet
     """
-    from cgatlib.crystals.describe import describe
+    from cgatlib.crystals.summary import describe
     from cgatlib.crystals.table import CrystalTable
 
     content = describe(CrystalTable.read(table, functional))

@@ -90,7 +90,7 @@ def list_(as_json: bool) -> None:
     Example:
       cgatlib model list
     """
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
     from cgatlib.ensemble import read_card, released_models
 
     cards = {name: read_card(folder) for name, folder in released_models().items()}
@@ -126,7 +126,7 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
 
     m, split = card.members[0].metrics, card.members[0].experiment["split"]
     units = dict.fromkeys(PROPERTIES[label].unit for label in card.accuracy)
@@ -160,7 +160,7 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
 
 def _member(member: "Member") -> str:
     """Its file, test errors and start."""
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
 
     errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in member.labels)
     source = member.experiment["source"]
@@ -215,7 +215,7 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
     """
     import yaml
 
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.release import release as make
     from cgatlib.runs.experiment import Run

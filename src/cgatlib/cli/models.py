@@ -192,7 +192,7 @@ def _read(table: Path, options: dict[str, Any], known: str | None = None) -> "Cr
     """The table, whose labels may be in columns of other names; what cannot end well is refused before any work."""
     import numpy as np
 
-    from cgatlib.crystals.checks import KNOWN
+    from cgatlib.crystals.crystal import KNOWN
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.files import refuse_other
     from cgatlib.release import is_model
@@ -271,7 +271,7 @@ def _run(
 
 def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, Any]) -> None:
     """Print what came out, and make one model of the runs where that is wanted."""
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
 
     report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
     lines = [
@@ -304,7 +304,7 @@ def _maes(run: "Run") -> str:
 
 def _in_words(maes: Mapping[str, float]) -> str:
     """The MAE, of several labels of each."""
-    from cgatlib.crystals.checks import PROPERTIES
+    from cgatlib.crystals.crystal import PROPERTIES
 
     errors = {label: f"{mae:.4g} {PROPERTIES[label].unit}" for label, mae in maes.items()}
     return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"

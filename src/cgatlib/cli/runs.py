@@ -112,9 +112,9 @@ def verify(root: Path) -> None:
     Example:
       cgatlib runs verify --runs data/runs
     """
+    from cgatlib.crystals.summary import summary_problems
     from cgatlib.evaluation.baselines import baseline_problems
     from cgatlib.runs.archive import RunArchive, find_archives, run_folders
-    from cgatlib.summaries import summary_problems
 
     checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
     checked |= {str(archive.path): archive for archive in find_archives(root)}

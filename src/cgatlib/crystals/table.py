@@ -1,15 +1,17 @@
-"""The crystal table: one schema, units and functional in the file's metadata.
+"""The crystal table: one schema, units and functional in the file's metadata, in memory or read from disk in pieces.
 
 Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å),
 ``numbers`` (one atomic number per site), ``frac_coords`` (3 per site), and one column per label in the unit
 of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels. A table may carry
-a property under another functional than its own, too: ``band_gap@HSE``.
+a property under another functional than its own, too (``band_gap@HSE``), and the numbers of space groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,51 +22,66 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal, labels_among
-from cgatlib.crystals.schema import (
-    CORE_SCHEMA,
-    PARQUET_ERRORS,
-    counted,
-    fingerprint,
-    first_line,
-    flatten,
-    floats,
-    functional_name,
-    is_crystal_table,
-    rows_to_arrow,
-    space_groups_in,
-    stated,
-    table_metadata,
-    to_core,
-)
+from cgatlib.crystals.crystal import PROPERTIES, SYMBOLS, Crystal, functional_name, labels_among, reduced_formula
 from cgatlib.files import replacing
+
+METADATA_KEY = b"cgatlib"
+SCHEMA_VERSION = 1
+PARQUET_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What arrow raises on files that are damaged or no parquet."""
+
+CORE_SCHEMA = pa.schema(
+    [
+        pa.field("material_id", pa.string(), nullable=False),
+        pa.field("formula", pa.string(), nullable=False),
+        pa.field("n_atoms", pa.int32(), nullable=False),
+        pa.field("lattice", pa.list_(pa.float64()), nullable=False),
+        pa.field("numbers", pa.list_(pa.uint8()), nullable=False),
+        pa.field("frac_coords", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+SPACE_GROUP = "space_group_number"
+"""Column that a table may have: what a split by space groups keeps together."""
+
+_SYMMETRY_TOLERANCE = 0.01  # Å; how far an atom may lie from where a symmetry puts it: pymatgen's default
+_BUFFER = 1 << 20  # bytes of a column that are read at a time
+_ROWS = 8192  # rows of a column that are decoded at a time
 
 
 @dataclass(frozen=True, eq=False)
 class CrystalTable:
-    """Crystals of one functional, backed by an arrow table.
+    """Crystals of one functional.
 
     Attributes:
-        table: core columns, label columns and any others the file brought.
+        rows: an arrow table, or a parquet file that is read in pieces as long as its rows are asked for in order.
         functional: e.g. ``PBE``; from the file's metadata or stated by the user, never guessed.
         source: where the rows came from, in words.
     """
 
-    table: pa.Table
+    rows: pa.Table | Path
     functional: str
     source: str = ""
 
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows in memory: core columns, label columns and any others the file brought."""
+        return to_core(self.rows, read_parquet(self.rows)) if isinstance(self.rows, Path) else self.rows
+
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(pq.read_metadata(self.rows).num_rows if isinstance(self.rows, Path) else self.rows.num_rows)
 
     def __iter__(self) -> Iterator[Crystal]:
         return (self.crystal(i) for i in range(len(self)))
 
     @cached_property
+    def _columns(self) -> list[str]:
+        return list(pq.read_schema(self.rows).names if isinstance(self.rows, Path) else self.rows.column_names)
+
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of the label columns that hold at least one value, as `labels_among` orders them."""
-        carried = labels_among(self.table.column_names)
-        return tuple(name for name in carried if self.table[name].null_count < len(self))
+        carried = labels_among(self._columns)
+        return tuple(name for name in carried if any(part.null_count < len(part) for part in self._column(name)))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -83,7 +100,7 @@ class CrystalTable:
 
     @property
     def _counted(self) -> list[str]:
-        return counted(self.labels, self.table.column_names)
+        return counted(self.labels, self._columns)
 
     @cached_property
     def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
@@ -122,16 +139,43 @@ class CrystalTable:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over functional, labels, ids, geometry and space groups if there are any, in row order."""
-        return fingerprint(self.functional, self._counted, lambda name: [self.table[name]])
+        return fingerprint(self.functional, self._counted, self._column)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, `rows` at a time: core columns, labels and space groups."""
-        columns = self.table.select([*CORE_SCHEMA.names, *self._counted])
-        return (columns.slice(start, rows) for start in range(0, len(self), rows))
+        """The rows in order, at most `rows` at a time: core columns, labels and space groups.
+
+        Raises:
+            CgatError: a row of a file does not fit the schema.
+        """
+        first = 0
+        for part in self._parts([*CORE_SCHEMA.names, *self._counted], rows):
+            yield to_core(self.rows, part, first) if isinstance(self.rows, Path) else part
+            first += len(part)
+
+    def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
+        kind = table_schema(counted(labels_among([name]), [name])).field(name).type
+        for part in self._parts([name], _ROWS):
+            try:
+                yield part[name].cast(kind)
+            except (pa.ArrowException, ValueError) as error:
+                raise CgatError(f"{self.rows} is no crystal table: {first_line(error)}") from error
+
+    def _parts(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        if not isinstance(self.rows, Path):
+            chosen = self.rows.select(list(columns))
+            yield from (chosen.slice(start, rows) for start in range(0, len(self), rows))
+            return
+        try:
+            # Without these two, columns are read whole.
+            with pq.ParquetFile(self.rows, buffer_size=_BUFFER, pre_buffer=False) as file:
+                for batch in file.iter_batches(rows, columns=list(columns)):
+                    yield pa.Table.from_batches([batch])
+        except PARQUET_ERRORS as error:
+            raise CgatError(f"{self.rows} is damaged: {first_line(error)}") from error
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
         """Return the rows ``indices`` in that order."""
-        return CrystalTable(self.table.take(pa.array(np.asarray(indices, np.int64))), self.functional, self.source)
+        return replace(self, rows=self.table.take(pa.array(np.asarray(indices, np.int64))))
 
     def write(self, path: str | Path) -> None:
         """Write parquet (zstd) with the metadata; the name appears only once the file is whole.
@@ -139,8 +183,7 @@ class CrystalTable:
         Raises:
             CgatError: something else than a crystal table of ours has that name, or it cannot be written.
         """
-        carried = labels_among(self.table.column_names)
-        metadata = table_metadata(self.functional, carried, self.source)
+        metadata = table_metadata(self.functional, labels_among(self._columns), self.source)
         with replacing(Path(path), "a crystal table", is_crystal_table) as part:
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
 
@@ -160,10 +203,21 @@ class CrystalTable:
         """
         path = Path(path)
         table = read_parquet(path)
-        name, source = origin(path, table.schema, functional)
+        origin = _origin(path, table.schema, functional)
         for ours, theirs in (labels or {}).items():
             table = renamed(path, table, ours, theirs)
-        return cls(to_core(path, table), name, source)
+        return cls(to_core(path, table), *origin)
+
+    @classmethod
+    def open(cls, path: str | Path, functional: str | None = None) -> CrystalTable:
+        """As `read`, but only the schema is looked at; rows stay on disk and are checked when they are read."""
+        path = Path(path)
+        try:
+            schema = pq.read_schema(path)
+        except PARQUET_ERRORS as error:
+            raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
+        to_core(path, schema.empty_table())
+        return cls(path, *_origin(path, schema, functional))
 
     @classmethod
     def from_crystals(cls, crystals: Iterable[Crystal], functional: str, source: str = "") -> CrystalTable:
@@ -176,12 +230,248 @@ class CrystalTable:
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """Read a parquet file whole.
+read_table = CrystalTable.read
+
+
+def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) -> CrystalTable:
+    """All rows of several tables of different functionals, those of one id and one geometry in one.
+
+    A structure that was relaxed again under another functional keeps a row of its own, under the same id.
+
+    Args:
+        tables: the first gives the functional. A label of another functional is called ``label@FUNCTIONAL``.
+        labels: which labels are taken of each table.
 
     Raises:
-        CgatError: it is none, or damaged.
+        CgatError: two tables give a crystal different values of one label.
     """
+    functional = tables[0].functional
+    found: dict[tuple[str, bytes], Crystal] = {}
+    for table, taken in zip(tables, labels, strict=True):
+        names = {label: _joined_name(label, table.functional, functional) for label in taken}
+        for crystal in table:
+            named = {names[label]: value for label, value in crystal.labels.items() if label in names}
+            geometry = (crystal.lattice, crystal.numbers, crystal.frac_coords)
+            key = crystal.material_id, b"".join(array.tobytes() for array in geometry)
+            known = found[key].labels if key in found else {}
+            for name in named.keys() & known.keys():
+                if named[name] != known[name]:
+                    raise CgatError(f"{crystal.material_id} has two values of {name}: {known[name]} and {named[name]}")
+            found[key] = replace(crystal, labels=known | named)
+    return CrystalTable.from_crystals(found.values(), functional, "; ".join(table.source for table in tables))
+
+
+def _joined_name(label: str, functional: str, new: str) -> str:
+    """What a label of a table of one functional is called in a table of another."""
+    name, _, stated = label.partition("@")
+    return name if (stated or functional) == new else f"{name}@{stated or functional}"
+
+
+def with_space_groups(table: CrystalTable) -> CrystalTable:
+    """The same table with the numbers of the space groups, which are determined here unless it has them.
+
+    Raises:
+        CgatError: the space group of a crystal cannot be determined.
+    """
+    if SPACE_GROUP in table.table.column_names:
+        return table
+    numbers = pa.array([_space_group(crystal) for crystal in table], pa.int16())
+    return replace(table, rows=table.table.append_column(SPACE_GROUP, numbers))
+
+
+def _space_group(crystal: Crystal) -> int:
+    from pymatgen.core import Lattice, Structure
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+
+    structure = Structure(Lattice(crystal.lattice), crystal.numbers.tolist(), crystal.frac_coords)
+    try:
+        return int(SpacegroupAnalyzer(structure, _SYMMETRY_TOLERANCE).get_space_group_number())
+    except SymmetryUndeterminedError as error:
+        raise CgatError(f"the space group of {crystal.material_id} cannot be determined: {error}") from error
+
+
+def space_groups_in(table: pa.Table, where: str) -> list[int]:
+    """Numbers of the space groups, one per row, of a table called `where`; `CgatError` where one is not known."""
+    if SPACE_GROUP not in table.column_names or table[SPACE_GROUP].null_count:
+        raise CgatError(f"{where} does not state the space group of every crystal; declare it with space_groups: true")
+    return list(table[SPACE_GROUP].to_pylist())
+
+
+def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> dict[bytes, bytes]:
+    """Return the schema metadata of a crystal table: functional, units, schema version, source."""
+    units = {name: PROPERTIES[name].unit for name in labels}
+    content = {"functional": functional, "units": units, "schema": SCHEMA_VERSION, "source": source}
+    return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True).encode()}
+
+
+def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
+    """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
+
+    Raises:
+        CgatError: there are metadata under our name, but not as we write them, or with another unit of a label.
+    """
+    metadata = (schema.metadata or {}).get(METADATA_KEY)
+    if metadata is None:
+        return None, ""
+    try:
+        content = json.loads(metadata)
+        functional, source = content.get("functional"), content.get("source", "")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
+    if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
+        raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
+    units = content.get("units")
+    for name, unit in units.items() if isinstance(units, dict) else ():
+        if name in PROPERTIES and unit != PROPERTIES[name].unit:
+            raise CgatError(f"{path} states {name} in {unit}; everywhere else it is in {PROPERTIES[name].unit}")
+    return functional, source
+
+
+def is_crystal_table(path: Path) -> bool:
+    """Whether a file is a crystal table that this program wrote, by its metadata."""
+    try:
+        return METADATA_KEY in (pq.read_schema(path).metadata or {})
+    except PARQUET_ERRORS:
+        return False
+
+
+def counted(labels: Iterable[str], columns: Iterable[str]) -> list[str]:
+    """Columns that count besides the core: labels, and space groups where they are among `columns`."""
+    return [*labels, *({SPACE_GROUP} & set(columns))]
+
+
+def table_schema(names: Iterable[str]) -> pa.Schema:
+    """Return the core columns followed by others that count."""
+    kinds = {SPACE_GROUP: pa.int16()}
+    return pa.schema([*CORE_SCHEMA, *(pa.field(name, kinds.get(name, pa.float64())) for name in names)])
+
+
+def rows_to_arrow(crystals: Sequence[Crystal], labels: Sequence[str]) -> pa.Table:
+    """Return crystals as an arrow table with the columns of ``table_schema(labels)``."""
+    columns: list[Iterable[object]] = [
+        [c.material_id for c in crystals],
+        [c.formula for c in crystals],
+        [len(c.numbers) for c in crystals],
+        [c.lattice.ravel() for c in crystals],
+        [c.numbers.astype(np.uint8) for c in crystals],
+        [c.frac_coords.ravel() for c in crystals],
+        *([c.labels.get(name) for c in crystals] for name in labels),
+    ]
+    schema = table_schema(labels)
+    return pa.table([pa.array(col, f.type) for col, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's first line without its full stop, to put into a sentence."""
+    return str(error).split("\n", 1)[0].rstrip(".")
+
+
+def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return offsets (rows + 1,) and flat values of a list column."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # an empty column stays chunked
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    return offsets, array.flatten().to_numpy(zero_copy_only=False)
+
+
+def fingerprint(functional: str, names: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
+    """16 hex digits over functional, names and values of labels and space groups, ids, geometry and formulas, in order.
+
+    Independent of compression, row groups, integer widths and extra columns. A formula that is the reduced formula of
+    the row's atoms follows from the geometry; only another one, which a file may state and the split then uses, is
+    hashed, so that tables from before formulas counted keep their fingerprint.
+
+    Args:
+        names: of the columns that count besides the core.
+        column: the values of a column piece by piece, as often as it is called; no more is held at a time.
+    """
+    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, functional, names]).encode())
+    separator = "["
+    for ids in column("material_id"):
+        if len(ids):
+            digest.update(f"{separator}{json.dumps(ids.to_pylist())[1:-1]}".encode())
+            separator = ", "
+    digest.update(b"]" if separator == ", " else b"[]")
+    for name, kind in (("lattice", "<f8"), ("numbers", "<u1"), ("frac_coords", "<f8")):
+        end = np.zeros(1, dtype="<i8")
+        digest.update(end.tobytes())
+        for part in column(name):
+            ends = end + flatten(part)[0][1:]
+            digest.update(ends.astype("<i8").tobytes())
+            end = ends[-1:] if len(ends) else end
+        for part in column(name):
+            digest.update(flatten(part)[1].astype(kind).tobytes())
+    for name in names:
+        for part in column(name):
+            digest.update(np.isnan(floats(part)).tobytes())
+        for part in column(name):
+            digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
+    for other in _other_formulas(column):
+        digest.update(json.dumps(other).encode())
+    return digest.hexdigest()[:16]
+
+
+def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Iterator[tuple[int, str]]:
+    """Rows whose formula is not that of their atoms, and what it is."""
+    first = 0
+    for formulas, numbers in zip(column("formula"), column("numbers"), strict=True):
+        ends, atoms = flatten(numbers)
+        known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
+        for row, formula in enumerate(formulas.to_pylist()):
+            if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
+                yield first + row, formula or ""
+        first += len(formulas)
+
+
+def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Values of a label column (rows,), NaN where they are missing."""
+    return np.asarray(column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
+    """Order and cast the columns: core, labels, then the others as they are.
+
+    Args:
+        first: number of the table's first row in the file, for messages.
+
+    Raises:
+        CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
+    """
+    known = counted(labels_among(table.column_names), table.column_names)
+    for name in (*CORE_SCHEMA.names, *known):
+        if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
+            raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
+    others = [name for name in table.column_names if name not in {*CORE_SCHEMA.names, *known}]
+    schema = pa.schema([*table_schema(known), *(table.schema.field(name) for name in others)])
+    for name in CORE_SCHEMA.names:
+        if table[name].null_count:
+            raise CgatError(f"{path} is no crystal table: column {name!r} has {table[name].null_count} nulls")
+    try:
+        table = table.select(schema.names).cast(schema)
+        table.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        raise CgatError(f"{path} is no crystal table: {first_line(error)}") from error
+    n_atoms = table["n_atoms"].to_numpy()
+    for name, expected in (
+        ("lattice", np.full_like(n_atoms, 9)),
+        ("numbers", n_atoms),
+        ("frac_coords", 3 * n_atoms),
+    ):
+        wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
+        if len(wrong):
+            raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
+    offsets, numbers = flatten(table["numbers"])
+    odd = np.flatnonzero((numbers < 1) | (numbers > len(SYMBOLS)))
+    if len(odd):
+        row = first + np.searchsorted(offsets, odd[0], side="right") - 1
+        raise CgatError(f"{path} is no crystal table: row {row} has atomic number {numbers[odd[0]]}, not 1 to 103")
+    return table
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Read a parquet file whole; `CgatError` where it is none, or damaged."""
     try:
         with pq.ParquetFile(path) as file:
             return file.read()
@@ -189,27 +479,15 @@ def read_parquet(path: Path) -> pa.Table:
         raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
 
 
-def origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
-    """Functional and source of a table as its file's metadata state them.
-
-    Args:
-        given: functional, where the file does not state one; it must agree otherwise.
-
-    Raises:
-        CgatError: the functional is unknown or contradicted.
-    """
-    functional, source = stated(path, schema)
-    return _agreed_functional(path, functional, given), source or path.name
-
-
-def _agreed_functional(path: Path, written: str | None, given: str | None) -> str:
+def _origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
+    """Functional and source of a table; the functional is stated by the file's metadata or given."""
+    written, source = stated(path, schema)
     if given is None and written is None:
         raise CgatError(f"{path} does not state its functional; name it, e.g. --functional PBE")
-    if given is None:
-        return str(written)
-    if written is not None and functional_name(given) != written:
+    functional = written or functional_name(given or "")
+    if given is not None and functional_name(given) != functional:
         raise CgatError(f"{path} holds {written} data, but {functional_name(given)} was asked for")
-    return functional_name(given)
+    return functional, source or path.name
 
 
 def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cgatlib.composition import composition_features, element_fractions
+from cgatlib.crystals.composition import composition_features, element_fractions
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.statistics import Array

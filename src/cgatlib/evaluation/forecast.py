@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cgatlib.crystals.checks import PROPERTIES
+from cgatlib.crystals.crystal import PROPERTIES
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.scaling import HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
 from cgatlib.evaluation.statistics import Estimate

@@ -22,8 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.crystals.schema import FUNCTIONALS
+from cgatlib.crystals.crystal import FUNCTIONALS, PROPERTIES
 from cgatlib.errors import CgatError
 
 INK, MUTED, GRID, PAGE = "#1F2933", "#52606D", "#E4E7EB", "#FFFFFF"

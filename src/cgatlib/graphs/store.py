@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cgatlib import CgatError
-from cgatlib.crystals.schema import space_groups_in
+from cgatlib.crystals.table import space_groups_in
 from cgatlib.files import code_digest, holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import DTYPES, WIDTHS, PackedGraphs
@@ -29,7 +29,6 @@ from cgatlib.graphs.writing import StoreWriter, packed_chunks
 from cgatlib.values import from_plain
 
 if TYPE_CHECKING:
-    from cgatlib.crystals.file import CrystalFile
     from cgatlib.crystals.table import CrystalTable
 
 _CRYSTALS = "crystals.arrow"
@@ -186,13 +185,13 @@ def graph_code() -> str:
     return code_digest(*_GRAPH_CODE)
 
 
-def build_store(table: "CrystalTable | CrystalFile", out: Path, config: GraphConfig, workers: int = 1) -> GraphStore:
+def build_store(table: "CrystalTable", out: Path, config: GraphConfig, workers: int = 1) -> GraphStore:
     """Build the graphs of every crystal of a table; shows progress on standard error.
 
     Crystals without a graph (an atom has too few neighbours) are listed with the reason in ``out/rejects.csv``.
 
     Args:
-        table: the crystals; a `CrystalFile` is never read whole.
+        table: the crystals; one that was opened on disk is never read whole.
         out: folder to make; a store of the same table, configuration and code is kept, another store is replaced.
         config: how a crystal becomes a graph. workers: processes.
 
@@ -217,7 +216,7 @@ def _is_store(folder: Path) -> bool:
     return holds_only(folder, "store.json", optional=(*_FILES, "rejects.csv"))
 
 
-def _write(folder: Path, table: "CrystalTable | CrystalFile", config: GraphConfig, workers: int) -> None:
+def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: int) -> None:
     folder.mkdir()
     with StoreWriter(folder) as writer, tqdm(total=len(table), unit=" crystals", desc="graphs") as bar:
         for rows, packed in packed_chunks(table, config, workers):
@@ -240,7 +239,7 @@ def store_path(root: Path, table_fingerprint: str, config: GraphConfig) -> Path:
     return Path(root) / f"{table_fingerprint}-{digest}"
 
 
-def graph_store(table: "CrystalTable | CrystalFile", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
+def graph_store(table: "CrystalTable", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
     """The graphs of a table from the folder `cache`, built there the first time, by one process for all."""
     path = store_path(cache, table.fingerprint, config)
     return GraphStore.open(path) if path.exists() else build_store(table, path, config, workers)

@@ -19,7 +19,6 @@ from cgatlib.graphs.packing import DTYPES, Cell, PackedGraphs, pack
 from cgatlib.processes import Processes
 
 if TYPE_CHECKING:
-    from cgatlib.crystals.file import CrystalFile
     from cgatlib.crystals.table import CrystalTable
 
 Packed = tuple[PackedGraphs, dict[int, str]]  # graphs, {row: why it has none}
@@ -42,9 +41,7 @@ def _pack_rows(rows: pa.Table, config: GraphConfig) -> Packed:
     return pack(_cells(rows), config)
 
 
-def packed_chunks(
-    table: "CrystalTable | CrystalFile", config: GraphConfig, workers: int
-) -> Iterator[tuple[pa.Table, Packed]]:
+def packed_chunks(table: "CrystalTable", config: GraphConfig, workers: int) -> Iterator[tuple[pa.Table, Packed]]:
     """Rows of a table with their graphs, in order; no more of them are held than keep the workers busy."""
     chunks = table.chunks(_CHUNK)
     workers = min(workers, math.ceil(len(table) / _CHUNK))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.crystals.crystal import SYMBOLS
 
 ElementVectors = Literal["matscholar", "one-hot"]
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES
-from cgatlib.crystals.schema import functional_name
+from cgatlib.crystals.crystal import PROPERTIES, functional_name
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs import sources

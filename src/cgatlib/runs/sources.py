@@ -12,9 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
-from cgatlib.crystals.joining import joined
-from cgatlib.crystals.symmetry import with_space_groups
-from cgatlib.crystals.table import CrystalTable
+from cgatlib.crystals.table import CrystalTable, joined, with_space_groups
 from cgatlib.files import made_once
 from cgatlib.runs.provenance import PACKAGE, source_digest
 
@@ -62,7 +60,7 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
 def join_sources(
     name: str, entry: Mapping[str, Any], parts: Sequence[Source], labels: Sequence[Collection[str]], cache: Path
 ) -> Source:
-    """One table of several, as `cgatlib.crystals.joining` makes it, or what an earlier call kept.
+    """One table of several, as `joined` makes it, or what an earlier call kept.
 
     Args:
         name: of the table. entry: its declaration, of which ``space_groups`` and ``origin`` are as in `load_source`.
@@ -96,7 +94,8 @@ def _digest(entry: dict[str, Any], content: bytes = b"") -> str:
 
 def _import(file: Path, entry: dict[str, Any], folder: Path) -> None:
     """Import one file, then drop the rows that disagree with their reference column, into a new folder."""
-    from cgatlib.crystals.readers import ImportRequest, ReadOptions, import_crystals
+    from cgatlib.crystals.importing import ImportRequest, import_crystals
+    from cgatlib.crystals.readers import ReadOptions
 
     folder.mkdir()
     path, refused = folder / _TABLE, folder / _REJECTS

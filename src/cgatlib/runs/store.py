@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import KNOWN, PROPERTIES
+from cgatlib.crystals.crystal import KNOWN, PROPERTIES
 from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.files import file_digest, holds_only, locked
 from cgatlib.graphs.neighbours import GraphConfig
@@ -162,9 +162,9 @@ class Runs:
             raise CgatError(
                 f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
             )
-        from cgatlib.crystals.file import CrystalFile
+        from cgatlib.crystals.table import CrystalTable
 
-        return graph_store(CrystalFile.open(self.tables[table_fingerprint]), config, self.cache, workers)
+        return graph_store(CrystalTable.open(self.tables[table_fingerprint]), config, self.cache, workers)
 
 
 def _train(store: Runs, experiment: Experiment) -> None:

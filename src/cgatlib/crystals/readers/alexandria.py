@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers.json_stream import JsonItems
-from cgatlib.crystals.readers.opening import open_members
-from cgatlib.crystals.readers.rows import BadRow, Geometry, LabelPlan, ReadOptions, crystal_or_reject, place, row_id
-from cgatlib.crystals.readers.structures import from_dict
+from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject
+from cgatlib.crystals.json_stream import JsonItems
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, place, row_id
+from cgatlib.crystals.structures import from_dict
+from cgatlib.crystals.text_stream import open_members
 
 KNOWN = {"e_form": ("e_form",), "e_above_hull": ("e_above_hull",), "band_gap": ("band_gap_ind",)}
 ALWAYS = ("e_form", "e_above_hull")

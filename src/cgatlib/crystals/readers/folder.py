@@ -8,61 +8,17 @@ listed, are rejects.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers.opening import LARGEST_ENTRY, open_raw, text_lines
-from cgatlib.crystals.readers.rows import (
-    BadRow,
-    Geometry,
-    LabelPlan,
-    ReadOptions,
-    UnreadableFile,
-    crystal_or_reject,
-    is_text,
-    place,
-)
-from cgatlib.crystals.readers.structures import from_cif, from_extxyz, from_poscar
+from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject, UnreadableFile
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, is_text, place
 from cgatlib.crystals.readers.tables import KNOWN
+from cgatlib.crystals.structures import PARSERS, parser_of, read_structure
+from cgatlib.crystals.text_stream import open_raw, text_lines
 
 INDEX = "id_prop.csv"
-PARSERS: dict[str, Callable[[str], Geometry]] = {
-    ".cif": from_cif,
-    ".vasp": from_poscar,
-    ".poscar": from_poscar,
-    ".extxyz": from_extxyz,
-    ".xyz": from_extxyz,
-}
-
-
-def parser_of(path: Path) -> Callable[[str], Geometry] | None:
-    """Return what reads this structure file, by suffix or by VASP's file names; None if nothing does."""
-    if path.suffix.lower() in PARSERS:
-        return PARSERS[path.suffix.lower()]
-    return from_poscar if path.name.upper().startswith(("POSCAR", "CONTCAR")) else None
-
-
-def read_structure(path: Path) -> Geometry:
-    """Read one structure file.
-
-    Raises:
-        BadRow: not a structure that can be taken, or a kind of file that is not known.
-    """
-    parser = parser_of(path)
-    if parser is None:
-        raise BadRow(f"undecodable file: {path.name} is neither CIF, POSCAR nor extxyz by its name")
-    try:
-        if not path.is_file() and path.exists():
-            raise BadRow("undecodable file: it is a folder or a device")
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LARGEST_ENTRY + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRow(f"undecodable file: {error}") from error
-    if len(text) > LARGEST_ENTRY:
-        raise BadRow(f"undecodable file: it has more than {LARGEST_ENTRY:,} characters")
-    return parser(text)
 
 
 def plan(path: Path, options: ReadOptions) -> LabelPlan:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import Crystal, Reject
+from cgatlib.crystals.crystal import Crystal, Reject, UnreadableFile
 from cgatlib.crystals.readers import alexandria, folder, lemat, parquet, tables
-from cgatlib.crystals.readers.opening import READ_ERRORS, open_members
-from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, UnreadableFile
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions
+from cgatlib.crystals.text_stream import READ_ERRORS, open_members
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from cgatlib.crystals.checks import Crystal, Reject
+from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject, UnreadableFile, functional_name
 from cgatlib.crystals.readers.parquet import BATCH, open_parquet
-from cgatlib.crystals.readers.rows import (
-    BadRow,
-    Geometry,
-    LabelPlan,
-    ReadOptions,
-    UnreadableFile,
-    crystal_or_reject,
-    place,
-    row_id,
-)
-from cgatlib.crystals.readers.structures import DECODE_ERRORS, atomic_number, undecodable
-from cgatlib.crystals.schema import PARQUET_ERRORS, first_line, functional_name
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, place, row_id
+from cgatlib.crystals.structures import DECODE_ERRORS, atomic_number, undecodable
+from cgatlib.crystals.table import PARQUET_ERRORS, first_line
 
 GEOMETRY = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 _FUNCTIONAL = "functional"

@@ -11,18 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject, labels_among
-from cgatlib.crystals.readers.rows import (
-    BadRow,
-    Geometry,
-    LabelPlan,
-    ReadOptions,
-    UnreadableFile,
-    crystal_or_reject,
-    place,
-    row_id,
-)
-from cgatlib.crystals.schema import PARQUET_ERRORS, first_line, flatten, stated
+from cgatlib.crystals.crystal import PROPERTIES, BadRow, Crystal, Geometry, Reject, UnreadableFile, labels_among
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, place, row_id
+from cgatlib.crystals.table import PARQUET_ERRORS, first_line, flatten, stated
 
 BATCH = 2048
 GEOMETRY = ("lattice", "numbers", "frac_coords")

@@ -6,34 +6,15 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import PROPERTIES, Crystal, Reject, labels_among
+from cgatlib.crystals.crystal import PROPERTIES, BadRow, Crystal, Geometry, Reject, labels_among
 
 MISSING_WORDS = frozenset({"", "na", "n/a", "none", "null", "-"})
 """Ways in which text sources write that a value is missing; ``nan`` is not among them, it is a bad value."""
 
 VOLUME = "volume_per_atom"
-
-
-class UnreadableFile(CgatError):
-    """A source cannot be read any further; the message names the file and the byte, line or entry."""
-
-
-class BadRow(ValueError):
-    """A row cannot be taken; the message is the reason."""
-
-
-class Geometry(NamedTuple):
-    """Lattice (3, 3) Å row vectors, atomic numbers (n,), fractional coordinates (n, 3)."""
-
-    lattice: NDArray[np.float64]
-    numbers: NDArray[np.int64]
-    frac_coords: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

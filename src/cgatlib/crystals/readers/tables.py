@@ -14,21 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import Crystal, Reject
-from cgatlib.crystals.readers.json_stream import JsonItems, why_no_json
-from cgatlib.crystals.readers.opening import LARGEST_ENTRY, open_members, open_raw, text_lines
-from cgatlib.crystals.readers.rows import (
-    BadRow,
-    Geometry,
-    LabelPlan,
-    ReadOptions,
-    UnreadableFile,
-    crystal_or_reject,
-    is_text,
-    place,
-    row_id,
-)
-from cgatlib.crystals.readers.structures import from_cif, from_dict
+from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject, UnreadableFile
+from cgatlib.crystals.json_stream import JsonItems, why_no_json
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, is_text, place, row_id
+from cgatlib.crystals.structures import from_cif, from_dict
+from cgatlib.crystals.text_stream import LARGEST_ENTRY, open_members, open_raw, text_lines
 
 KNOWN = {
     "e_form": ("e_form", "formation_energy_per_atom", "formation_energy_peratom"),

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.checks import ATOMIC_NUMBERS, SYMBOLS
+from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cgatlib.crystals.readers.opening import LARGEST_ENTRY, READ_ERRORS, Stream
-from cgatlib.crystals.readers.rows import BadRow, UnreadableFile
+from cgatlib.crystals.crystal import BadRow, UnreadableFile
+from cgatlib.crystals.text_stream import LARGEST_ENTRY, READ_ERRORS, Stream
 
 CHUNK = 1 << 20
 SPACE = re.compile(r"[ \t\r\n]*")

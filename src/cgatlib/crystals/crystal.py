@@ -1,4 +1,4 @@
-"""One crystal: what it holds, and what makes it unfit for the tables.
+"""One crystal: what it holds, its properties and functional, and what makes it unfit for the tables.
 
 Needs numpy only; pymatgen is imported where a formula or a rare neighbour search asks for it.
 """
@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cgatlib import CgatError
 from cgatlib.crystals.geometry import NEIGHBOUR_RADIUS, misfit, plane_spacings
 
 # fmt: off
@@ -40,27 +43,58 @@ VOLUME_TOLERANCE = 0.01
 """Relative difference allowed between a source's volume per atom and that of its own lattice."""
 
 
+# fmt: off
+FUNCTIONALS: Mapping[str, str] = MappingProxyType({
+    "PBE": "PBE", "PBEsol": "PBEsol", "SCAN": "SCAN", "r2SCAN": "r²SCAN", "HSE": "HSE", "LDA": "LDA",
+    "OptB88vdW": "OptB88vdW",
+})
+# fmt: on
+"""Functionals as tables and keys name them, and as they are shown."""
+
+
+def functional_name(name: str) -> str:
+    """Return ``name`` in the field's writing if it is known (``pbesol`` -> ``PBEsol``), else as it is.
+
+    Raises:
+        CgatError: the name is empty.
+    """
+    if not name.strip():
+        raise CgatError("the functional is empty; name it, e.g. PBE")
+    return {known.lower(): known for known in FUNCTIONALS}.get(name.strip().lower(), name.strip())
+
+
 @dataclass(frozen=True)
 class Property:
-    """A label: its unit and the physical range outside of which a value is refused."""
+    """A label: its unit, the range outside of which a value is refused, and how it and its errors are written.
+
+    Args:
+        name: of its column in tables of ours. columns: its usual names in the tables of others.
+        lower, upper: physical range, in `unit`.
+        title: in words. symbol: as mathtext. text: as plain text.
+        error_unit: of its errors, `error_factor` times those in `unit`, with `error_digits` decimals.
+    """
 
     name: str
     unit: str
     lower: float
     upper: float
+    title: str
     symbol: str
+    text: str
+    columns: tuple[str, ...]
+    error_unit: str
+    error_factor: float = 1.0
+    error_digits: int = 3
 
     def refuse(self, value: float) -> str | None:
         """Return why ``value`` (in ``unit``) cannot be this property, or None."""
         if math.isnan(value):
             return f"label not a number: {self.name}"
-        if self.name.startswith("e_") and abs(value) > self.upper:
+        if self.lower <= value <= self.upper:
+            return None
+        if self.unit == "eV/atom" and abs(value) > self.upper:
             return f"label looks per cell: {self.name} = {value:.6g}, beyond ±{self.upper:g} {self.unit}"
-        if not self.lower <= value <= self.upper:
-            return (
-                f"label out of range: {self.name} = {value:.6g}, outside {self.lower:g} to {self.upper:g} {self.unit}"
-            )
-        return None
+        return f"label out of range: {self.name} = {value:.6g}, outside {self.lower:g} to {self.upper:g} {self.unit}"
 
 
 class _Properties(dict[str, Property]):
@@ -79,16 +113,26 @@ class _Properties(dict[str, Property]):
         return self[label.partition("@")[0]]
 
 
-PROPERTIES: Mapping[str, Property] = _Properties(
-    (p.name, p)
-    for p in (
-        Property("e_form", "eV/atom", -10.0, 10.0, "E_form"),
-        # Distances to a hull that does not hold the compound itself may be slightly negative.
-        Property("e_above_hull", "eV/atom", -1.0, 10.0, "E_hull"),
-        Property("band_gap", "eV", 0.0, 25.0, "E_gap"),
-        Property("volume_per_atom", "Å³/atom", 1.0, 1000.0, "V"),
-    )
-)
+_PROPERTIES = (
+    Property(
+        "e_form", "eV/atom", -10.0, 10.0, "Formation energy", r"$E_\mathrm{form}$", "E_form",
+        ("e_form", "formation_energy_per_atom", "formation_energy_peratom"), "meV/atom", 1e3, 1,
+    ),
+    # Distances to a hull that does not hold the compound itself may be slightly negative.
+    Property(
+        "e_above_hull", "eV/atom", -1.0, 10.0, "Distance to the hull", r"$E_\mathrm{hull}$", "E_hull",
+        ("e_above_hull", "ehull", "energy_above_hull"), "meV/atom", 1e3, 1,
+    ),
+    Property(
+        "band_gap", "eV", 0.0, 25.0, "Band gap", "Band gap", "Band gap",
+        ("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"), "eV",
+    ),
+    Property(
+        "volume_per_atom", "Å³/atom", 1.0, 1000.0, "Volume", "Volume", "Volume", ("volume_per_atom",), "Å³/atom",
+    ),
+)  # fmt: skip
+PROPERTIES: Mapping[str, Property] = _Properties((p.name, p) for p in _PROPERTIES)
+"""All properties that can be learnt, by label. Whoever adds one adds it here, and nowhere else."""
 
 
 KNOWN = "@known"
@@ -120,6 +164,22 @@ def reduced_formula(numbers: NDArray[np.integer]) -> str:
     counts = sorted(Counter(numbers.tolist()).items())
     divisor = math.gcd(*(n for _, n in counts))
     return _reduced_formula(tuple((z, n // divisor) for z, n in counts))
+
+
+class Geometry(NamedTuple):
+    """Lattice (3, 3) Å row vectors, atomic numbers (n,), fractional coordinates (n, 3)."""
+
+    lattice: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+    frac_coords: NDArray[np.float64]
+
+
+class BadRow(ValueError):
+    """A row cannot be taken; the message is the reason."""
+
+
+class UnreadableFile(CgatError):
+    """A source cannot be read any further; the message names the file and the byte, line or entry."""
 
 
 @dataclass(frozen=True, eq=False)

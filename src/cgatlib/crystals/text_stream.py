@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from cgatlib.crystals.readers.rows import UnreadableFile
+from cgatlib.crystals.crystal import UnreadableFile
 
 LARGEST_ENTRY = 1 << 23
 """Most characters of an entry, a line, a row or a structure file; 8 million hold some 20,000 sites."""

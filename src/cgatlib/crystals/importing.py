@@ -1,0 +1,332 @@
+"""The import: every source row by row through the checks into one table, what is not taken into the rejects file.
+
+Nothing of what was read is kept: rows are written in groups, ids seen are kept in a temporary database on disk, so
+the memory needed does not depend on the number of files or rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import resource
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from cgatlib import CgatError
+from cgatlib.crystals.crystal import Crystal, Reject, UnreadableFile, check, functional_name, labels_among
+from cgatlib.crystals.readers import FORMATS, Format, ReadOptions, detect
+from cgatlib.crystals.readers.rows import VOLUME
+from cgatlib.crystals.table import is_crystal_table, rows_to_arrow, table_metadata, table_schema
+from cgatlib.files import refuse_same, replacing
+
+ROW_GROUP = 8192
+FAILURE = "file not read to its end"
+REJECT_COLUMNS = ("material_id", "reason", "source")
+NOISE = ("undecodable", "id missing")
+MOST_NOISE = 10_000
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What to import and how.
+
+    Attributes:
+        sources: files and folders, read in this order.
+        out: the parquet table to write.
+        format: a name of ``FORMATS``; told from each source when None.
+        options: labels and columns to take.
+        functional: needed unless every source states the same one.
+        rejects: where to write the rejects; beside ``out`` when None.
+        noble_gases: take crystals with noble gases.
+        neighbours: how many neighbours within 18 Å each atom must have.
+        partial: write the table even though a source could not be read to its end.
+    """
+
+    sources: Sequence[Path]
+    out: Path
+    format: str | None = None
+    options: ReadOptions = field(default_factory=ReadOptions)
+    functional: str | None = None
+    rejects: Path | None = None
+    noble_gases: bool = True
+    neighbours: int = 24
+    partial: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise CgatError("nothing to import: no source is given")
+        for source in self.sources:
+            if not source.exists():
+                raise CgatError(f"there is no file or folder {source}")
+        if self.out.name in ("", ".."):
+            raise CgatError(f"{self.out} is a folder, not a name for a table")
+        refuse_same(self.out, *self.sources)
+        refuse_same(self.rejects_path, *self.sources, self.out)
+        if self.format is not None and self.format not in FORMATS:
+            raise CgatError(f"unknown format {self.format!r}; known: {', '.join(FORMATS)}")
+        if self.neighbours < 1:
+            raise CgatError(f"the number of neighbours must be positive, not {self.neighbours}")
+
+    @property
+    def rejects_path(self) -> Path:
+        """Where the rejects go."""
+        return self.rejects or self.out.with_suffix(".rejects.csv")
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did; ``read == taken + rejected`` always.
+
+    Attributes:
+        out: the table, None when none was written.
+        rejects: the rejects file.
+        functional: of all rows.
+        sources: number of sources.
+        read: rows read; a place where a file breaks off counts as one, and is rejected.
+        taken: rows in the table.
+        rejected: rows in the rejects file.
+        reasons: kind of reason -> rows.
+        labels: label -> rows that carry it.
+        failures: one sentence per source that could not be read to its end.
+        seconds: wall time.
+        peak_memory_mb: largest resident size of the process so far.
+    """
+
+    out: str | None
+    rejects: str
+    functional: str
+    sources: int
+    read: int
+    taken: int
+    rejected: int
+    reasons: dict[str, int]
+    labels: dict[str, int]
+    failures: tuple[str, ...]
+    seconds: float
+    peak_memory_mb: float
+
+    def __post_init__(self) -> None:
+        if self.read != self.taken + self.rejected or self.rejected != sum(self.reasons.values()):
+            raise AssertionError(f"rows do not add up: {self}")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the report for JSON."""
+        return asdict(self)
+
+
+def import_crystals(
+    request: ImportRequest, progress: Callable[[Iterator[Crystal | Reject]], Iterator[Crystal | Reject]] = iter
+) -> ImportReport:
+    """Read all sources into one table and one rejects file.
+
+    The table appears under its name only when every source was read to its end (or ``partial`` is asked for) and at
+    least one row was taken; the rejects file is written in every case. ``progress`` may wrap the stream of rows.
+
+    Raises:
+        CgatError: a request that no source can meet (format or functional unknown, column not there), or an output
+            that cannot be written or would replace something else.
+    """
+    started = time.perf_counter()
+    failures: list[Reject] = []
+    sources = [source for path in request.sources if (source := _open(path, request, failures))]
+    functional = _agreed_functional(request, sources)
+    labels = labels_among([VOLUME, *(name for source in sources for name in source.labels)])
+    names = ", ".join(path.name for path in request.sources[:20])
+    metadata = table_metadata(functional, labels, names)
+    complete = False
+    with (
+        replacing(request.rejects_path, "a rejects file", is_rejects) as rejects,
+        suppress(_NotKept),
+        replacing(request.out, "a crystal table", is_crystal_table) as table,
+    ):
+        with Writer(request, labels, metadata, table, rejects) as writer:
+            for row in chain(failures, progress(_rows(sources, request.options))):
+                writer.add(row)
+        complete = writer.taken > 0 and (request.partial or not writer.failures)
+        if not complete:
+            raise _NotKept
+    return ImportReport(
+        out=str(request.out) if complete else None,
+        rejects=str(request.rejects_path),
+        functional=functional,
+        sources=len(request.sources),
+        read=writer.read,
+        taken=writer.taken,
+        rejected=writer.read - writer.taken,
+        reasons=dict(writer.reasons.most_common()),
+        labels={name: writer.labelled[name] for name in labels},
+        failures=tuple(writer.failures),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_mb=round(_peak_memory_mb(), 1),
+    )
+
+
+class _NotKept(Exception):
+    """The table is not to be given its name."""
+
+
+def _peak_memory_mb() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    format: Format
+    labels: tuple[str, ...]
+    functional: str | None
+
+
+def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source | None:
+    """Look at the start of a source; one that cannot be read at all becomes a failure."""
+    try:
+        fmt = FORMATS[request.format] if request.format else detect(path)
+        return _Source(path, fmt, fmt.plan(path, request.options).names, fmt.functional(path))
+    except (UnreadableFile, OSError) as error:
+        failures.append(_failure(path, error))
+        return None
+
+
+def _failure(path: Path, error: UnreadableFile | OSError) -> Reject:
+    sentence = str(error) if isinstance(error, UnreadableFile) else f"{path} cannot be opened (byte 0): {error}"
+    return Reject("", f"{FAILURE}: {sentence}", str(path))
+
+
+def _agreed_functional(request: ImportRequest, sources: Sequence[_Source]) -> str:
+    given = functional_name(request.functional) if request.functional is not None else None
+    for source in sources:
+        if source.functional is not None and given not in (None, source.functional):
+            raise CgatError(f"{source.path} holds {source.functional} data, not {given}")
+        if source.functional is None and request.functional is None:
+            raise CgatError(f"{source.path} does not state its functional; name it, e.g. --functional PBE")
+        given = given or source.functional
+    if given is None:
+        raise CgatError(f"the functional is not known, and {request.sources[0]} cannot be read; name it")
+    return given
+
+
+def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Crystal | Reject]:
+    for source in sources:
+        try:
+            yield from _unless_all_is_noise(source.path, source.format.read(source.path, options))
+        except (UnreadableFile, OSError) as error:
+            yield _failure(source.path, error)
+
+
+def _unless_all_is_noise(path: Path, rows: Iterator[Crystal | Reject]) -> Iterator[Crystal | Reject]:
+    """The rows, up to a long series of those that hold nothing: a small packed file can have billions of them.
+
+    Raises:
+        UnreadableFile: that is the case.
+    """
+    noise = 0
+    for row in rows:
+        noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
+        yield row
+        if noise == MOST_NOISE:
+            raise UnreadableFile(
+                f"{path} has {noise:,} rows one after the other without a crystal; it is not read further"
+            )
+
+
+def is_rejects(path: Path) -> bool:
+    """Whether a file is a rejects file, by its first line."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(100).rstrip() == ",".join(REJECT_COLUMNS).encode()
+    except OSError:
+        return False
+
+
+class Writer:
+    """Checks each row and writes it to the table or to the rejects.
+
+    Args:
+        request: what to check. labels: of the table. table, rejects: files to make.
+    """
+
+    def __init__(
+        self,
+        request: ImportRequest,
+        labels: Sequence[str],
+        metadata: dict[bytes, bytes],
+        table: Path,
+        rejects: Path,
+    ) -> None:
+        self.request, self.labels = request, labels
+        self.read = self.taken = 0
+        self.reasons: Counter[str] = Counter()
+        self.labelled: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self._group: list[Crystal] = []
+        with ExitStack() as stack:
+            self._ids = stack.enter_context(closing(_SeenIds()))
+            # Reasons quote what was read, halves of characters included.
+            opened = rejects.open("w", encoding="utf-8", newline="", errors="backslashreplace")
+            self._rejects = csv.writer(stack.enter_context(opened))
+            self._rejects.writerow(REJECT_COLUMNS)
+            schema = table_schema(labels).with_metadata(metadata)
+            self._table = stack.enter_context(pq.ParquetWriter(table, schema, compression="zstd"))
+            self._opened = stack.pop_all()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._opened:
+            if kind is None:
+                self._flush()
+
+    def add(self, row: Crystal | Reject) -> None:
+        """Count one row and put it where it belongs."""
+        self.read += 1
+        reject = row if isinstance(row, Reject) else self._refuse(row)
+        if reject is not None:
+            self.reasons[reject.kind] += 1
+            self._rejects.writerow((reject.material_id, reject.reason, reject.source))
+            if reject.kind == FAILURE:
+                self.failures.append(reject.reason.removeprefix(f"{FAILURE}: "))
+            return
+        assert isinstance(row, Crystal)
+        labels = {VOLUME: row.volume_per_atom, **row.labels}
+        self.taken += 1
+        self.labelled.update(labels.keys())
+        self._group.append(replace(row, labels=labels))
+        if len(self._group) == ROW_GROUP:
+            self._flush()
+
+    def _refuse(self, crystal: Crystal) -> Reject | None:
+        reason = check(crystal, self.request.noble_gases, self.request.neighbours)
+        if reason is None and not self._ids.add(crystal.material_id):
+            reason = "duplicate id: a crystal with this id was taken before"
+        return Reject(crystal.material_id, reason, crystal.source) if reason else None
+
+    def _flush(self) -> None:
+        if self._group:
+            self._table.write_table(rows_to_arrow(self._group, self.labels))
+            self._group.clear()
+
+
+class _SeenIds:
+    """The ids taken so far, in a private database that sqlite keeps on disk and removes."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("")
+        self._database.execute("PRAGMA cache_size = -4096")
+        self._database.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def add(self, material_id: str) -> bool:
+        """Remember an id; False if it was there."""
+        return self._database.execute("INSERT OR IGNORE INTO ids VALUES (?)", (material_id,)).rowcount == 1
+
+    def close(self) -> None:
+        self._database.close()
