@@ -12,8 +12,10 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from threadpoolctl import threadpool_info
 
+from cgatlib.cli import main
 from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
@@ -241,3 +243,30 @@ def imported() -> Callable[[str], set[str]]:
         return {name.removeprefix("cgatlib.") for name in names if name.startswith("cgatlib.")}
 
     return find
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[..., Result]:
+    """Return a function that runs a command in this process; it must end with the exit code `code`."""
+
+    def run(*words: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def refused(invoke: Callable[..., Result]) -> Callable[..., str]:
+    """Return a function that runs a command which is refused, and gives the one sentence that says why."""
+
+    def run(*words: object) -> str:
+        result = invoke(*words, code=2)
+        assert isinstance(result.exception, SystemExit)
+        lines = result.stderr.strip().splitlines()
+        assert [line.startswith("Error: ") for line in lines[-1:]] == [True], result.output
+        assert sum(line.startswith("Error: ") for line in lines) == 1
+        return lines[-1].removeprefix("Error: ")
+
+    return run

@@ -2,7 +2,7 @@
 
 from .ensemble import load_model as load_model
 from .errors import CgatError as CgatError
-from .estimators import CGATRegressor as CGATRegressor
-from .estimators import CrystalEmbedding as CrystalEmbedding
+from .recipes import CGATRegressor as CGATRegressor
+from .recipes import CrystalEmbedding as CrystalEmbedding
 
 __version__: str

@@ -6,11 +6,9 @@ import click
 
 from cgatlib import CgatError, __version__
 from cgatlib.cli.baselines import baselines
-from cgatlib.cli.checkpoint import checkpoint
 from cgatlib.cli.data import data
-from cgatlib.cli.ensemble import model, predict
 from cgatlib.cli.graphs import graphs
-from cgatlib.cli.models import forecast, train, transfer
+from cgatlib.cli.models import checkpoint, forecast, model, predict, train, transfer
 from cgatlib.cli.runs import runs
 from cgatlib.cli.sweep import sweep
 from cgatlib.processes import stoppable
