@@ -16,12 +16,13 @@ from cgatbook.pages import banner_box, code_text, note, provenance_box
 from cgatbook.studies import results, sources_of
 from cgatbook.tables import ORIGINS
 from cgatlib import CgatError
+from cgatlib.crystals.crystal import Property
 from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
 from cgatlib.evaluation.comparison import Comparison, compare, gap_scores, leakage_ratio, over_splits
 from cgatlib.evaluation.metrics import Scored, Seeds, restrict
 from cgatlib.evaluation.statistics import Estimate
-from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, Quantity
+from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
 from cgatlib.runs.archive import RunArchive
 from cgatlib.runs.experiment import Run, score
 from cgatlib.runs.plan import Plan, UndecidedError
@@ -40,7 +41,7 @@ class Mae:
     spread: float
     training: str = ""
 
-    def text(self, quantity: Quantity) -> str:
+    def text(self, quantity: Property) -> str:
         """In the unit that errors of the quantity are shown in."""
         value, spread = (f"{x * quantity.error_factor:.{quantity.error_digits}f}" for x in (self.value, self.spread))
         return value if math.isnan(self.spread) else f"{value} ± {spread}"

@@ -36,6 +36,8 @@ from cgatlib.figures.style import (
     style,
 )
 
+_PANELS = ("e_above_hull", "e_form", "volume_per_atom", "band_gap")  # as Fig. 2 has them; others follow
+
 # Symbols of the periodic table row by row; a dot is an empty cell, a star the place of a separate row.
 PERIODIC_TABLE = (
     "H . . . . . . . . . . . . . . . . He",
@@ -64,13 +66,13 @@ def label_histograms(bins: pd.DataFrame, numbers: pd.DataFrame, *, announce_miss
     require_columns(numbers, ("label", "functional", "count", "median", "mean"), "label_histograms")
     for label in numbers["label"].unique():
         quantity(label)
-    shown = [q for q in QUANTITIES if announce_missing or (numbers["label"] == q).any()]
+    shown = [q for q in dict.fromkeys((*_PANELS, *QUANTITIES)) if announce_missing or (numbers["label"] == q).any()]
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with style():
         fig = NotebookFigure(figsize=(3.8 * columns if columns > 1 else 4.6, 3.0 * lines), layout="constrained")
         axes = fig.subplots(lines, columns, squeeze=False).ravel()
-        panel_titles(axes, [QUANTITIES[label].name for label in shown])
+        panel_titles(axes, [QUANTITIES[label].title for label in shown])
         for ax, label in zip(axes, shown, strict=False):
             _histogram_panel(ax, bins[bins["label"] == label], _in_order(numbers[numbers["label"] == label]), label)
         for ax in axes[len(shown) :]:

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from cgatlib.crystals.crystal import FUNCTIONALS, PROPERTIES
+from cgatlib.crystals.crystal import FUNCTIONALS, PROPERTIES, Property
 from cgatlib.errors import CgatError
 
 INK, MUTED, GRID, PAGE = "#1F2933", "#52606D", "#E4E7EB", "#FFFFFF"
@@ -31,7 +31,7 @@ ACCURACY = "#9C4BBD"  # the chemical-accuracy line, purple as in the paper
 # Told apart under deuteranopia and protanopia, and legible on a white and on a dark page.
 _PALETTE = ("#7C8896", "#B5830F", "#17808D", "#C0476B", INK, "#5E8C31", "#8467B7", "#A0522D")
 FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(dict(zip(FUNCTIONALS, cycle(_PALETTE), strict=False)))
-FUNCTIONAL_NAMES: Mapping[str, str] = MappingProxyType({f: f.replace("r2", "r²") for f in FUNCTIONALS})
+FUNCTIONAL_NAMES: Mapping[str, str] = FUNCTIONALS
 
 
 LineStyle = Any  # a dash name or (offset, dashes); matplotlib types names as literals only
@@ -59,38 +59,8 @@ MODES: Mapping[str, Mode] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """How a label is written: symbol (mathtext), text, name, unit; unit, factor and digits of its errors."""
-
-    symbol: str
-    text: str
-    name: str
-    unit: str
-    error_unit: str
-    error_factor: float
-    error_digits: int
-
-
-class _Quantities(dict[str, Quantity]):
-    """Quantities by label: ``band_gap@HSE`` is a band gap; a property without an entry is written as it is stored."""
-
-    def __missing__(self, label: str) -> Quantity:
-        name = label.partition("@")[0]
-        if name in self:
-            return self[name]
-        p = PROPERTIES[label]
-        return Quantity(p.symbol, p.symbol, p.symbol, p.unit, p.unit, 1.0, 3)
-
-
-QUANTITIES: Mapping[str, Quantity] = _Quantities(
-    {
-        "e_above_hull": Quantity(r"$E_\mathrm{hull}$", "E_hull", "Distance to the hull", "eV/atom", "meV/atom", 1e3, 1),
-        "e_form": Quantity(r"$E_\mathrm{form}$", "E_form", "Formation energy", "eV/atom", "meV/atom", 1e3, 1),
-        "volume_per_atom": Quantity("Volume", "Volume", "Volume", "Å³/atom", "Å³/atom", 1.0, 3),
-        "band_gap": Quantity("Band gap", "Band gap", "Band gap", "eV", "eV", 1.0, 3),
-    }
-)
+QUANTITIES: Mapping[str, Property] = PROPERTIES
+"""How labels and their errors are written."""
 
 
 @cache
@@ -132,7 +102,7 @@ def functional_colour(functional: str) -> str:
     return FUNCTIONAL_COLOURS[functional]
 
 
-def quantity(label: str) -> Quantity:
+def quantity(label: str) -> Property:
     """Names and units of a label; CgatError listing the known ones."""
     if label not in PROPERTIES:
         raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject, UnreadableFile
-from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, is_text, place
-from cgatlib.crystals.readers.tables import KNOWN
+from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, is_text, place, usual_columns
 from cgatlib.crystals.structures import PARSERS, parser_of, read_structure
 from cgatlib.crystals.text_stream import open_raw, text_lines
 
@@ -33,7 +32,7 @@ def plan(path: Path, options: ReadOptions) -> LabelPlan:
     bare = [name for name, theirs in options.labels.items() if not theirs]
     if not named and len(bare) == 1 and len(header) == 2:
         options = ReadOptions({bare[0]: "1"}, options.allow_missing)
-    return LabelPlan.make(options, KNOWN, columns=header[1:])
+    return LabelPlan.make(options, usual_columns(), columns=header[1:])
 
 
 def read(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:

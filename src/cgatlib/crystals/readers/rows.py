@@ -112,6 +112,11 @@ class LabelPlan:
         return labels
 
 
+def usual_columns() -> dict[str, tuple[str, ...]]:
+    """Names under which tables of others carry each property; the volume is taken from the lattice."""
+    return {name: p.columns for name, p in PROPERTIES.items() if name != VOLUME}
+
+
 def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in MISSING_WORDS)
 

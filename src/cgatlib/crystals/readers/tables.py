@@ -16,15 +16,18 @@ from typing import Any
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import BadRow, Crystal, Geometry, Reject, UnreadableFile
 from cgatlib.crystals.json_stream import JsonItems, why_no_json
-from cgatlib.crystals.readers.rows import LabelPlan, ReadOptions, crystal_or_reject, is_text, place, row_id
+from cgatlib.crystals.readers.rows import (
+    LabelPlan,
+    ReadOptions,
+    crystal_or_reject,
+    is_text,
+    place,
+    row_id,
+    usual_columns,
+)
 from cgatlib.crystals.structures import from_cif, from_dict
 from cgatlib.crystals.text_stream import LARGEST_ENTRY, open_members, open_raw, text_lines
 
-KNOWN = {
-    "e_form": ("e_form", "formation_energy_per_atom", "formation_energy_peratom"),
-    "e_above_hull": ("e_above_hull", "ehull", "energy_above_hull"),
-    "band_gap": ("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"),
-}
 ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid", "matpes_id")
 STRUCTURE_COLUMNS = ("structure", "cif", "atoms")
 CUT = "unexpected end of data"  # what csv says of a quoted field without its end
@@ -32,7 +35,7 @@ CUT = "unexpected end of data"  # what csv says of a quoted field without its en
 
 def plan(path: Path, options: ReadOptions) -> LabelPlan:
     """Return the labels to take; JSON names its keys row by row, so they are not checked in advance."""
-    return LabelPlan.make(options, KNOWN)
+    return LabelPlan.make(options, usual_columns())
 
 
 def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
@@ -44,7 +47,7 @@ def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
     with open_raw(path) as (stream, _):
         header = CsvRows(path, stream).header
     _columns(path, header, options)
-    return LabelPlan.make(options, KNOWN, columns=header)
+    return LabelPlan.make(options, usual_columns(), columns=header)
 
 
 def read_json(path: Path, options: ReadOptions) -> Iterator[Crystal | Reject]:
