@@ -23,13 +23,12 @@ from benchmarks.measuring import paired_ratio
 from benchmarks.report import table
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.devices import fabric_of
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS, ModelConfig
 from cgatlib.runs.provenance import provenance
-from cgatlib.training import TrainingConfig, TrainingLoop
+from cgatlib.training import TrainingConfig, TrainingLoop, fabric_of
 
 JOINT = ModelConfig(32, 32, 4, 2, neighbours=12, ranks="continuous", output_widths=(128, 128, 64), roost_steps=1)
 NETWORKS = {"tiny": (MODELS["tiny"], 64), "pbe": (JOINT, 128)}  # and crystals per step

@@ -18,8 +18,7 @@ from torch_geometric.utils import scatter, softmax
 
 from benchmarks.reference_graphs import ReleasedBatch
 from cgatlib import CgatError
-from cgatlib.model.cgat import ModelConfig
-from cgatlib.model.elements import element_vectors
+from cgatlib.model.cgat import ModelConfig, element_vectors
 
 
 class HeadNetworks(nn.Module):

@@ -27,13 +27,12 @@ from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak,
 from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
 from benchmarks.reference_weights import reference_of
 from benchmarks.report import table
-from cgatlib.devices import fabric_of, kept_on
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.store import GraphStore
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.runs.provenance import provenance
-from cgatlib.training import TrainingConfig, TrainingLoop
+from cgatlib.training import TrainingConfig, TrainingLoop, fabric_of, kept_on
 
 PUBLISHED = 1.8e6 * 390  # structures x epochs of the paper's pre-training
 PUBLISHED_BATCH = 512

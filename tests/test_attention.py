@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from cgatlib.model import attention
-from cgatlib.model.attention import Rows, attention_sum, edge_fcnn, generated_network
+from cgatlib.model import kernels
+from cgatlib.model.kernels import Rows, attention_sum, edge_fcnn, generated_network
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -133,7 +133,7 @@ def test_sums_over_the_edges_of_a_part_however_many(edges, parts, in_pieces):
 def test_edge_fcnn_equals_the_plain_formula_and_its_gradient(at_once, monkeypatch):
     """However many heads share the cache."""
     nets, heads, hidden, sizes, widths = 2, 5, 4, (4, 5, 2), (3, 2, 3)
-    monkeypatch.setattr(attention, "_CACHE", at_once * EDGES * hidden)
+    monkeypatch.setattr(kernels, "_CACHE", at_once * EDGES * hidden)
     w_in, b_in = random(nets, heads, hidden, sum(widths)), random(nets, heads, 1, hidden)
     tables = [random(*shape) for shape in zip(sizes, widths, strict=True)]
     arguments = w_in, b_in, random(nets, heads, hidden, WIDTH), random(nets, heads, WIDTH), *tables

@@ -13,16 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cgatlib import CgatError, devices, training
-from cgatlib.devices import fabric_of, in_every_process, kept_on
-from cgatlib.graphs.packing import PackedGraphs, pack
-from cgatlib.graphs.resident import ResidentGraphs
+from cgatlib import CgatError, training
+from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
-from cgatlib.training import TrainingConfig
+from cgatlib.training import TrainingConfig, fabric_of, in_every_process, kept_on
 from cgatlib.transfer import TransferConfig
 
 QUICK = TrainingConfig(steps=6, batch_size=15, learning_rate=0.01, cycles=1, evaluations=2)
@@ -131,7 +129,7 @@ def test_graphs_stay_on_the_host_for_the_cpu(graphs):
 def test_graphs_move_when_half_of_the_free_memory_holds_them(graphs, spare, moved, monkeypatch):
     size = graphs.nodes.nbytes + graphs.edges.nbytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * size + spare, 10**12))
-    monkeypatch.setattr(devices.ResidentGraphs, "of", lambda graphs, device: "moved")
+    monkeypatch.setattr(training.ResidentGraphs, "of", lambda graphs, device: "moved")
     assert kept_on(torch.device("cuda"), graphs) == ("moved" if moved else graphs)
 
 
@@ -272,9 +270,8 @@ import torch
 from torch import nn
 
 from cgatlib import CgatError
-from cgatlib.devices import fabric_of, in_every_process
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
-from cgatlib.training import TrainingConfig, fit
+from cgatlib.training import TrainingConfig, fabric_of, fit, in_every_process
 
 
 class Stopped(CgatError):

@@ -13,8 +13,7 @@ from torch_geometric.data import Batch
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.graphs.packing import PackedGraphs, pack
-from cgatlib.graphs.resident import ResidentGraphs
+from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, pack
 
 WHOLE = GraphConfig(neighbours=12)
 CONTINUOUS = GraphConfig(neighbours=12, ties="continuous", tolerance=0)

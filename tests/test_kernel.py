@@ -9,10 +9,9 @@ from sklearn.svm import SVR
 from cgatlib import CgatError
 from cgatlib.graphs.packing import pack
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
-from cgatlib.kernel import _machine, best_share, form_of, kernel_network
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import network_of
-from cgatlib.transfer import STEPLESS, TransferConfig, completed, prepare
+from cgatlib.transfer import STEPLESS, TransferConfig, _machine, best_share, completed, form_of, kernel_network, prepare
 
 UNIT = TargetStatistics(0.0, 1.0)
 
@@ -103,8 +102,8 @@ def test_the_share_of_an_average_is_that_of_the_lowest_error():
 
 def test_more_crystals_than_a_choice_is_made_on(source, data, monkeypatch):
     inputs, values = np.random.default_rng(0).normal(size=(40, 32)), np.arange(40.0)
-    monkeypatch.setattr("cgatlib.kernel._TRIED_ON", 10)
-    monkeypatch.setattr("cgatlib.kernel._TRAINED_ON", 30)
+    monkeypatch.setattr("cgatlib.transfer._TRIED_ON", 10)
+    monkeypatch.setattr("cgatlib.transfer._TRAINED_ON", 30)
     network = kernel_network(source, (inputs, values), (inputs, values), False)
     assert 10 < len(network.head.dual) <= 30
 

@@ -9,8 +9,7 @@ import torch
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig
 from cgatlib.graphs.packing import pack
-from cgatlib.model.cgat import CGAT, MODELS, ModelConfig, NodeUpdate
-from cgatlib.model.elements import element_vectors
+from cgatlib.model.cgat import CGAT, MODELS, ModelConfig, NodeUpdate, element_vectors
 
 TINY = ModelConfig(8, 8, 2, 2, neighbours=12, output_widths=(20, 8), roost_steps=2)
 VARIANTS = {

@@ -25,10 +25,10 @@ from cgatlib.crystals.structures import Candidate, candidates, read_files
 from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
-from cgatlib.kernel import form_of
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
+from cgatlib.transfer import form_of
 from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
 from cgatlib.values import from_plain
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.graphs.packing import PackedGraphs
-from cgatlib.graphs.resident import ResidentGraphs, sent
+from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, sent
 from cgatlib.splits import Indices
 
 
@@ -49,7 +48,7 @@ class GraphInputs:
     graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
     indices: Indices
     targets: Tensor  # (n,) or (n, L)
-    known: Tensor | None = None  # (n,) the crystals' values by a cheaper functional, for `cgatlib.kernel`
+    known: Tensor | None = None  # (n,) the crystals' values by a cheaper functional, for `cgatlib.transfer`
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -186,3 +185,33 @@ def embed_all(network: Embedding, data: Inputs, batch_size: int = 512) -> Tensor
     starts = range(0, len(data), batch_size)
     rows = [np.arange(start, min(start + batch_size, len(data))) for start in starts]
     return torch.cat([network.embed(data.inputs(part).to(device)) for part in rows])
+
+
+def absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """Sum of the absolute errors of each label and how many there are, (2, L), of two tensors (n,) or (n, L).
+
+    A target that is NaN is left out; a prediction that is NaN is not.
+    """
+    known = ~target.isnan()
+    errors = (prediction - target.double()).abs().where(known, 0)
+    return torch.stack([x.double().reshape(len(target), -1).sum(0) for x in (errors, known)])
+
+
+def mean_absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """MAE of each label, (L,), of two tensors as in `absolute_errors`."""
+    total, count = absolute_errors(prediction, target)
+    return total / count
+
+
+def in_one(maes: Tensor, statistics: TargetStatistics, weights: Sequence[float]) -> float:
+    """The MAE of one label in its unit, or the weighted mean of those of several, (L,), in units of their scales."""
+    if len(maes) == 1:
+        return float(maes)
+    shares = label_shares(weights, len(maes))
+    return float((shares * maes / torch.tensor(statistics.std, dtype=torch.float64)).sum())
+
+
+def label_shares(weights: Sequence[float], labels: int) -> Tensor:
+    """Weight of each label, (labels,), adding up to 1; equal where none are given."""
+    given = torch.tensor(weights or (1.0,) * labels, dtype=torch.float64)
+    return given / given.sum()

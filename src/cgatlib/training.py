@@ -5,30 +5,37 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 """
 
 import copy
+import ctypes
 import hashlib
 import io
 import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.devices import fabric_of, keep_freed_memory
 from cgatlib.flat import Flat, FlatAdamW
-from cgatlib.graphs.resident import sent
-from cgatlib.inputs import Inputs, TargetStatistics, predict, training_rows
+from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, sent
+from cgatlib.inputs import Inputs, TargetStatistics, absolute_errors, in_one, label_shares, predict, training_rows
+from cgatlib.processes import end_with
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+T = TypeVar("T")
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
 _RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's OneCycleLR
 
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # names of the settings in glibc's malloc.h
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of what precedes them
 
 Schedule = Literal["triangular", "one-cycle", "cosine"]
@@ -139,36 +146,6 @@ class Progress:
     earlier_seconds: float = field(default=0.0, compare=False)  # spent by the processes that were interrupted
 
 
-def absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
-    """Sum of the absolute errors of each label and how many there are, (2, L), of two tensors (n,) or (n, L).
-
-    A target that is NaN is left out; a prediction that is NaN is not.
-    """
-    known = ~target.isnan()
-    errors = (prediction - target.double()).abs().where(known, 0)
-    return torch.stack([x.double().reshape(len(target), -1).sum(0) for x in (errors, known)])
-
-
-def mean_absolute_errors(prediction: Tensor, target: Tensor) -> Tensor:
-    """MAE of each label, (L,), of two tensors as in `absolute_errors`."""
-    total, count = absolute_errors(prediction, target)
-    return total / count
-
-
-def in_one(maes: Tensor, statistics: TargetStatistics, weights: Sequence[float]) -> float:
-    """The MAE of one label in its unit, or the weighted mean of those of several, (L,), in units of their scales."""
-    if len(maes) == 1:
-        return float(maes)
-    shares = _shares(weights, len(maes))
-    return float((shares * maes / torch.tensor(statistics.std, dtype=torch.float64)).sum())
-
-
-def _shares(weights: Sequence[float], labels: int) -> Tensor:
-    """Weight of each label, (labels,), adding up to 1; equal where none are given."""
-    given = torch.tensor(weights or (1.0,) * labels, dtype=torch.float64)
-    return given / given.sum()
-
-
 def fit(
     network: nn.Module,
     train: Inputs,
@@ -177,7 +154,7 @@ def fit(
     config: TrainingConfig,
     seed: int,
     checkpoint: Path,
-    fabric: Fabric | None = None,
+    fabric: "Fabric | None" = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Train `network` and leave the weights with the best validation MAE in it.
@@ -225,7 +202,7 @@ class TrainingLoop:
     config: TrainingConfig
     seed: int
     checkpoint: Path
-    fabric: Fabric
+    fabric: "Fabric"
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
@@ -253,7 +230,7 @@ class TrainingLoop:
         n = len(self.train)
         targets = self.statistics.normalised(self.train.targets).reshape(n, -1)
         known = ~targets.isnan()
-        shares = _shares(self.config.label_weights, targets.shape[1])
+        shares = label_shares(self.config.label_weights, targets.shape[1])
         weights = known * shares * (n / known.sum(0))  # so that the loss is the mean of the labels' mean errors
         self.targets = self.fabric.to_device(targets.where(known, 0).float())
         self.weights = self.fabric.to_device(weights.float())
@@ -374,3 +351,88 @@ class TrainingLoop:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
+
+
+def fabric_of(accelerator: str, devices: int, precision: str) -> "Fabric":
+    """Devices of this machine, one process each.
+
+    Args:
+        accelerator: ``cpu``, ``cuda`` or ``mps``; on ``cpu`` the devices are processes.
+        devices: how many. precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
+
+    Raises:
+        CgatError: this machine does not have them.
+    """
+    from lightning.fabric import Fabric  # takes seconds to import, and prediction needs none
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    try:
+        return Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp_spawn" if devices > 1 else "auto",  # a library call cannot start the program again
+            precision=precision,  # type: ignore[arg-type]
+            plugins=[LightningEnvironment()],  # inside a queueing system too the processes are started here
+        )
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CgatError(f"cannot train on {devices} device(s) of type {accelerator!r}: {reason}") from error
+
+
+def in_every_process(fabric: "Fabric", function: Callable[["Fabric"], T]) -> T:
+    """Call ``function(fabric)`` in every process of `fabric`; with one device in this one.
+
+    Args:
+        function: with several devices it is sent to new processes by pickling. It raises a `CgatError` in all of them
+            or in none.
+
+    Returns:
+        What it returned in the first process: no tensors, as the process is gone.
+
+    Raises:
+        CgatError: the one that the function raised.
+    """
+    before = os.environ.get("MASTER_PORT")
+    try:
+        outcome = fabric.launch(partial(_caught, function, os.getpid()))
+    finally:
+        if before is None:
+            os.environ.pop("MASTER_PORT", None)  # the next launch looks for a free port of its own
+    if isinstance(outcome, CgatError):
+        raise outcome
+    return outcome
+
+
+def _caught(function: Callable[["Fabric"], T], parent: int, fabric: "Fabric") -> T | CgatError:
+    """The result or the refusal, so that the refusal too arrives in the parent process as it was raised."""
+    if os.getpid() != parent:
+        end_with(parent)
+    try:
+        return function(fabric)
+    except CgatError as error:
+        return error
+
+
+def kept_on(device: torch.device, graphs: PackedGraphs) -> PackedGraphs | ResidentGraphs:
+    """The graphs in the memory of a GPU if they take no more than half of what is free there.
+
+    Otherwise as they are: batches are made on the host and sent, each when its turn comes.
+    """
+    if device.type != "cuda":
+        return graphs
+    free, _ = torch.cuda.mem_get_info(device)
+    return ResidentGraphs.of(graphs, device) if 2 * (graphs.nodes.nbytes + graphs.edges.nbytes) <= free else graphs
+
+
+def keep_freed_memory() -> None:
+    """Let this process take again what it has freed, as every training step does with megabytes at a time.
+
+    glibc gives such memory back to the system, which fills it with zeros when it is asked for again: a fifth of the
+    time of a step of a small network. Other systems' libraries keep more by themselves; nothing is done there.
+    """
+    if os.name != "posix":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_MMAP_THRESHOLD, 2**25)  # bytes; the largest that every version takes
+        library.mallopt(_TRIM_THRESHOLD, 2**29)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.model.cgat import ModelConfig
-from cgatlib.model.layers import HFCNN
+from cgatlib.model.cgat import HFCNN, ModelConfig
 
 Weights = Mapping[str, Tensor]
 

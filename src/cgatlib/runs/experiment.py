@@ -29,9 +29,8 @@ from cgatlib.transfer import TransferConfig
 from cgatlib.values import from_plain
 
 _TRAINING_CODE = (
-    *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.resident", "graphs.store", "graphs.writing"),
-    *("model.attention", "model.cgat", "model.elements", "model.layers"),
-    *("devices", "flat", "inputs", "kernel", "splits", "training", "transfer", "runs.store"),
+    *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store", "model.cgat", "model.kernels"),
+    *("flat", "inputs", "splits", "training", "transfer", "runs.store"),
 )
 
 MEANING = 1

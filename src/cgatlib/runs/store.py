@@ -21,13 +21,19 @@ from tqdm import tqdm
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import KNOWN, PROPERTIES
-from cgatlib.devices import fabric_of, in_every_process, kept_on
 from cgatlib.files import file_digest, holds_only, locked
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Ranges
 from cgatlib.graphs.store import GraphStore, graph_store, store_path
-from cgatlib.inputs import EmbeddingInputs, GraphInputs, Inputs, TargetStatistics, predict
-from cgatlib.kernel import Network, form_of
+from cgatlib.inputs import (
+    EmbeddingInputs,
+    GraphInputs,
+    Inputs,
+    TargetStatistics,
+    in_one,
+    mean_absolute_errors,
+    predict,
+)
 from cgatlib.model.cgat import CGAT
 from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.runs.experiment import FILES, MEANING, NETWORK, Experiment, Run, of_label, score, training_code
@@ -35,8 +41,8 @@ from cgatlib.runs.provenance import provenance
 from cgatlib.runs.schedule import Pool, Report, local_pool, run_in_order
 from cgatlib.runs.tested import seen_in
 from cgatlib.splits import Indices, Split, groups_of, split, training_subset
-from cgatlib.training import Progress, TrainingConfig, fit, in_one, mean_absolute_errors
-from cgatlib.transfer import STEPLESS, completed, embed_all, outputs_taken, prepare, trained_part
+from cgatlib.training import Progress, TrainingConfig, fabric_of, fit, in_every_process, kept_on
+from cgatlib.transfer import STEPLESS, Network, completed, embed_all, form_of, outputs_taken, prepare, trained_part
 
 Array = NDArray[np.floating]
 _CHECKPOINT = "checkpoint.pt"
@@ -55,7 +61,7 @@ class Runs:
         cache: where graph stores are kept.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those whose
             weights are there are started from, too.
-        accelerator, devices: where one run is trained, as `cgatlib.devices.fabric_of` names them.
+        accelerator, devices: where one run is trained, as `cgatlib.training.fabric_of` names them.
     """
 
     root: Path
