@@ -53,7 +53,8 @@ def test_a_made_up_property_from_table_to_figure_and_commands(table, structure_d
     bins = pd.DataFrame({**place, "low": edges[:-1], "high": edges[1:], "crystals": 1})
     numbers = pd.DataFrame([{**place, "count": len(values), "median": 80.0, "mean": 80.0}])
     (panel,) = label_histograms(bins, numbers).axes
-    assert (panel.get_title(), panel.get_xlabel()) == ("Bulk modulus", "$K$ (GPa)")
+    assert panel.get_title("left") == "Bulk modulus"
+    assert panel.get_xlabel().startswith("$K$ (GPa)")
 
 
 def test_a_property_that_is_not_declared_is_refused(make_crystal):
