@@ -5,6 +5,7 @@ script runs, the picture is there. Nothing is loaded but scripts of the book its
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from cgatlib.crystals.checks import SYMBOLS
+from cgatlib.crystals.crystal import SYMBOLS, Crystal
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.scaling import ComputeBudget
 from cgatlib.figures.data import PERIODIC_TABLE
@@ -40,9 +41,7 @@ def compute_budget(
         functionals: the cheap and the expensive functional of each start.
         points: measured runs of a start [pretrain_size, train_size, mae in `unit`]; starts without any have none.
     """
-    starts = [
-        _start(name, budget, functionals[name], (points or {}).get(name)) for name, budget in budgets.items()
-    ]
+    starts = [_start(name, budget, functionals[name], (points or {}).get(name)) for name, budget in budgets.items()]
     return _alive(figure, "budget", {"unit": unit, "starts": starts})
 
 
@@ -79,32 +78,38 @@ def crystals(
 
     Args:
         figure: the picture (`figures.parity` in `pages.show_figure`).
-        errors: of test crystals, prediction minus target [crystal (digest, as `Run.errors`), error / unit of the label];
-            a crystal that several seeds predicted is shown with its mean error.
+        errors: prediction minus target, as `Run.errors` [crystal, error / unit of the label]; of several
+            errors of a crystal the mean is shown.
         table: the crystals, with that label. Only of a table that may be shown: its structures go into the page.
         label: property that was predicted.
         published: number of the paper's crystals that contain an element, by symbol.
     """
     mean = errors.groupby("crystal")["error"].mean()
-    rows = np.flatnonzero(np.isin(digests(table.ids, table.formulas), mean.index))
-    found = [(table.crystal(row), table.formulas[row]) for row in rows]
-    error = mean.loc[digests([c.material_id for c, _ in found], [formula for _, formula in found])]
-    counts = pd.Series([z for chemical in table.table["numbers"].to_pylist() for z in set(chemical)]).value_counts()
+    found = {int(row): d for row, d in enumerate(digests(table.ids, table.formulas)) if d in mean.index}
+    counts = Counter(symbol for crystal in table for symbol in {SYMBOLS[z - 1] for z in crystal.numbers})
     quantity = QUANTITIES[label]
-    return _alive(figure, "crystals", {
-        "name": quantity.name, "unit": quantity.unit, "errorUnit": quantity.error_unit, "factor": quantity.error_factor,
-        "digits": quantity.error_digits,
+    data = {
+        "name": quantity.title,
+        "unit": quantity.unit,
+        "errorUnit": quantity.error_unit,
+        "factor": quantity.error_factor,
         "table": [row.split() for row in PERIODIC_TABLE],
-        "counts": {SYMBOLS[int(z) - 1]: int(n) for z, n in counts.items()},
+        "counts": counts,
         "published": {symbol: int(n) for symbol, n in published.items() if n > 0},
-        "crystals": [
-            {
-                "formula": formula, "value": round(c.labels[label], 4), "error": round(float(e), 4),
-                "lattice": _short(c.lattice), "symbols": [SYMBOLS[z - 1] for z in c.numbers], "sites": _short(c.frac_coords, 5),
-            }
-            for (c, formula), e in zip(found, error, strict=True)
-        ],
-    })  # fmt: skip
+        "crystals": [_crystal(table.crystal(i), table.formulas[i], label, mean[d]) for i, d in found.items()],
+    }
+    return _alive(figure, "crystals", data)
+
+
+def _crystal(crystal: Crystal, formula: str, label: str, error: float) -> dict[str, Any]:
+    return {
+        "formula": formula,
+        "value": _short(crystal.labels[label]),
+        "error": _short(error),
+        "lattice": _short(crystal.lattice),
+        "symbols": [SYMBOLS[z - 1] for z in crystal.numbers],
+        "sites": _short(crystal.frac_coords),
+    }
 
 
 def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "step") -> HTML:
@@ -124,10 +129,9 @@ def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "ste
     return _alive(figure, "curves", {"unit": unit, "x": x.capitalize(), "modes": looks, "lines": lines})
 
 
-def _short(values: Any, digits: int = 6) -> Any:
-    """Numbers as nested lists, with so many digits."""
-    array = np.asarray(values, dtype=float)
-    return np.vectorize(lambda value: float(f"{value:.{digits}g}"), otypes=[float])(array).tolist() if array.size else []
+def _short(values: Any) -> Any:
+    """Numbers in five digits, as nested lists."""
+    return np.vectorize(lambda value: float(f"{value:.5g}"), otypes=[float])(values).tolist() if np.size(values) else []
 
 
 def _alive(figure: HTML, kind: str, data: Mapping[str, Any]) -> HTML:
