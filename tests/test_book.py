@@ -235,7 +235,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def execute(root: Path, notebook, values):
         names.append(notebook.name)
-        return executing._cleaned(executing._with_parameter_table(notebook, values))
+        return executing._source(notebook, values)
 
     def run(command, **kwargs):
         option = dict(itertools.pairwise(command))
@@ -247,7 +247,7 @@ def executions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(executing, "_execute", execute)
     monkeypatch.setattr(book_module, "subprocess", SimpleNamespace(run=run, PIPE=-1, STDOUT=-2))
-    monkeypatch.setattr(book_module, "code_version", lambda: dict.fromkeys(("version", "commit", "dirty", "sources")))
+    monkeypatch.setattr(book_module, "code_version", lambda: dict.fromkeys(("version", "commit", "dirty")))
     return names
 
 
@@ -473,7 +473,7 @@ def test_no_machine_paths_in_what_is_published(root: Path, monkeypatch: pytest.M
     values = {**notebook.values(), "data": str(tables)}
 
     def run(root: Path, notebook, values):
-        node = executing._with_parameter_table(notebook, values)
+        node = executing._source(notebook, values)
         output = nbformat.v4.new_output("stream", text=f"read {values['data']}/table.txt, wrote {root}/_build")
         node.cells[1].outputs = [output]
         return node

@@ -4,26 +4,29 @@ The previous HTML stays in place until a complete new book exists. A build may b
 executed is kept, and the next one starts from there.
 """
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
-from cgatbook.executing import PAGES, execute, reusable
+from cgatbook.executing import execute, reusable
 from cgatbook.notebooks import (
     Notebook,
     Profile,
-    Values,
     effective_values,
     find_notebook,
     pages,
@@ -31,11 +34,11 @@ from cgatbook.notebooks import (
     read_notebooks,
     read_profile,
 )
+from cgatbook.pages import code_text
 from cgatlib import CgatError
-from cgatlib.runs.provenance import code_version, source_digest
+from cgatlib.runs.provenance import code_version
 
 Echo = Callable[[str], None]
-DEFAULT_PROFILE = "demo"
 _RENDERER = "from cgatlib.processes import end_with; end_with({}); from jupyter_book.cli.main import main; main()"
 
 
@@ -43,30 +46,19 @@ def build(
     root: Path,
     profile: str | None = None,
     overrides: Sequence[str] = (),
-    data: Path | None = None,
-    only: Collection[str] = (),
-    force: bool = False,
+    *,
     out: Path | None = None,
     echo: Echo = lambda line: None,
+    **options: Any,
 ) -> Path:
     """Build the book and return the path of its first page.
 
     Args:
-        root: folder with ``_config.yml``, ``_toc.yml`` and ``book/``.
-        profile: a profile of ``book/parameters.yml``; ``demo``, or ``mp`` when a data folder is given.
-        overrides: ``NOTEBOOK.PARAMETER=VALUE``, the value as YAML.
-        data: folder with the tables of a profile that does not use the embedded ones.
-        only: execute these notebooks; of the others, those that would be stale are shown as not executed.
-        force: execute although nothing has changed.
-        out: folder of the HTML, ``_build/html`` by default.
-        echo: receives one line of progress at a time.
-
-    Raises:
-        CgatError: something unknown was asked for, a cell failed or a page did not render (the previous HTML
-            stays), or another build of this book is running.
+        root, profile, overrides, echo, options: as of `staged`, whose errors are raised.
+        out: folder of the HTML, ``_build/html`` by default; the previous one stays where anything fails.
     """
     html = (out or root / "_build" / "html").resolve()
-    with staged(root, profile, overrides, data, only, force, echo) as stage:
+    with staged(root, profile, overrides, echo=echo, **options) as stage:
         start = time.monotonic()
         for left in html.parent.glob(f".{html.name}-*"):  # by a build that was killed
             shutil.rmtree(left)
@@ -77,76 +69,67 @@ def build(
                 os.replace(html, Path(folder) / "previous")
             os.replace(fresh, html)
         echo(f"Rendered {len(pages(root))} pages in {time.monotonic() - start:.0f} s")
-    first = html / "index.html"
-    echo(f"The book is at {first}")
-    return first
+    echo(f"The book is at {html / 'index.html'}")
+    return html / "index.html"
 
 
 @contextmanager
 def staged(
     root: Path,
-    profile: str | None,
-    overrides: Sequence[str],
-    data: Path | None,
-    only: Collection[str],
-    force: bool,
-    echo: Echo,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    data: Path | None = None,
+    only: Collection[str] = (),
+    force: bool = False,
+    echo: Echo = lambda line: None,
 ) -> Iterator[Path]:
     """Execute what has to be executed; yield the folder of the book ready to render, while no other build runs.
 
-    Arguments and errors are those of `build`.
+    Args:
+        root: folder with ``_config.yml``, ``_toc.yml`` and ``book/``.
+        profile: a profile of ``book/parameters.yml``; ``demo``, or ``mp`` when a data folder is given.
+        overrides: ``NOTEBOOK.PARAMETER=VALUE``, the value as YAML.
+        data: folder with the tables of a profile that does not use the embedded ones.
+        only: execute these notebooks; of the others, those that would be stale are shown as not executed.
+        force: execute although nothing has changed.
+        echo: receives one line of progress at a time.
+
+    Raises:
+        CgatError: something unknown was asked for, a cell failed, or another build of this book is running.
     """
     root = root.resolve()
-    chosen = read_profile(root, profile or ("mp" if data else DEFAULT_PROFILE))
+    chosen = read_profile(root, profile or ("mp" if data else "demo"))
     notebooks = read_notebooks(root)
     values = effective_values(notebooks, _with_data(chosen, data), parse_overrides(overrides))
     wanted = {find_notebook(notebooks, name).name for name in only} or set(notebooks)
     echo(f"Profile {chosen.name}: {chosen.about}")
     (root / "_build").mkdir(exist_ok=True)
-    lock = FileLock(root / "_build" / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(root / "_build" / "lock").acquire(timeout=0)
     except Timeout as error:
         raise CgatError(f"another build of the book in {root} is running; wait for it to end") from error
-    try:
-        yield _stage(root, _executed(root, chosen, notebooks, values, wanted, force, echo), chosen)
-    finally:
-        lock.release()
-
-
-def _executed(
-    root: Path,
-    profile: Profile,
-    notebooks: Mapping[str, Notebook],
-    values: Mapping[str, Values],
-    wanted: Collection[str],
-    force: bool,
-    echo: Echo,
-) -> dict[str, Any]:
-    """Every notebook with its outputs, executed now where that is needed; None for those that are left out."""
-    executed: dict[str, Any] = {}
-    for number, (name, notebook) in enumerate(notebooks.items(), start=1):
-        line = f"[{number}/{len(notebooks)}] {name} ..."
-        cached = root / "_build" / "executed" / profile.name / f"{name}.ipynb"
-        again = force and name in wanted
-        executed[name] = None if again else reusable(root, notebook, values[name], cached)
-        if executed[name] is not None:
-            echo(f"{line} unchanged")
-        elif name not in wanted:
-            echo(f"{line} left out")
-        else:
-            echo(line)
-            start = time.monotonic()
-            executed[name] = execute(root, notebook, values[name], cached)
-            echo(f"{line} {time.monotonic() - start:.0f} s")
-    return executed
+    with lock:
+        executed = {}
+        for number, (name, notebook) in enumerate(notebooks.items(), start=1):
+            cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
+            done = None if force and name in wanted else reusable(root, notebook, values[name], cached)
+            line = f"[{number}/{len(notebooks)}] {name} ..."
+            if done is None and name in wanted:
+                echo(line)
+                start = time.monotonic()
+                done = execute(root, notebook, values[name], cached)
+                echo(f"{line} {time.monotonic() - start:.0f} s")
+            else:
+                echo(f"{line} {'left out' if done is None else 'unchanged'}")
+            executed[name] = done
+        yield _stage(root, notebooks, executed, chosen)
 
 
 def _with_data(profile: Profile, data: Path | None) -> Profile:
     """The profile with the parameter ``data`` set to the folder its tables are in."""
-    if profile.needs_data and data is None:
-        raise CgatError(f"profile {profile.name} reads tables from a folder; name it with --data DIR")
     if data is None:
+        if profile.needs_data:
+            raise CgatError(f"profile {profile.name} reads tables from a folder; name it with --data DIR")
         return profile
     if "data" not in profile.common:
         raise CgatError(f"profile {profile.name} uses the embedded tables; --data goes with profile mp")
@@ -155,52 +138,49 @@ def _with_data(profile: Profile, data: Path | None) -> Profile:
     return replace(profile, common={**profile.common, "data": str(data.resolve())})
 
 
-def _stage(root: Path, executed: Mapping[str, Any], profile: Profile) -> Path:
+def _stage(root: Path, notebooks: Mapping[str, Notebook], executed: Mapping[str, Any], profile: Profile) -> Path:
     """Copy configuration, plain pages and executed notebooks to ``_build/stage``, ready to render."""
-    import nbformat
-
     stage = root / "_build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    assets = root / "book" / "assets"
-    if assets.is_dir():
-        shutil.copytree(assets, stage / "book" / "assets")
-    for path in [root / "_toc.yml", *pages(root), *(root / "book").glob("*.bib")]:
-        target = stage / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        node = executed.get(path.stem)
-        if node is not None:
-            nbformat.write(node, target.with_suffix(".ipynb"))
-        elif path.stem in executed:
-            title = next(line for line in path.read_text().splitlines() if line.startswith("# "))
-            target.write_text(f"{title}\n\nThis page was not executed in this build.\n")
+    assets = stage / "book" / "assets"
+    shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("*.ipynb", "*.yml"))
+    shutil.copy2(root / "_toc.yml", stage)
+    for name, notebook in notebooks.items():
+        target = stage / notebook.path.relative_to(root)
+        if executed[name] is not None:
+            target.unlink()
+            _write(executed[name], target.with_suffix(".ipynb"), assets / "downloads")
         else:
-            shutil.copy2(path, target)
+            title = next(line for line in notebook.path.read_text().splitlines() if line.startswith("# "))
+            target.write_text(f"{title}\n\nThis page was not executed in this build.\n")
     config = yaml.safe_load((root / "_config.yml").read_text())
     config.setdefault("execute", {})["execute_notebooks"] = "off"
-    config.setdefault("html", {})["extra_footer"] = _site_footer(profile)
+    config.setdefault("html", {})["extra_footer"] = (
+        f'<p class="built-with">Built with cgatlib {code_text(code_version())}, profile {escape(profile.name)}.</p>'
+    )
     (stage / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     return stage
 
 
-def _site_footer(profile: Profile) -> str:
-    """One line below every page: which code and profile the book was built with."""
-    code = code_version()
-    commit = "outside version control" if code["commit"] is None else f"commit {code['commit']}"
-    changes = " with uncommitted changes" if code["dirty"] else ""
-    return (
-        f'<p class="built-with">Built with cgatlib {code["version"]} ({commit}{changes}, '
-        f"sources {code['sources']} and {source_digest(PAGES)}), profile {profile.name}.</p>"
-    )
+def _write(node: Any, target: Path, downloads: Path) -> None:
+    """Write a notebook; what its figures offer to download becomes files, once for page and notebook."""
+    import nbformat
+
+    def file(match: re.Match[str]) -> str:
+        content = b64decode(match[2])
+        name = f"{hashlib.sha256(content).hexdigest()[:16]}.{match[1]}"
+        (downloads / name).write_bytes(content)
+        return f'.{match[1]}\\" href=\\"../_static/downloads/{name}\\"'
+
+    downloads.mkdir(parents=True, exist_ok=True)
+    inside = r'\.(\w+)\\" href=\\"data:[^;"]*;base64,([\w+/=]*)\\"'  # as JSON writes it
+    target.write_text(re.sub(inside, file, nbformat.writes(node)))
 
 
 def render(stage: Path, builder: str, folder: Path) -> Path:
-    """Render the stage below `folder`, warnings as errors, and return the folder of the result.
+    """Render the stage below `folder` with a builder of Sphinx (``html``, ``singlehtml``); return the result's folder.
 
-    Args:
-        stage: the folder to render. builder: ``html``, or ``singlehtml`` for one long page.
-
-    Raises:
-        CgatError: a page did not render.
+    `CgatError` with Sphinx's warnings and errors, which name page and line, where there are any.
     """
     program = [sys.executable, "-c", _RENDERER.format(os.getpid()), "build", str(stage)]
     options = ["--path-output", str(folder), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
@@ -209,11 +189,6 @@ def render(stage: Path, builder: str, folder: Path) -> Path:
     )
     fresh = folder / "_build" / builder
     if done.returncode or not (fresh / "index.html").is_file():
-        raise CgatError(f"the book did not render: {_problems(done.stdout)}")
+        problems = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise CgatError(f"the book did not render: {'; '.join(problems[:20]) or done.stdout[-2000:]}")
     return fresh
-
-
-def _problems(log: str) -> str:
-    """Sphinx's warnings and errors, which name page and line; the end of the log when there are none."""
-    lines = [line for line in log.splitlines() if "WARNING" in line or "ERROR" in line]
-    return "; ".join(lines[:20]) if lines else log[-2000:]

@@ -1,8 +1,10 @@
 """``cgatlib book``: build the book, print it, list its parameters, summarise its tables."""
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,21 +17,30 @@ EXTRA = ("IPython", "ipykernel", "jupyter_book", "jupytext", "myst_nb", "nbclien
 ROOT = click.option(
     "--root",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
+    callback=lambda _ctx, _option, folder: (folder or find_root(Path.cwd())).resolve(),
     help="Folder of the book (with _toc.yml); by default the nearest one upwards from here.",
 )
-PROFILE = click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data].")
-OVERRIDES = click.option(
-    "-p",
-    "overrides",
-    multiple=True,
-    metavar="NOTEBOOK.PARAMETER=VALUE",
-    help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
-)
-DATA = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Folder with the tables of a profile that does not use the embedded ones.",
-)
+PATH = click.Path(path_type=Path)
+
+
+def _executing(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what executes notebooks: the arguments of `cgatbook.build.staged`."""
+    options = (
+        click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data]."),
+        click.option(
+            "-p",
+            "overrides",
+            multiple=True,
+            metavar="NOTEBOOK.PARAMETER=VALUE",
+            help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
+        ),
+        click.option(
+            "--data", type=PATH, help="Folder with the tables of a profile that does not use the embedded ones."
+        ),
+    )
+    for option in reversed((ROOT, *options)):
+        command = option(command)
+    return command
 
 
 @click.group(invoke_without_command=True)
@@ -45,22 +56,11 @@ def book(ctx: click.Context) -> None:
 
 
 @book.command()
-@ROOT
-@PROFILE
-@OVERRIDES
-@DATA
+@_executing
 @click.option("--only", multiple=True, metavar="NOTEBOOK", help="Execute this notebook only (repeatable).")
 @click.option("--force", is_flag=True, help="Execute notebooks although nothing has changed.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the HTML [default: _build/html].")
-def build(
-    root: Path | None,
-    profile: str | None,
-    overrides: tuple[str, ...],
-    data: Path | None,
-    only: tuple[str, ...],
-    force: bool,
-    out: Path | None,
-) -> None:
+@click.option("--out", type=PATH, help="Folder of the HTML [default: _build/html].")
+def build(out: Path | None, **options: Any) -> None:
     """Execute the notebooks and render the book.
 
     Notebooks that nothing has changed for are not executed again, and finished training runs are reused. When
@@ -74,25 +74,14 @@ def build(
     """
     from cgatbook.build import build as build_book
 
-    folder = root or find_root(Path.cwd())
-    build_book(folder, profile, overrides, data, only, force, out, echo=click.echo)
+    build_book(out=out, echo=click.echo, **options)
 
 
 @book.command()
-@ROOT
-@PROFILE
-@OVERRIDES
-@DATA
+@_executing
 @click.option("--browser", metavar="PROGRAM", help="Chromium or Chrome [default: the first one on the PATH].")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The PDF [default: _build/book.pdf].")
-def pdf(
-    root: Path | None,
-    profile: str | None,
-    overrides: tuple[str, ...],
-    data: Path | None,
-    browser: str | None,
-    out: Path | None,
-) -> None:
+def pdf(**options: Any) -> None:
     """Write the whole book as one PDF, each chapter on a new page.
 
     Notebooks are executed as `build` does, and only where something has changed. Chromium or Chrome prints; folded
@@ -104,27 +93,24 @@ def pdf(
     """
     from cgatbook.printing import print_book
 
-    print_book(root or find_root(Path.cwd()), profile, overrides, data, browser, out, echo=click.echo)
+    print_book(echo=click.echo, **options)
 
 
 @book.command()
 @ROOT
 @click.option("--profile", help="Show this profile's values instead of the defaults.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
+def parameters(root: Path, profile: str | None, as_json: bool) -> None:
     """List the parameters of every notebook with type, value and meaning.
 
     \b
     Example:
       cgatlib book parameters --profile ci
     """
-    from cgatbook.notebooks import effective_values, read_notebooks, read_profile
+    from cgatbook.notebooks import Profile, effective_values, read_notebooks, read_profile
 
-    folder = (root or find_root(Path.cwd())).resolve()
-    notebooks = read_notebooks(folder)
-    values = {name: notebook.values() for name, notebook in notebooks.items()}
-    if profile is not None:
-        values = effective_values(notebooks, read_profile(folder, profile), {})
+    notebooks = read_notebooks(root)
+    values = effective_values(notebooks, read_profile(root, profile) if profile else Profile(name="", about=""), {})
     if as_json:
         click.echo(json.dumps(values, indent=2, ensure_ascii=False))
         return
@@ -138,8 +124,8 @@ def parameters(root: Path | None, profile: str | None, as_json: bool) -> None:
 @book.command()
 @ROOT
 @click.option("--profile", default="mp", show_default=True, help="Profile of book/parameters.yml.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with the tables of the profile.")
-def summarise(root: Path | None, profile: str, data: Path) -> None:
+@click.option("--data", type=PATH, required=True, help="Folder with the tables of the profile.")
+def summarise(root: Path, profile: str, data: Path) -> None:
     """Write what pages show of a profile's tables to small files, with which they are built where the tables are not.
 
     A file holds counts, moments and histograms, and no label of a single crystal.
@@ -150,5 +136,5 @@ def summarise(root: Path | None, profile: str, data: Path) -> None:
     """
     from cgatbook.tables import summarise_tables
 
-    for path in summarise_tables(root or find_root(Path.cwd()), profile, data):
+    for path in summarise_tables(root, profile, data):
         click.echo(path)
