@@ -182,14 +182,14 @@ def seed_runs(
         for s in (0, 1, 2)
     ]  # fmt: skip
     root = tmp_path_factory.mktemp("seeds")
-    return Runs(root, {table.fingerprint: table_paths[0]}, root / ".graphs").get_all(experiments)
+    return Runs(root, {table.fingerprint: table}, root / ".graphs").get_all(experiments)
 
 
 @pytest.fixture(scope="session")
 def model_folder(seed_runs: list[Run], table: CrystalTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model made of `seed_runs`."""
     out = tmp_path_factory.mktemp("models") / "binaries"
-    release(seed_runs, table, out, seed_runs[0].path.parent / ".graphs", {"name": "binaries", "licence": "none"})
+    release(seed_runs, table, out, Runs(seed_runs[0].path.parent), {"name": "binaries", "licence": "none"})
     return out
 
 

@@ -24,7 +24,7 @@ from cgatlib.transfer import TransferConfig
 
 @pytest.fixture(scope="module")
 def store(table, other_table, table_paths, tmp_path_factory) -> Runs:
-    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+    tables = {t.fingerprint: t for t in (table, other_table)}
     root = tmp_path_factory.mktemp("archived")
     return Runs(root / "runs", tables, root / "graphs")
 

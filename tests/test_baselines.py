@@ -212,7 +212,7 @@ def test_baselines_are_scored_on_the_test_crystals_of_a_run(
 ):
     training = TrainingConfig(steps=4, batch_size=16, evaluations=2, cycles=1)
     experiment = replace(experiment, train_size=30, model=tiny_model, graph=tiny_graph, training=training)
-    store = Runs(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, tmp_path / "graphs")
+    store = Runs(tmp_path / "runs", {other_table.fingerprint: other_table}, tmp_path / "graphs")
     run = store.get(experiment)
     found, simple = (baseline(name, Task.of(experiment, other_table)) for name in ("ridge", "mean"))
     assert found.n_train == run.metrics["n_train"]

@@ -25,7 +25,7 @@ def invoke(*arguments, code=0):
 @pytest.fixture
 def runs(tmp_path, table, other_table, table_paths, tiny_graph, tiny_model) -> list[Run]:
     """A run and one that starts from it, in `tmp_path` / "runs"."""
-    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+    tables = {t.fingerprint: t for t in (table, other_table)}
     store = Runs(tmp_path / "runs", tables, tmp_path / "graphs")
     training = TrainingConfig(steps=2, batch_size=16, evaluations=1)
     plain = Experiment(table.fingerprint, "PBE", "e_form", graph=tiny_graph, model=tiny_model, training=training)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgatlib import CgatError, training
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
@@ -240,7 +241,8 @@ def test_a_run_on_a_gpu_gives_what_the_cpu_gives(experiment, table_paths, tmp_pa
 def run_on(folder: Path, experiment: Experiment, table: Path, stored: Mapping[str, Run] | None = None, **where) -> Run:
     """The run, made where it is said."""
     root = folder / "-".join(["runs", *(str(value) for value in where.values())])
-    return Runs(root, {experiment.data: table}, folder / "graphs", stored or {}, **where).get(experiment)
+    tables = {experiment.data: CrystalTable.open(table)}
+    return Runs(root, tables, folder / "graphs", stored or {}, **where).get(experiment)
 
 
 # Several processes

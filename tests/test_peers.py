@@ -11,7 +11,7 @@ from pymatgen.core import Composition
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.runs.experiment import Experiment
-from cgatlib.runs.store import parts_of
+from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import SplitConfig
 
 ROOT = Path(__file__).parents[1]

@@ -270,7 +270,7 @@ def test_opened_tables_give_their_fingerprints(tmp_path, table_paths, table, oth
     opened = study.open(table_paths[0].parent, tmp_path / "tables")
     fingerprints = {name: source.table.fingerprint for name, source in opened.sources.items()}
     assert opened.experiments("base", NONE)[0].data == fingerprints["pbe"]
-    assert set(opened.paths) == set(fingerprints.values())
+    assert set(opened.opened) == set(fingerprints.values())
     assert len(opened.sources["pbe"].table) == len(table)
     assert [opened.sources[name].origin for name in ("pbe", "pbesol")] == ["dft", ""]
     for name, value in fingerprints.items():
@@ -296,7 +296,6 @@ def test_a_joined_table_has_the_labels_of_its_parts(tmp_path, table_paths, table
     assert set(found.space_groups) == {216, 221, 225}
     (experiment, _) = opened.experiments("base", NONE)
     assert (experiment.data, experiment.functional) == (found.fingerprint, "PBE")
-    assert opened.paths[found.fingerprint] == opened.sources["both"].path
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_split_with_an_empty_part_is_replaced(seed_runs, table, caplog):
 def test_the_head_first_then_all_and_back_on_the_line(seed_runs, mine, tmp_path):
     table = CrystalTable.read(mine)
     training, stored = {"steps": 6, "batch_size": 16}, {run.experiment.key: run for run in seed_runs}
-    store = Runs(tmp_path / "runs", {table.fingerprint: mine}, tmp_path / "graphs", stored)
+    store = Runs(tmp_path / "runs", {table.fingerprint: table}, tmp_path / "graphs", stored)
     found = []
     for transfer in ({}, {"head_first": 0.5}, {"interpolate": True}):
         plan = Plan("e_form", "full", seeds=(0,), transfer=transfer, training=training)

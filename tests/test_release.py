@@ -19,11 +19,11 @@ from cgatlib.cli import main
 from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.ensemble import Ensemble, load_model, starting_points
 from cgatlib.files import file_digest
-from cgatlib.graphs.store import graph_store
 from cgatlib.predictor import Predictor
 from cgatlib.release import release
 from cgatlib.runs.experiment import Experiment, Run, of_label
-from cgatlib.runs.store import Runs, parts_of
+from cgatlib.runs.store import Runs
+from cgatlib.runs.trainer import parts_of
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +32,14 @@ def card(model_folder) -> EnsembleCard:
 
 
 @pytest.fixture
-def cache(seed_runs):
-    return seed_runs[0].path.parent / ".graphs"
+def store(seed_runs):
+    return Runs(seed_runs[0].path.parent)
 
 
 @pytest.fixture
-def parts(seed_runs, table, cache):
+def parts(seed_runs, table, store):
     experiment = seed_runs[0].experiment
-    return parts_of(experiment, graph_store(table, experiment.graph, cache))
+    return parts_of(experiment, store.graphs(table.fingerprint, experiment.graph))
 
 
 def outputs(runs, crystals) -> np.ndarray:
@@ -50,13 +50,13 @@ def outputs(runs, crystals) -> np.ndarray:
 # Several labels
 
 
-def test_a_model_of_two_labels_is_two_models_of_one(seed_runs, other_table, table_paths, cache, tmp_path):
+def test_a_model_of_two_labels_is_two_models_of_one(seed_runs, other_table, tmp_path):
     """Each label's numbers are those of the runs, where the label is known."""
     start = replace(seed_runs[0].experiment, data=other_table.fingerprint, functional="PBEsol")
     experiments = [replace(start, more_labels=("volume_per_atom",), seed=seed) for seed in (0, 1)]
-    store = Runs(tmp_path / "runs", {other_table.fingerprint: table_paths[1]}, cache)
+    store = Runs(tmp_path / "runs", {other_table.fingerprint: other_table})
     runs = store.get_all(experiments)
-    model = release(runs, other_table, tmp_path / "out", cache)
+    model = release(runs, other_table, tmp_path / "out", store)
     found = model.predict([other_table.crystal(row) for row in range(len(other_table))]).set_index("material_id")
     for label, accuracy in model.card.accuracy.items():
         tested = [of_label(run.predictions, run.experiment, label) for run in runs]
@@ -88,8 +88,8 @@ def test_the_folder_holds_a_card_and_one_file_per_seed(model_folder, seed_runs, 
         assert member.code == run.provenance["code"]
 
 
-def test_the_same_runs_give_the_same_bytes(model_folder, seed_runs, table, cache, tmp_path):
-    release(seed_runs, table, tmp_path / "again", cache, {"name": "binaries", "licence": "none"})
+def test_the_same_runs_give_the_same_bytes(model_folder, seed_runs, table, store, tmp_path):
+    release(seed_runs, table, tmp_path / "again", store, {"name": "binaries", "licence": "none"})
     for path in model_folder.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
@@ -135,9 +135,9 @@ def test_the_uncertainty_is_learnt_from_the_validation_set_and_scored_on_the_tes
     assert len(stated.mae_by_quarter) == 4
 
 
-def test_worst_elements_are_those_with_the_largest_mean_error(seed_runs, table, parts, cache, tmp_path, monkeypatch):
+def test_worst_elements_are_those_with_the_largest_mean_error(seed_runs, table, parts, store, tmp_path, monkeypatch):
     monkeypatch.setattr("cgatlib.release._ENOUGH", 3)
-    worst = release(seed_runs, table, tmp_path / "out", cache).card.accuracy["e_form"].errors.worst_elements
+    worst = release(seed_runs, table, tmp_path / "out", store).card.accuracy["e_form"].errors.worst_elements
     error = np.abs(
         np.mean([run.predictions["prediction"] for run in seed_runs], axis=0) - seed_runs[0].predictions["target"]
     )
@@ -159,9 +159,9 @@ def test_the_domain_is_that_of_the_training_crystals(card, table, parts):
     assert card.domain.ranges["atoms"] == (2, 2)
 
 
-def test_data_are_described_and_named_by_their_fingerprint(card, table, seed_runs, cache, tmp_path):
+def test_data_are_described_and_named_by_their_fingerprint(card, table, seed_runs, store, tmp_path):
     assert card.data == {"name": "binaries", "licence": "none", "fingerprint": table.fingerprint}
-    bare = release(seed_runs[:2], replace_source(table, "mine.parquet"), tmp_path / "bare", cache).card
+    bare = release(seed_runs[:2], replace_source(table, "mine.parquet"), tmp_path / "bare", store).card
     assert bare.data == {"name": "mine.parquet", "licence": "not stated", "fingerprint": table.fingerprint}
 
 
@@ -174,8 +174,8 @@ def test_card_round_trip(card):
     assert json.loads(card.to_json())["members"][0]["experiment"]["label"] == "e_form"
 
 
-def test_one_run_has_an_uncertainty_too(seed_runs, table, cache, tmp_path):
-    model = release(seed_runs[:1], table, tmp_path / "one", cache)
+def test_one_run_has_an_uncertainty_too(seed_runs, table, store, tmp_path):
+    model = release(seed_runs[:1], table, tmp_path / "one", store)
     assert EnsembleCard.from_json(model.card.to_json()) == model.card
     assert (model.predict(list(table)[:9])["uncertainty"] > 0).all()
     assert 0 < model.card.accuracy["e_form"].uncertainty.coverage[0] <= 1
@@ -184,8 +184,8 @@ def test_one_run_has_an_uncertainty_too(seed_runs, table, cache, tmp_path):
 # Precision
 
 
-def test_weights_in_half_precision_are_half_as_large_and_as_good(seed_runs, model_folder, table, cache, tmp_path):
-    model, whole = release(seed_runs, table, tmp_path / "half", cache, half=True), load_model(model_folder)
+def test_weights_in_half_precision_are_half_as_large_and_as_good(seed_runs, model_folder, table, store, tmp_path):
+    model, whole = release(seed_runs, table, tmp_path / "half", store, half=True), load_model(model_folder)
     for member in model.card.members:
         stored = load_file(tmp_path / "half" / member.file)
         assert {weight.dtype.name for weight in stored.values()} == {"float16"}
@@ -197,10 +197,10 @@ def test_weights_in_half_precision_are_half_as_large_and_as_good(seed_runs, mode
     np.testing.assert_allclose(found, whole.predict(list(table)[:20])["prediction"], atol=3e-3)
 
 
-def test_half_precision_that_is_too_coarse_is_refused(seed_runs, table, cache, tmp_path, monkeypatch):
+def test_half_precision_that_is_too_coarse_is_refused(seed_runs, table, store, tmp_path, monkeypatch):
     monkeypatch.setattr("cgatlib.release._HALF", 0.0)
     with pytest.raises(CgatError, match=r"e_form: half precision changes the test MAE from .*: too coarse"):
-        release(seed_runs, table, tmp_path / "half", cache, half=True)
+        release(seed_runs, table, tmp_path / "half", store, half=True)
     assert not (tmp_path / "half").exists()
 
 
@@ -212,7 +212,7 @@ def joint_run(seed_runs, table, table_paths, tmp_path_factory) -> Run:
     """One network for two properties, of which it knows the volume better than the energy."""
     first = seed_runs[0].experiment
     more = replace(first, more_labels=("volume_per_atom",), training=replace(first.training, steps=2, evaluations=1))
-    store = Runs(tmp_path_factory.mktemp("joint"), {table.fingerprint: table_paths[0]},
+    store = Runs(tmp_path_factory.mktemp("joint"), {table.fingerprint: table},
                      seed_runs[0].path.parent / ".graphs")  # fmt: skip
     return store.get(more)
 
@@ -221,7 +221,7 @@ def joint_run(seed_runs, table, table_paths, tmp_path_factory) -> Run:
 def two_trunks(seed_runs, joint_run, table, tmp_path_factory) -> Path:
     """A model that takes the volume from the joint run and the energy from two single ones."""
     out = tmp_path_factory.mktemp("trunks") / "both"
-    release([joint_run, *seed_runs[:2]], table, out, seed_runs[0].path.parent / ".graphs")
+    release([joint_run, *seed_runs[:2]], table, out, Runs(seed_runs[0].path.parent))
     return out
 
 
@@ -242,10 +242,10 @@ def test_each_label_comes_from_the_trunk_with_the_smallest_validation_error(two_
     assert "member volume_per_atom-0.safetensors: test MAE" in shown.output
 
 
-def test_a_view_cuts_one_label_out_of_two(joint_run, table, cache, tmp_path, monkeypatch):
+def test_a_view_cuts_one_label_out_of_two(joint_run, table, store, tmp_path, monkeypatch):
     """Its columns are those of a model of one label; what starts from it starts from the network as it was trained."""
     monkeypatch.setattr("cgatlib.ensemble.RELEASED_MODELS", tmp_path / "released")
-    whole = release([joint_run], table, tmp_path / "released" / "both", cache)
+    whole = release([joint_run], table, tmp_path / "released" / "both", store)
     (tmp_path / "released" / "volume").mkdir()
     text = json.dumps({"model": "both", "label": "volume_per_atom"})
     (tmp_path / "released" / "volume" / "view.json").write_text(text)
@@ -283,12 +283,12 @@ def test_a_label_starts_from_the_trunk_that_predicts_it(two_trunks, seed_runs, j
         starting_points(two_trunks, tmp_path, ["band_gap"])
 
 
-def test_a_trunk_that_is_best_for_nothing_is_left_out(seed_runs, table, table_paths, cache, tmp_path):
+def test_a_trunk_that_is_best_for_nothing_is_left_out(seed_runs, table, table_paths, store, tmp_path):
     e = seed_runs[0].experiment
     worse = replace(e, training=replace(e.training, steps=1, evaluations=1))
-    run = Runs(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(worse)
+    run = replace(store, root=tmp_path / "runs", cache=store.root / ".graphs").get(worse)
     with pytest.raises(CgatError, match=f"for no label are the runs {run.experiment.key} better in validation"):
-        release([run, *seed_runs], table, tmp_path / "out", cache)
+        release([run, *seed_runs], table, tmp_path / "out", store)
     assert not (tmp_path / "out").exists()
 
 
@@ -311,51 +311,51 @@ def test_rare_elements_are_a_warning(table):
 # What is refused
 
 
-def test_runs_of_another_split_are_refused(seed_runs, table, table_paths, cache, tmp_path):
+def test_runs_of_another_split_are_refused(seed_runs, table, table_paths, store, tmp_path):
     first = seed_runs[0].experiment
     other = replace(first, split=replace(first.split, seed=5))
-    run = Runs(tmp_path / "runs", {table.fingerprint: table_paths[0]}, cache).get(other)
+    run = replace(store, root=tmp_path / "runs", cache=store.root / ".graphs").get(other)
     with pytest.raises(CgatError, match=f"{other.key} differ in their split: they are no model together"):
-        release([*seed_runs, run], table, tmp_path / "out", cache)
+        release([*seed_runs, run], table, tmp_path / "out", store)
     assert not (tmp_path / "out").exists()
 
 
-def test_runs_of_one_seed_are_refused(seed_runs, table, cache, tmp_path):
+def test_runs_of_one_seed_are_refused(seed_runs, table, store, tmp_path):
     with pytest.raises(CgatError, match="need different seeds, not 0, 0"):
-        release([seed_runs[0], seed_runs[0]], table, tmp_path / "out", cache)
+        release([seed_runs[0], seed_runs[0]], table, tmp_path / "out", store)
 
 
-def test_another_table_is_refused(seed_runs, other_table, cache, tmp_path):
+def test_another_table_is_refused(seed_runs, other_table, store, tmp_path):
     with pytest.raises(CgatError, match=rf"trained on a table with fingerprint .* is {other_table.fingerprint}"):
-        release(seed_runs, other_table, tmp_path / "out", cache)
+        release(seed_runs, other_table, tmp_path / "out", store)
 
 
-def test_a_model_is_replaced_and_anything_else_is_not(seed_runs, table, cache, tmp_path):
+def test_a_model_is_replaced_and_anything_else_is_not(seed_runs, table, store, tmp_path):
     out = tmp_path / "out"
-    release(seed_runs, table, out, cache)
-    release(seed_runs[:2], table, out, cache)
+    release(seed_runs, table, out, store)
+    release(seed_runs[:2], table, out, store)
     assert {path.name for path in out.iterdir()} == {
         *("card.json", "uncertainty.safetensors", "e_form-0.safetensors", "e_form-1.safetensors"),
     }
     (tmp_path / "thesis").mkdir()
     with pytest.raises(CgatError, match="thesis exists and is not a model: it is not replaced"):
-        release(seed_runs, table, tmp_path / "thesis", cache)
+        release(seed_runs, table, tmp_path / "thesis", store)
     (out / "notes.md").write_text("mine")
     with pytest.raises(CgatError, match="out exists and is not a model: it is not replaced"):
-        release(seed_runs, table, out, cache)
+        release(seed_runs, table, out, store)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "thesis"}
 
 
-def test_a_seed_that_is_a_path_leads_nowhere(seed_runs, table, cache, tmp_path):
+def test_a_seed_that_is_a_path_leads_nowhere(seed_runs, table, store, tmp_path):
     folder = shutil.copytree(seed_runs[0].path, tmp_path / "runs" / "run")
     experiment = folder / "experiment.json"
     experiment.write_text(experiment.read_text().replace('"seed": 0', '"seed": "../../x"'))
     with pytest.raises(CgatError, match=r"runs/run: experiment: .*seed must be int, not '../../x'"):
-        release([Run(folder)], table, tmp_path / "out", cache)
+        release([Run(folder)], table, tmp_path / "out", store)
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
-def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, cache, tmp_path):
+def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, store, tmp_path):
     folder = shutil.copytree(seed_runs[0].path, tmp_path / "run")
     other = Predictor.load(folder)
     with torch.no_grad():
@@ -363,4 +363,4 @@ def test_weights_that_do_not_give_the_predictions_are_refused(seed_runs, table, 
             weight *= 1.1
     other.save(folder)
     with pytest.raises(CgatError, match="its weights do not give its predictions"):
-        release([Run(folder)], table, tmp_path / "out", cache)
+        release([Run(folder)], table, tmp_path / "out", store)

@@ -13,11 +13,13 @@ from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable, joined
 from cgatlib.ensemble import load_model
 from cgatlib.predictor import Predictor
-from cgatlib.runs import store as runner
+from cgatlib.runs import store as stores
+from cgatlib.runs import trainer
 from cgatlib.runs.archive import find_folders, run_folders
-from cgatlib.runs.experiment import MEANING, Experiment, Run
-from cgatlib.runs.store import Runs, parts_of
+from cgatlib.runs.experiment import MEANING, Experiment, Run, training_code
+from cgatlib.runs.store import Runs
 from cgatlib.runs.tested import SEEN
+from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
@@ -32,8 +34,8 @@ def graph_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def store(tmp_path, table, other_table, table_paths, graph_cache) -> Runs:
-    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+def store(tmp_path, table, other_table, graph_cache) -> Runs:
+    tables = {t.fingerprint: t for t in (table, other_table)}
     return Runs(tmp_path / "runs", tables, graph_cache)
 
 
@@ -56,13 +58,13 @@ def transferred(plain, other_table) -> dict[str, Experiment]:
 @pytest.fixture
 def trainings(monkeypatch) -> list[str]:
     """Grows by the run's key with every training."""
-    calls, fit = [], runner.fit
+    calls, fit = [], trainer.fit
 
     def counted(network, train, validation, statistics, config, seed, checkpoint, *more, **options):
         calls.append(checkpoint.parent.name.split("-")[0])
         return fit(network, train, validation, statistics, config, seed, checkpoint, *more, **options)
 
-    monkeypatch.setattr(runner, "fit", counted)
+    monkeypatch.setattr(trainer, "fit", counted)
     return calls
 
 
@@ -220,15 +222,46 @@ def test_a_run_starts_from_the_output_of_its_label(store, both, other_table, pla
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_every_part_needs_every_label(part, store, plain, tmp_path, table):
+def test_every_part_needs_every_label(part, store, plain, table):
     without = set(vars(split(table.formulas, SPLIT))[part])
     short = CrystalTable.from_crystals(
         [replace(c, labels={"e_form": c.labels["e_form"]}) if i in without else c for i, c in enumerate(table)], "PBE"
     )
-    short.write(tmp_path / "short.parquet")
     e = replace(plain, data=short.fingerprint, more_labels=("volume_per_atom",))
     with pytest.raises(CgatError, match=f"no crystal of the {part} part carries the label 'volume_per_atom'"):
-        replace(store, tables={short.fingerprint: tmp_path / "short.parquet"}).get(e)
+        replace(store, tables={short.fingerprint: short}).get(e)
+
+
+# The calls of the readme
+
+
+def test_runs_are_trained_and_continued_without_a_path_or_fingerprint(table, other_table, tmp_path):
+    runs = Runs(tmp_path / "runs")
+    base = runs.train(table, ["e_form", "volume_per_atom"], model="tiny", steps=2, batch_size=16, split=SPLIT)
+    moved = runs.transfer(other_table, base, label="e_form", steps=2, batch_size=16, train_size=9)
+    assert (moved.experiment.source, moved.experiment.transfer.mode) == (base.experiment, "full")
+    assert (moved.metrics["n_train"], moved.experiment.training.evaluations) == (9, 2)
+    found = moved.model.predict([table.crystal(0)])
+    assert np.isfinite(found["prediction"][0])
+    elsewhere = Runs(tmp_path / "elsewhere")
+    assert elsewhere.transfer(other_table, base, "e_form", "head", steps=2).provenance["source"] == base.experiment.key
+    assert (
+        runs.train(table, ["e_form", "volume_per_atom"], "tiny", steps=2, batch_size=16, split=SPLIT).path == base.path
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"stepz": 2}, "unknown setting 'stepz'; known: seed, train_size, split, steps, batch_size"),
+        ({"mode": "full"}, "unknown setting 'mode'; known: seed"),
+        ({"model": "huge"}, "unknown model 'huge'; known: "),
+        ({"labels": "band_gap"}, "the table has no label 'band_gap'; it carries: e_form, volume_per_atom"),
+    ],
+)
+def test_an_unknown_setting_is_refused(settings, sentence, table, tmp_path):
+    with pytest.raises(CgatError, match=sentence):
+        Runs(tmp_path / "runs").train(table, **{"labels": "e_form", **settings})
 
 
 # Transfer
@@ -337,10 +370,10 @@ def test_the_same_experiment_gives_the_same_numbers(store, plain, tmp_path):
 
 
 def test_runs_of_other_code_are_made_again_and_kept(store, plain, trainings, monkeypatch, caplog):
-    first, code = store.get(plain), runner.training_code()
+    first, code = store.get(plain), training_code()
     numbers = first.metrics
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "training_code", lambda: "f" * 16)
+        patch.setattr(stores, "training_code", lambda: "f" * 16)
         assert store.find(plain) is None
         assert store.get(plain).provenance["training_code"] == "f" * 16
         assert caplog.messages == [f"{first.path} was made by other code and is kept as {plain.key}-{code[:8]}"]
@@ -373,7 +406,7 @@ def test_another_meaning_is_not_trained(store, plain):
 
 
 def test_a_run_that_is_not_there_in_the_end_is_named(store, plain, monkeypatch):
-    monkeypatch.setattr(Runs, "train", lambda self, missing, *rest: {})
+    monkeypatch.setattr(Runs, "fill", lambda self, missing, *rest: {})
     with pytest.raises(CgatError, match=f"run {plain.key} was trained, but .* does not hold it"):
         store.get_all([plain])
 
@@ -383,7 +416,7 @@ def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
 ):
     store.get(plain)
     before = sorted(Path(store.root).rglob("*"))
-    monkeypatch.setattr(runner, "training_code", lambda: "f" * 16)
+    monkeypatch.setattr(stores, "training_code", lambda: "f" * 16)
     other = replace(
         store, root=Path(store.root).with_name("new"), stored={plain.key: Run(Path(store.root) / plain.key)}
     )
@@ -402,12 +435,11 @@ def test_stored_runs_are_used_whatever_code_made_them_and_not_written(
     assert run.provenance["training_code"] == "f" * 16
 
 
-def test_two_functionals_are_learnt_together_and_one_output_is_started_from(store, plain, table, other_table, tmp_path):
+def test_two_functionals_are_learnt_together_and_one_output_is_started_from(store, plain, table, other_table):
     rows = np.arange(0, len(table), 2)
     moved = CrystalTable(table.table, "PBEsol").select(rows)  # the same cells, so that rows have both labels
     tables = joined([table, moved, other_table], [("e_form",), ("e_form",), ("volume_per_atom",)])
-    tables.write(tmp_path / "both.parquet")
-    store = replace(store, tables={tables.fingerprint: tmp_path / "both.parquet"})
+    store = replace(store, tables={tables.fingerprint: tables})
     both = replace(plain, data=tables.fingerprint, more_labels=("e_form@PBEsol", "volume_per_atom@PBEsol"))
     sizes = {name: scores["n_train"] for name, scores in store.get(both).metrics["labels"].items()}
     assert sizes["volume_per_atom@PBEsol"] == sizes["e_form"] > sizes["e_form@PBEsol"] > 0
@@ -463,13 +495,13 @@ def test_a_killed_run_does_not_look_finished_and_continues_exactly(
     expected = replace(store, root=tmp_path / "whole").get(experiment)
     if experiment.source is not None:
         store.get(experiment.source)
-    fit = runner.fit
+    fit = trainer.fit
 
     def report(progress):
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "fit", lambda *arguments, **options: fit(*arguments, **{**options, "report": report}))
+        patch.setattr(trainer, "fit", lambda *arguments, **options: fit(*arguments, **{**options, "report": report}))
         with pytest.raises(Killed):
             store.get(experiment)
     assert store.find(experiment) is None
@@ -487,7 +519,7 @@ def test_a_run_killed_while_it_is_written_does_not_look_finished(moment, store, 
     store.graphs(plain.data, plain.graph)
     with monkeypatch.context() as patch:
         if moment == "files":
-            patch.setattr(runner, "file_digest", killed)
+            patch.setattr(trainer, "file_digest", killed)
         else:
             patch.setattr(Path, "rename", killed)
         with pytest.raises(Killed):
@@ -502,7 +534,7 @@ def test_a_run_killed_while_it_is_written_does_not_look_finished(moment, store, 
 def test_a_checkpoint_of_other_code_is_not_continued(store, plain, tmp_path, monkeypatch):
     """What an older version left half done must not leak into a run that claims to be made by this one."""
     expected = replace(store, root=tmp_path / "whole").get(plain)
-    fit = runner.fit
+    fit = trainer.fit
 
     def spoiled(network, *arguments, **options):
         """Other code: other weights, stopped after the first evaluation."""
@@ -514,8 +546,8 @@ def test_a_checkpoint_of_other_code_is_not_continued(store, plain, tmp_path, mon
         return fit(network, *arguments, **{**options, "report": report})
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "training_code", lambda: "0" * 16)
-        patch.setattr(runner, "fit", spoiled)
+        patch.setattr(stores, "training_code", lambda: "0" * 16)
+        patch.setattr(trainer, "fit", spoiled)
         with pytest.raises(Killed):
             store.get(plain)
     assert same_result(store.get(plain), expected)
@@ -561,8 +593,7 @@ def test_a_label_that_no_test_crystal_carries_is_said(store, plain, table, tmp_p
     for row in split(table.formulas, SPLIT).test:
         crystals[row].labels.pop("e_form", None)
     part = CrystalTable.from_crystals(crystals, "PBE")
-    part.write(tmp_path / "part.parquet")
-    other = replace(store, tables={part.fingerprint: tmp_path / "part.parquet"}, cache=tmp_path / "graphs")
+    other = replace(store, tables={part.fingerprint: part}, cache=tmp_path / "graphs")
     with pytest.raises(CgatError, match="no crystal of the test part carries the label 'e_form'"):
         other.get(replace(plain, data=part.fingerprint))
 
@@ -576,7 +607,7 @@ def test_verification_finds_a_changed_file_and_a_metric_that_does_not_follow(sto
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"test_mae": 0.001}))
     assert Run(run.path).problems() == ["metrics.json was changed after the run"]
     record = json.loads(provenance.read_text())
-    record["files"]["metrics.json"] = runner.file_digest(metrics)
+    record["files"]["metrics.json"] = trainer.file_digest(metrics)
     provenance.write_text(json.dumps(record))
     assert Run(run.path).problems()[0].startswith("test_mae is 0.001, but the predictions give")
 
@@ -585,14 +616,14 @@ def test_verification_finds_a_changed_file_and_a_metric_that_does_not_follow(sto
 
 
 def get(store, experiment, log):
-    fit = runner.fit
+    fit = trainer.fit
 
     def counted(*arguments, **options):
         with log.open("a") as file:
             file.write("trained\n")
         return fit(*arguments, **options)
 
-    runner.fit = counted  # in this process alone
+    trainer.fit = counted  # in this process alone
     store.get(experiment)
 
 
@@ -610,8 +641,8 @@ def test_of_three_processes_one_trains_and_the_others_use_it(store, plain, tmp_p
 
 
 @pytest.mark.slow
-def test_two_workers_give_what_one_gives(tmp_path, table, other_table, table_paths, plain, transferred):
-    tables = dict(zip((table.fingerprint, other_table.fingerprint), table_paths, strict=True))
+def test_two_workers_give_what_one_gives(tmp_path, table, other_table, plain, transferred):
+    tables = {t.fingerprint: t for t in (table, other_table)}
     experiments = [plain, replace(plain, seed=1), *transferred.values()]
     one, two = (
         Runs(tmp_path / f"runs{workers}", tables, tmp_path / f"graphs{workers}").get_all(experiments, workers)

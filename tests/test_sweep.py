@@ -154,7 +154,7 @@ def test_a_table_without_graphs_fails_its_runs_only(content, table_paths, tmp_pa
     path.write_text(json.dumps(content))
     plan = Plan.read(path).open(table_paths[0].parent, tmp_path / "tables")
     told: list[Ended] = []
-    store = Runs(tmp_path / "runs", plan.paths, tmp_path / "graphs")
+    store = Runs(tmp_path / "runs", plan.opened, tmp_path / "graphs")
     summary = run_plan(plan, store, local_pool(), report=told.append)
     assert [str(planned) for planned in summary.done] == ["none seed 0 rate 0.01"]
     assert {str(planned): reason[:32] for planned, reason in summary.failed.items()} == {

@@ -17,7 +17,7 @@ from cgatlib.graphs.store import GraphStore
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.plan import Plan
 from cgatlib.runs.sources import load_source
-from cgatlib.runs.store import parts_of
+from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import SplitConfig
 
 ROOT = Path(__file__).parents[2]

@@ -92,13 +92,14 @@ def get_runs(
     Raises:
         CgatError: a run is not stored, and the table to train it on is not here.
     """
+    from cgatlib.crystals.table import CrystalTable
     from cgatlib.runs.archive import find_runs
     from cgatlib.runs.store import Runs
 
     root = find_root(Path.cwd())
     home = root / ".cgatlib"
-    here = {t.table.fingerprint: t.path for t in tables.values() if t.path is not None}
-    store = Runs(home / "runs", here, home / "graphs", find_runs(root / stored) if stored else {})
+    store = Runs(home / "runs", cache=home / "graphs", stored=find_runs(root / stored) if stored else {})
+    store.add(*(CrystalTable.open(t.path) for t in tables.values() if t.path is not None))
     asked = list(dict.fromkeys(experiments))
     missing = store.missing(asked).values()
     absent = {t.table.fingerprint: name for name, t in tables.items() if t.path is None}

@@ -24,7 +24,6 @@ from cgatlib.crystals.crystal import KNOWN, PROPERTIES, Crystal, check
 from cgatlib.crystals.structures import Candidate, candidates
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, refuse_noted, starts_of
-from cgatlib.graphs.store import graph_store
 from cgatlib.release import release
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
@@ -192,10 +191,10 @@ def tune(
         seeds = range(seed * len(starts), (seed + 1) * len(starts))
         plan = Plan(label, recipe, known is not None, seeds, training=training)
         experiments = plan.experiments(table, starts)
-        graph_store(table, experiments[0].graph, root / "graphs", workers)
-        stored = {run.experiment.key: run for run in starts}
-        runs = Runs(root / "runs", cache=root / "graphs", stored=stored).get_all(experiments, workers)
-        return release(runs, table, root / "model", root / "graphs", {"name": "crystals in memory"})
+        runs = Runs(root / "runs")
+        runs.add(table, *starts)
+        found = runs.get_all(experiments, workers)
+        return release(found, table, root / "model", runs, {"name": "crystals in memory"})
 
 
 def table_of(

@@ -17,11 +17,12 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.evaluation.baselines import Task, boosting, mean, median
 from cgatlib.files import holds_only, refuse_same, replacing
-from cgatlib.graphs.store import GraphStore, graph_store
+from cgatlib.graphs.store import GraphStore
 from cgatlib.predictor import Predictor, save_network
 from cgatlib.runs.experiment import Experiment, Run, of_label, score
-from cgatlib.runs.store import known_of, parts_of
+from cgatlib.runs.store import Runs
 from cgatlib.runs.tested import GAP_THRESHOLD
+from cgatlib.runs.trainer import known_of, parts_of
 from cgatlib.splits import Indices, Split, training_subset
 from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators
 
@@ -36,7 +37,7 @@ def release(
     runs: Sequence[Run],
     table: CrystalTable,
     out: Path,
-    cache: Path,
+    store: Runs,
     data: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> Ensemble:
@@ -46,7 +47,7 @@ def release(
 
     Args:
         runs: finished runs, of which some may have a source. table: the crystals they were trained on.
-        out: folder of the model; one that holds a model is replaced. cache: folder of graph stores.
+        out: folder of the model; one that holds a model is replaced. store: where the graphs of the table are.
         data: ``name``, ``licence`` and more of the training data. half: store weights in half precision.
 
     Raises:
@@ -56,7 +57,8 @@ def release(
     refuse_same(out, *(run.path for run in runs))
     with replacing(out, "a model", is_model) as part:
         trunks = _trunks(runs, table)
-        graphs = graph_store(table, runs[0].experiment.graph, cache)
+        store.add(table)
+        graphs = store.graphs(table.fingerprint, runs[0].experiment.graph)
         chosen = _chosen([_Trunk(tuple(them), table, graphs, half) for them in trunks])
         accuracy = {label: trunk.accuracy(label) for trunk in chosen for label in trunk.taken}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}

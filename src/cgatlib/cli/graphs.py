@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cgatlib.cli.options import FUNCTIONAL, JSON, TABLE, WORKERS, size_of
+from cgatlib.cli.options import FUNCTIONAL, JSON, TABLE, WORKERS
 
 
 @click.command()
@@ -35,6 +35,7 @@ def graphs(
     """
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.graphs.store import build_store
+    from cgatlib.runs.store import size_of
 
     config = replace(size_of(model)["graph"], **{name: value for name, value in changes.items() if value is not None})
     crystals = CrystalTable.read(table, functional)

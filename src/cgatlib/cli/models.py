@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, size_of, whole_numbers
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, whole_numbers
 from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cgatlib.cards import Accuracy, EnsembleCard, Member
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.runs.experiment import Experiment, Run
+    from cgatlib.runs.store import Runs
 
 _TRAINING = several(
     click.option(
@@ -72,8 +73,6 @@ _SOURCE = click.option(
     "--from", "source", required=True, help="Released model, or folder of a model or run, to start from."
 )
 _MODE = partial(click.option, "--mode", type=click.Choice(["head", "full"]))
-_PLAIN = {"steps": 3000, "batch_size": 128, "learning_rate": 1e-3, "cycles": 1}
-"""Training where no recipe and no option says otherwise."""
 
 
 @click.command()
@@ -88,9 +87,9 @@ def train(table: Path, model: str, **options: Any) -> None:
     Example:
       cgatlib train pbe.parquet --label e_form --model small --steps 5000
     """
-    crystals = _read(table, options)
-    runs = _run(crystals, _experiments(crystals, options, **size_of(model)), [], options)
-    _report(crystals, runs, options)
+    runs, crystals = _runs(options), _read(table, options)
+    experiments = [_declared(runs, crystals, options, seed, model=model) for seed in options["seeds"] or [0]]
+    _report(runs, crystals, experiments, options)
 
 
 @click.command()
@@ -129,21 +128,20 @@ def transfer(
       cgatlib transfer mine.parquet --from pbe --label band_gap --known band_gap=gap_pbe --out my-model
       cgatlib transfer r2scan.parquet --from runs/3fa21c0d9e8b7a65 --label e_form --mode head
     """
-    from cgatlib.transfer import TransferConfig
-
     if sum((recipe is not None, fast, mode is not None, known is not None)) > 1:
         raise CgatError("--recipe, --fast, --mode and --known exclude each other")
     names = ("target_statistics", "reinitialise_head", "source_label")
     taken = {name: value for name in names if (value := options.pop(name))}
-    crystals, starts = _read(table, options, known), _starts(source, options, taken.get("source_label"))
+    runs, crystals = _runs(options), _read(table, options, known)
+    starts = _starts(source, options, taken.get("source_label"))
+    runs.add(crystals, *starts)
     if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
         options["workers"] = min(len(options["seeds"] or starts), os.cpu_count() or 1)
     if mode is not None or options["more_labels"]:
-        how = TransferConfig(mode or "full", **taken)
-        experiments = _experiments(crystals, options, starts, transfer=how)
+        experiments = _continued(runs, crystals, options, starts, mode=mode or "full", **taken)
     else:
         experiments = _by_recipe(crystals, options, starts, "kernel" if fast else recipe, taken)
-    _report(crystals, _run(crystals, experiments, starts, options), options)
+    _report(runs, crystals, experiments, options)
 
 
 def _by_recipe(
@@ -179,18 +177,16 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
       cgatlib forecast mine.parquet --from volume-pbe --label volume_per_atom --more 1000
     """
     from cgatlib.evaluation.forecast import Forecast, forecast_text, halved_sizes
-    from cgatlib.graphs.store import graph_store
-    from cgatlib.runs.store import parts_of
-    from cgatlib.transfer import TransferConfig
+    from cgatlib.runs.trainer import parts_of
 
     if len(options["labels"]) > 1:
         raise CgatError("a forecast is made for one --label")
-    crystals, starts = _read(table, options), _starts(source, options)
-    whole = _experiments(crystals, options | {"train_size": None}, starts, transfer=TransferConfig(mode))
-    graphs = graph_store(crystals, whole[0].graph, _graphs(options), options["workers"])
+    runs, crystals = _runs(options), _read(table, options)
+    whole = _continued(runs, crystals, options, _starts(source, options), mode=mode)
+    graphs = runs.graphs(crystals.fingerprint, whole[0].graph, options["workers"])
     sizes = sizes or halved_sizes(len(parts_of(whole[0], graphs).train))
     experiments = [replace(experiment, train_size=size) for size in [*sizes, None] for experiment in whole]
-    report = Forecast.of(_run(crystals, experiments, starts, options)).report(more or len(crystals))
+    report = Forecast.of(runs.get_all(experiments, options["workers"])).report(more or len(crystals))
     click.echo(json.dumps(report) if options["as_json"] else forecast_text(report))
 
 
@@ -222,8 +218,10 @@ def _read(table: Path, options: dict[str, Any], known: str | None = None) -> "Cr
     return crystals
 
 
-def _graphs(options: dict[str, Any]) -> Path:
-    return options["runs"] / ".graphs"
+def _runs(options: dict[str, Any]) -> "Runs":
+    from cgatlib.runs.store import Runs
+
+    return Runs(options["runs"], accelerator=options["device"], devices=options["devices"])
 
 
 def _starts(source: str, options: dict[str, Any], source_label: str | None = None) -> list["Run"]:
@@ -233,25 +231,22 @@ def _starts(source: str, options: dict[str, Any], source_label: str | None = Non
     return starting_points(source, options["runs"] / ".sources", labels, source_label)
 
 
-def _experiments(
-    crystals: "CrystalTable", options: dict[str, Any], starts: Sequence["Run"] = (), **configurations: Any
-) -> list["Experiment"]:
-    """One experiment per seed, from the members of a model in turn or from nothing."""
-    from cgatlib.runs.experiment import Experiment
-    from cgatlib.training import TrainingConfig
+def _declared(
+    runs: "Runs", crystals: "CrystalTable", options: dict[str, Any], seed: int, **settings: Any
+) -> "Experiment":
+    """The experiment of one seed."""
+    labels = [options["label"], *options["more_labels"]]
+    return runs.declare(
+        crystals, labels, seed=seed, train_size=options.get("train_size"), **settings, **_given(options)
+    )
 
-    values = {**_PLAIN, **_given(options)}
-    training = TrainingConfig(**values, evaluations=min(30, values["steps"]))
-    common: dict[str, Any] = {"data": crystals.fingerprint, "functional": crystals.functional, "training": training}
-    common |= {name: options[name] for name in ("label", "more_labels", "train_size")} | configurations
-    if not starts:
-        return [Experiment(**common, seed=seed) for seed in options["seeds"] or [0]]
-    sources = [run.experiment for run in starts]
-    seeds = options["seeds"] or [source.seed for source in sources]
-    return [
-        Experiment(**common, seed=seed, source=source, model=source.model, graph=source.graph, split=source.split)
-        for seed, source in zip(seeds, cycle(sources))
-    ]
+
+def _continued(
+    runs: "Runs", crystals: "CrystalTable", options: dict[str, Any], starts: Sequence["Run"], **settings: Any
+) -> list["Experiment"]:
+    """One experiment per seed, from the members of a model in turn."""
+    seeds = options["seeds"] or [run.experiment.seed for run in starts]
+    return [_declared(runs, crystals, options, seed, source=run, **settings) for seed, run in zip(seeds, cycle(starts))]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -261,32 +256,21 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {item.name: options[item.name] for item in fields(TrainingConfig) if options.get(item.name) is not None}
 
 
-def _run(
-    crystals: "CrystalTable", experiments: Sequence["Experiment"], starts: Sequence["Run"], options: dict[str, Any]
-) -> list["Run"]:
-    from cgatlib.graphs.store import graph_store
-    from cgatlib.runs.store import Runs
-
-    cache = _graphs(options)
-    graph_store(crystals, experiments[0].graph, cache, options["workers"])
-    stored = {run.experiment.key: run for run in starts}
-    where = {"accelerator": options["device"], "devices": options["devices"]}
-    store = Runs(options["runs"], cache=cache, stored=stored, **where)
-    return store.get_all(experiments, options["workers"])
-
-
-def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, Any]) -> None:
-    """Print what came out, and make one model of the runs where that is wanted."""
+def _report(
+    runs: "Runs", crystals: "CrystalTable", experiments: Sequence["Experiment"], options: dict[str, Any]
+) -> None:
+    """Train what is missing, print what came out, and make one model of the runs where that is wanted."""
     from cgatlib.crystals.crystal import PROPERTIES
 
-    report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
+    found = runs.get_all(experiments, options["workers"])
+    report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in found]}
     lines = [
         f"seed {run.experiment.seed}: trained on {m['n_train']} crystals, tested on {m['n_test']}: "
         f"{_maes(run)}, run: {run.path}"
-        for run in runs
+        for run in found
         if (m := run.metrics)
     ]
-    if tried := [run.metrics["tried"] for run in runs if "tried" in run.metrics]:
+    if tried := [run.metrics["tried"] for run in found if "tried" in run.metrics]:
         unit = PROPERTIES[options["label"]].unit
         report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
         lines += [f"validation MAE, {unit}:", *(f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items())]
@@ -294,7 +278,7 @@ def _report(crystals: "CrystalTable", runs: Sequence["Run"], options: dict[str, 
         from cgatlib.ensemble import released_models
         from cgatlib.release import release
 
-        card = release(runs, crystals, out, _graphs(options), options.get("about")).card
+        card = release(found, crystals, out, runs, options.get("about")).card
         assert card is not None
         errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
         report |= {"model": str(out), "test_mae": errors[options["label"]]}
@@ -514,12 +498,13 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.release import release as make
     from cgatlib.runs.experiment import Run
+    from cgatlib.runs.store import Runs
 
     data = yaml.safe_load(about) if about else {}
     if not isinstance(data, dict):
         raise CgatError(f"{about.name} holds no names and values, e.g. licence: CC-BY-4.0")
     crystals = CrystalTable.read(table, functional)
-    made = make([Run(path) for path in runs], crystals, out, runs[0].parent / ".graphs", data, half)
+    made = make([Run(path) for path in runs], crystals, out, Runs(runs[0].parent), data, half)
     assert made.card is not None
     for label, accuracy in made.card.accuracy.items():
         files = ", ".join(member.file for member in made.card.of_label(label))

@@ -40,17 +40,3 @@ def known_column(text: str) -> tuple[str, str]:
     if not label or not column:
         raise CgatError(f"--known takes a label and a column, such as band_gap=gap_pbe, not {text!r}")
     return label, column
-
-
-def size_of(model: str) -> dict[str, Any]:
-    """Network and graph configuration by name.
-
-    Raises:
-        CgatError: no such name; the known ones are listed.
-    """
-    from cgatlib.graphs.neighbours import GRAPHS
-    from cgatlib.model.cgat import MODELS
-
-    if model not in MODELS:
-        raise CgatError(f"unknown model {model!r}; known: {', '.join(MODELS)}")
-    return {"model": MODELS[model], "graph": GRAPHS[model]}

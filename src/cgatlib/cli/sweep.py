@@ -81,7 +81,7 @@ def sweep(
         for name, source in plan.sources.items():
             click.echo(f"table {name}: {len(source.table)} crystals, fingerprint {source.table.fingerprint}")
     known = find_runs(*(folder.resolve() for folder in stored))
-    store = Runs(root, plan.paths, root / ".graphs", known, device, devices)
+    store = Runs(root, plan.opened, stored=known, accelerator=device, devices=devices)
     pool = _pool(executor, workers, parameters, root)
     if dry_run:
         _list(plan, store)

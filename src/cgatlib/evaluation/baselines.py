@@ -31,8 +31,9 @@ from cgatlib.runs.archive import TOLERANCE, kept, of_rows, read_json, read_parqu
 from cgatlib.runs.experiment import Experiment, score
 from cgatlib.runs.plan import Plan
 from cgatlib.runs.provenance import provenance
-from cgatlib.runs.store import Runs, parts_of
+from cgatlib.runs.store import Runs
 from cgatlib.runs.tested import errors_of
+from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import Indices, Split
 
 _PENALTIES = 10.0 ** np.arange(-4, 4)  # of the ridge; the validation part chooses

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,12 @@ from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 from cgatlib.values import from_plain
 
+if TYPE_CHECKING:
+    from cgatlib.ensemble import Ensemble
+
 _TRAINING_CODE = (
     *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store", "model.cgat", "model.kernels"),
-    *("flat", "inputs", "splits", "training", "transfer", "runs.store"),
+    *("flat", "inputs", "splits", "training", "transfer", "runs.trainer"),
 )
 
 MEANING = 1
@@ -190,6 +193,24 @@ class Run:
     def network(self) -> Path | None:
         """Folder of the trained network (`cgatlib.predictor.Predictor.load` reads it), or None without its weights."""
         return self.path if (self.path / NETWORK[0]).is_file() else None
+
+    @property
+    def model(self) -> "Ensemble":
+        """The trained network, which predicts for structures (`cgatlib.load_model`).
+
+        Raises:
+            CgatError: the run is without its weights.
+        """
+        from cgatlib.ensemble import load_model
+
+        if self.network is None:
+            raise CgatError(f"run {self.experiment.key} has no weights")
+        return load_model(self.network)
+
+    @property
+    def code(self) -> str:
+        """Fingerprint of the code that made the run."""
+        return str(self.provenance.get("training_code", "unknown"))
 
     @property
     def converged(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Experiment
@@ -79,9 +80,9 @@ class Plan:
         return replace(self, sources=found)
 
     @property
-    def paths(self) -> dict[str, Path]:
-        """Files of the opened tables by fingerprint, as `Runs.tables` has them."""
-        return {source.table.fingerprint: source.path for source in self.sources.values()}
+    def opened(self) -> dict[str, CrystalTable]:
+        """The opened tables by fingerprint, as `Runs.tables` has them."""
+        return {source.table.fingerprint: source.table for source in self.sources.values()}
 
     def experiments(self, name: str, store: Runs) -> list[Experiment]:
         """The experiments of one entry: by split, then size, then seed.

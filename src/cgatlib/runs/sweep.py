@@ -91,7 +91,7 @@ def run_plan(
         missing = store.missing([planned.experiment for key, planned in found.items() if key not in failed])
         if not missing:
             break
-        store.train(missing, pool, workers, ended)
+        store.fill(missing, pool, workers, ended)
     reused = [planned for key, planned in known.items() if key not in failed and key not in trained]
     return Summary([known[key] for key in trained], reused, {known[k]: why for k, why in failed.items()}, undecided)
 
