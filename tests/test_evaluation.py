@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from cgatlib import CgatError
+from cgatlib.crystals.crystal import GAP_THRESHOLD
 from cgatlib.evaluation.comparison import (
     compare,
     gap_scores,
@@ -22,7 +23,7 @@ from cgatlib.evaluation.comparison import (
 )
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Scored, restrict
 from cgatlib.evaluation.statistics import corrected_interval
-from cgatlib.runs.tested import GAP_THRESHOLD, SEEN, digests, errors_of, levels, seen_in
+from cgatlib.runs.tested import SEEN, digests, errors_of, levels, seen_in
 
 METALS = "Li Na K Rb Cs Mg Ca Sr Ba Sc Y Ti Zr V Nb".split()
 ANIONS = "F Cl Br I O S Se Te N P As Sb".split()

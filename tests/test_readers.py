@@ -513,7 +513,7 @@ def test_parquet_of_others_in_other_types(imported, make_crystal, tmp_path):
     assert found.ids == ["b"]
     assert rejects[0]["reason"] == "unknown element: atomic number 11.9 is not whole"
     pq.write_table(table.set_column(4, "numbers", pa.array(["x", "y"])), tmp_path / "u.parquet")
-    assert "u.parquet is damaged after row 0" in imported(tmp_path / "u.parquet", partial=True)[0].failures[0]
+    assert imported(tmp_path / "u.parquet")[0].reasons == {"undecodable structure": 2}
     pq.write_table(table.append_column("lattice", table["lattice"]), tmp_path / "v.parquet")
     assert "has more than one column 'lattice'" in imported(tmp_path / "v.parquet")[0].failures[0]
     pq.write_table(table.replace_schema_metadata({b"cgatlib": b"{"}), tmp_path / "w.parquet")
@@ -588,7 +588,7 @@ def test_archives_that_cannot_be_opened(imported, tmp_path, content, message):
     ],
 )
 def test_what_has_no_end_is_not_read_to_it(imported, tmp_path, monkeypatch, name, head, unit, message):
-    for module in ("json_stream", "readers.tables", "text_stream"):
+    for module in ("json_stream", "text_stream"):
         monkeypatch.setattr(f"cgatlib.crystals.{module}.LARGEST_ENTRY", 1_000_000)
     path = tmp_path / f"{name}.gz"
     path.write_bytes(gzip.compress((head + unit * (3_000_000 // len(unit))).encode(), 1))

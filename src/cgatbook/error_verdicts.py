@@ -22,10 +22,10 @@ from cgatbook.verdicts import (
     together,
 )
 from cgatlib import CgatError
+from cgatlib.crystals.crystal import GAP_THRESHOLD
 from cgatlib.evaluation.comparison import Comparison, Score, compare, paired_difference, score_interval, score_of
 from cgatlib.evaluation.metrics import OPEN_GAP_MAE, Scored
 from cgatlib.evaluation.statistics import Estimate
-from cgatlib.runs.tested import GAP_THRESHOLD
 
 _BASELINES = {"ridge": "a linear model of the composition", "boosting": "boosted trees on the composition"}
 

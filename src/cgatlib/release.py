@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from cgatlib import CgatError
 from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.composition import element_amounts
-from cgatlib.crystals.crystal import SYMBOLS
+from cgatlib.crystals.crystal import GAP_THRESHOLD, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.evaluation.baselines import Task, boosting, mean, median
@@ -21,7 +21,6 @@ from cgatlib.graphs.store import GraphStore
 from cgatlib.predictor import Predictor, save_network
 from cgatlib.runs.experiment import Experiment, Run, of_label, score
 from cgatlib.runs.store import Runs
-from cgatlib.runs.tested import GAP_THRESHOLD
 from cgatlib.runs.trainer import known_of, parts_of
 from cgatlib.splits import Indices, Split, training_subset
 from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cgatlib import CgatError
+from cgatlib.cli.options import PATH
 
 if TYPE_CHECKING:
     from cgatlib.crystals.importing import ImportReport
 
-PATH = click.Path(path_type=Path)
 EXIT_BROKEN_SOURCE = 3
 
 
@@ -28,7 +29,6 @@ def data() -> None:
 @click.option("--out", required=True, type=PATH, help="Table to write (parquet).")
 @click.option(
     "--format",
-    "format_name",
     metavar="NAME",
     help="alexandria, lemat, jarvis, json, jsonl, csv, folder or parquet; told from the source if absent.",
 )
@@ -51,10 +51,13 @@ def data() -> None:
 def import_(
     sources: tuple[Path, ...],
     out: Path,
-    format_name: str | None,
     labels: tuple[str, ...],
+    exclude_noble_gases: bool,
+    allow_missing: bool,
+    id_column: str | None,
+    structure_column: str | None,
     as_json: bool,
-    **options: Any,
+    **request: Any,
 ) -> None:
     """Read SOURCES into one table; what is not taken goes into the rejects file with its reason.
 
@@ -65,11 +68,11 @@ def import_(
           --label e_form=formation_energy_per_atom
       cgatlib data import my_cifs/ --functional HSE --label band_gap=1 --out gaps.parquet
 
-    Labels are e_form and e_above_hull (eV/atom), band_gap (eV) and volume_per_atom (Å³/atom). The volume always
-    comes along, from the lattice if the source has none. With --label, only the labels named are taken and a row
-    that lacks one is rejected (--allow-missing keeps it). Without --label, the usual names of the format are
-    taken; a row that has none of them is rejected, and so is an Alexandria entry without e_form or e_above_hull.
-    Cells are left as they are, primitive or not.
+    Labels are properties such as e_form (eV/atom), band_gap (eV) and volume_per_atom (Å³/atom); an unknown one is
+    answered with all. The volume always comes along, from the lattice if the source has none. With --label, only the
+    labels named are taken and a row that lacks one is rejected (--allow-missing keeps it). Without --label, the usual
+    names of the format are taken; a row that has none of them is rejected, and so is an Alexandria entry without
+    e_form or e_above_hull. Cells are left as they are, primitive or not.
 
     \b
     Exit codes:
@@ -78,19 +81,18 @@ def import_(
       3  a source is damaged or truncated, or no row could be taken; no table is written unless
          --partial is given; the rejects file says what happened
     """
+    from tqdm import tqdm
+
     from cgatlib.crystals.importing import ImportRequest, import_crystals
     from cgatlib.crystals.readers import ReadOptions
 
-    read_options = ReadOptions(
-        _labels(labels),
-        options.pop("allow_missing"),
-        options.pop("id_column"),
-        options.pop("structure_column"),
-    )
-    noble_gases = not options.pop("exclude_noble_gases")
-    request = ImportRequest(sources, out, format_name, read_options, noble_gases=noble_gases, **options)
-    report = import_crystals(request, _progress)
-    click.echo(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else _report_text(report))
+    def progress(rows: Iterator[Any]) -> Iterator[Any]:
+        return iter(tqdm(rows, unit=" crystals", desc="importing", disable=None))
+
+    options = ReadOptions(_labels(labels), allow_missing, id_column, structure_column)
+    asked = ImportRequest(sources, out, options=options, noble_gases=not exclude_noble_gases, **request)
+    report = import_crystals(asked, progress)
+    click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else _report_text(report))
     for failure in report.failures:
         click.echo(f"Error: {failure}", err=True)
     if report.out is None:
@@ -109,12 +111,6 @@ def _labels(texts: Iterable[str]) -> dict[str, str]:
             raise CgatError(f"the label {ours!r} is given twice")
         labels[ours] = theirs
     return labels
-
-
-def _progress(rows: Iterator[Any]) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    return iter(tqdm(rows, unit=" crystals", desc="importing", disable=None))
 
 
 def _report_text(report: ImportReport) -> str:
@@ -150,14 +146,7 @@ def _report_text(report: ImportReport) -> str:
 @click.option("--replace-changed", is_flag=True, help="Fetch files again that have changed on the server.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was fetched as JSON.")
 def fetch_(
-    collection: str,
-    functional: str,
-    files: str | None,
-    to: Path,
-    base_url: str | None,
-    release: str | None,
-    replace_changed: bool,
-    as_json: bool,
+    collection: str, functional: str, files: str | None, to: Path, replace_changed: bool, as_json: bool, **where: Any
 ) -> None:
     """Download numbered files of COLLECTION; run again to go on after an interruption.
 
@@ -173,7 +162,7 @@ def fetch_(
     from cgatlib.crystals.download import COLLECTIONS, fetch
 
     found = COLLECTIONS[collection]
-    urls = found.urls(functional, None if files is None else _file_range(files), base_url, release)
+    urls = found.urls(functional, None if files is None else _file_range(files), **where)
     click.echo(f"{collection}: licence {found.licence}; {found.about}", err=True)
     done = []
     for url in urls:
@@ -213,9 +202,9 @@ def describe_(table: Path, functional: str | None, as_json: bool) -> None:
       cgatlib data describe pbe.parquet
     """
     from cgatlib.crystals.summary import describe
-    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.crystals.table import read_table
 
-    content = describe(CrystalTable.read(table, functional))
+    content = describe(read_table(table, functional))
     click.echo(json.dumps(content, ensure_ascii=False) if as_json else _description_text(content))
 
 

@@ -1,6 +1,6 @@
 """One crystal: what it holds, its properties and functional, and what makes it unfit for the tables.
 
-Needs numpy only; pymatgen is imported where a formula or a rare neighbour search asks for it.
+Needs numpy only; pymatgen is imported where a formula or distances ask for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.crystals.geometry import NEIGHBOUR_RADIUS, misfit, plane_spacings
+from cgatlib.crystals.geometry import NEIGHBOUR_RADIUS, misfit
 
 # fmt: off
 SYMBOLS: tuple[str, ...] = (
@@ -37,8 +37,6 @@ NOBLE_GASES = frozenset({2, 10, 18, 36, 54, 86})
 
 MIN_DISTANCE = 0.4
 """Å; nearer atoms overlap (the shortest bond, H2, has 0.74 Å)."""
-PAIRED = 500
-"""Most atoms of a cell whose pairs are all looked at, to see whether any overlap."""
 VOLUME_TOLERANCE = 0.01
 """Relative difference allowed between a source's volume per atom and that of its own lattice."""
 
@@ -134,6 +132,9 @@ _PROPERTIES = (
 PROPERTIES: Mapping[str, Property] = _Properties((p.name, p) for p in _PROPERTIES)
 """All properties that can be learnt, by label. Whoever adds one adds it here, and nowhere else."""
 
+
+GAP_THRESHOLD = 0.1
+"""eV; crystals with a wider gap are non-metals. The cutoff of Hoffmann et al. (2023), section III, not tuned here."""
 
 KNOWN = "@known"
 """What follows a property's name in that of its values by some cheaper functional."""
@@ -282,16 +283,7 @@ def _pairs_within(crystal: Crystal, radius: float) -> tuple[NDArray[np.int64], N
 
 
 def _check_overlap(crystal: Crystal) -> str | None:
-    lattice, n = crystal.lattice, len(crystal.numbers)
-    # Where opposite faces are all further apart than twice the limit, a pair nearer than the limit differs by less
-    # than half a cell along each axis: wrapping to the nearest image finds it, and no image of an atom itself can be
-    # that near. Only flatter cells need the search over images, and larger ones are searched faster than paired.
-    if plane_spacings(lattice).min() > 2 * MIN_DISTANCE and n <= PAIRED:
-        first, second = np.triu_indices(n, k=1)
-        delta = crystal.frac_coords[first] - crystal.frac_coords[second]
-        distance = np.sqrt((((delta - np.round(delta)) @ lattice) ** 2).sum(axis=1))
-    else:
-        distance = _pairs_within(crystal, MIN_DISTANCE)[1]
+    distance = _pairs_within(crystal, MIN_DISTANCE)[1]
     if len(distance) and distance.min() < MIN_DISTANCE:
         return f"overlapping atoms: {distance.min():.3f} Å apart, less than {MIN_DISTANCE} Å"
     return None

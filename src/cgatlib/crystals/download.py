@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any
 
 import requests
 
@@ -30,7 +30,9 @@ TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and between two pieces of an answer."""
 
 _log = logging.getLogger("cgatlib")
-_BYTES = re.compile(r"\d{1,18}")
+
+MakeBar = Callable[[str, int, int | None], AbstractContextManager[Any]]
+"""Makes a progress bar (``update(bytes)``) from name, bytes already there and bytes in all."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Collection:
         wanted = files if files is not None else range(count or 0)
         if count is not None and wanted.stop > count:
             raise CgatError(f"there are {count} {name} files, numbered from 0, and no number {wanted.stop - 1}")
-        rest = self.patterns[name]
-        start = (base_url or self.base_url).rstrip("/")
+        rest, start = self.patterns[name], (base_url or self.base_url).rstrip("/")
         return [f"{start}/{rest.format(release=release or self.release, i=i)}" for i in wanted]
 
 
+_UNTRIED = "addresses are those of its documentation, not tried here"
 COLLECTIONS: Mapping[str, Collection] = MappingProxyType(
     {
         "alexandria": Collection(
@@ -85,6 +87,7 @@ COLLECTIONS: Mapping[str, Collection] = MappingProxyType(
             "CC BY 4.0",
             "formation energies, hull distances and gaps of relaxed crystals",
         ),
+        # huggingface.co/datasets/LeMaterial/LeMat-Bulk
         "lemat-bulk": Collection(
             "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk/resolve",
             "main",
@@ -95,32 +98,21 @@ COLLECTIONS: Mapping[str, Collection] = MappingProxyType(
             },
             "CC BY 4.0",
             "relaxed crystals of the Materials Project, Alexandria and OQMD; energies are total ones, so that a table "
-            "has the volume alone; addresses are those of its documentation, not tried here",
+            f"has the volume alone; {_UNTRIED}",
             {"pbe": 17, "pbesol": 2, "scan": 2},
         ),
+        # matpes.ai; Kaplan et al., arXiv:2503.04070 (2025)
         "matpes": Collection(
             "https://s3.us-east-1.amazonaws.com/materialsproject-contribs/MatPES_2025_1",
             "2025.2",
             {"pbe": "MatPES-PBE-{release}.json.gz", "r2scan": "MatPES-R2SCAN-{release}.json.gz"},
             "BSD-3-Clause",
-            "crystals as they move at 300 K, with formation energies and gaps; addresses are those of its "
-            "documentation, not tried here",
+            f"crystals as they move at 300 K, with formation energies and gaps; {_UNTRIED}",
             {"pbe": 1, "r2scan": 1},
         ),
     }
 )
-"""Public collections by name. LeMat-Bulk: huggingface.co/datasets/LeMaterial/LeMat-Bulk; MatPES: matpes.ai and Kaplan
-et al., arXiv:2503.04070 (2025)."""
-
-
-class Bar(Protocol):
-    """What a progress bar must do."""
-
-    def update(self, n: float = 1) -> object:
-        """Count ``n`` more bytes."""
-
-
-MakeBar = Callable[[str, int, int | None], AbstractContextManager[Bar]]
+"""Public collections by name."""
 
 
 @dataclass(frozen=True)
@@ -128,42 +120,42 @@ class Version:
     """Which version of a file the server sent, as far as it says."""
 
     url: str
-    total: int | None
+    bytes: int | None
     etag: str | None
     last_modified: str | None
 
     @classmethod
     def of(cls, response: requests.Response, url: str) -> Version:
         """Read the headers of an answer, whole or partial; `CgatError` where its length is no number."""
-        length = response.headers.get("Content-Length")
-        if length and not _BYTES.fullmatch(length):
+        length, tag = response.headers.get("Content-Length"), response.headers.get("ETag")
+        if length and not re.fullmatch(r"\d{1,18}", length):
             raise CgatError(f"{url} was answered with a Content-Length of {length[:40]!r}, which is no number of bytes")
-        total = int(length) if length else None
-        content_range = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
-        if content_range:
-            total = int(content_range.group(1))
-        return cls(url, total, response.headers.get("ETag"), response.headers.get("Last-Modified"))
+        part = re.fullmatch(r"bytes \d+-\d+/(\d{1,18})", response.headers.get("Content-Range", ""))
+        whole = part.group(1) if part else length
+        return cls(url, int(whole) if whole else None, tag, response.headers.get("Last-Modified"))
 
     @property
     def validator(self) -> str | None:
         """What ``If-Range`` takes: a strong ETag, else the date, else nothing (and then nothing is resumed)."""
-        if self.etag and not self.etag.startswith("W/"):
-            return self.etag
-        return self.last_modified
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
-    def differs(self, other: Version) -> str | None:
-        """Say in which header the two differ, None when they do not."""
-        for what, mine, theirs in (
-            ("ETag", self.etag, other.etag),
-            ("size", self.total, other.total),
-            ("date", self.last_modified, other.last_modified),
-        ):
-            if mine is not None and theirs is not None:
-                if mine != theirs:
-                    return f"{what} was {mine}, is {theirs}"
+    def change(self, now: Version) -> str | None:
+        """In which header another version differs, None where in none; equal ETags say that nothing does."""
+        headers = [("ETag", "etag"), ("size", "bytes"), ("date", "last_modified")]
+        for what, before, after in ((w, getattr(self, name), getattr(now, name)) for w, name in headers):
+            if before is not None and after is not None:
+                if before != after:
+                    return f"{what} was {before}, is {after}"
                 if what == "ETag":
                     return None
         return None
+
+
+@dataclass(frozen=True)
+class _Record(Version):
+    """What ``checksums.json`` holds of a file."""
+
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -176,24 +168,11 @@ class Fetched:
     sha256: str
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What ``checksums.json`` holds of a file."""
-
-    url: str
-    bytes: int
-    sha256: str
-    etag: str | None
-    last_modified: str | None
-
-
 def fetch(url: str, to: Path, bar: MakeBar, replace_changed: bool = False) -> Fetched:
-    """Fetch one file into the folder ``to`` unless it is there, whole and unchanged.
+    """Fetch one file into the folder ``to``, which is made if absent, unless it is there, whole and unchanged.
 
     Args:
         url: its address; the last part is the file's name.
-        to: folder, made if absent.
-        bar: makes a progress bar from name, bytes already there and bytes in all.
         replace_changed: fetch again a whole file that has changed on the server.
 
     Raises:
@@ -215,24 +194,20 @@ def _kept(session: requests.Session, url: str, target: Path, replace_changed: bo
     record = _checksums(target.parent).get(target.name)
     if record is None:
         raise CgatError(f"{target} is there but not in {CHECKSUMS}; move it away to fetch it")
-    sha256 = file_digest(target)
-    if sha256 != record.sha256:
+    if file_digest(target) != record.sha256:
         raise CgatError(f"{target} is not what was fetched (its sha256 differs); remove it to fetch it again")
     with _answer(session, "HEAD", url) as response:
-        now = Version.of(response, url)
-    before = Version(record.url, record.bytes, record.etag, record.last_modified)
-    change = before.differs(now)
+        change = record.change(Version.of(response, url))
     if change and not replace_changed:
         raise CgatError(
             f"{url} has changed on the server since {target} was fetched ({change}); "
             "keep the file as it is or fetch it again with --replace-changed"
         )
-    return None if change else Fetched(target, "kept", record.bytes, sha256)
+    return None if change else Fetched(target, "kept", target.stat().st_size, record.sha256)
 
 
 def _download(session: requests.Session, url: str, target: Path, bar: MakeBar) -> Fetched:
-    part = target.with_name(target.name + ".part")
-    note = target.with_name(target.name + ".part.json")
+    part, note = (target.with_name(target.name + suffix) for suffix in (".part", ".part.json"))
     there, validator = _resumable(part, note, url)
     headers = {"Range": f"bytes={there}-", "If-Range": validator} if there and validator else {}
     with _answer(session, "GET", url, headers) as response:
@@ -247,10 +222,14 @@ def _download(session: requests.Session, url: str, target: Path, bar: MakeBar) -
         version = Version.of(response, url)
         _write_json(note, asdict(version))
         start = there if resumed else 0
-        with part.open("ab" if resumed else "wb") as file, bar(target.name, start, version.total) as progress:
-            for chunk in _chunks(response, url, part):
-                file.write(chunk)
-                progress.update(len(chunk))
+        with part.open("ab" if resumed else "wb") as file, bar(target.name, start, version.bytes) as progress:
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    progress.update(len(chunk))
+            except requests.RequestException as error:  # what came is in the part: the next call goes on from there
+                kept = f"{part} is kept, run the command again to go on"
+                raise CgatError(f"{url} was cut off ({type(error).__name__}); {kept}") from error
     return _finish(part, note, target, version, how)
 
 
@@ -268,18 +247,16 @@ def _resumable(part: Path, note: Path, url: str) -> tuple[int, str | None]:
 
 def _finish(part: Path, note: Path, target: Path, version: Version, how: str) -> Fetched:
     size = part.stat().st_size
-    if version.total is not None and size != version.total:
-        raise CgatError(
-            f"{version.url} ended after {size} of {version.total} bytes; {part} is kept, run the command again to go on"
-        )
-    sha256 = file_digest(part)
-    record = _Record(version.url, size, sha256, version.etag, version.last_modified)
-    listed = {name: asdict(known) for name, known in (_checksums(target.parent) | {target.name: record}).items()}
+    if version.bytes is not None and size != version.bytes:
+        kept = f"{part} is kept, run the command again to go on"
+        raise CgatError(f"{version.url} ended after {size} of {version.bytes} bytes; {kept}")
+    record = _Record(version.url, size, version.etag, version.last_modified, file_digest(part))
     # The record first: a file without one is refused, a record without its file does no harm.
-    _write_json(target.parent / CHECKSUMS, listed)
+    listed = {**_checksums(target.parent), target.name: record}
+    _write_json(target.parent / CHECKSUMS, {name: asdict(known) for name, known in listed.items()})
     os.replace(part, target)
     note.unlink()
-    return Fetched(target, how, size, sha256)
+    return Fetched(target, how, size, record.sha256)
 
 
 @contextmanager
@@ -294,16 +271,6 @@ def _answer(
         if response.status_code not in (200, 206, 416):
             raise CgatError(f"{url} cannot be fetched: the server says {response.status_code} {response.reason}")
         yield response
-
-
-def _chunks(response: requests.Response, url: str, part: Path) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(CHUNK)
-    except requests.RequestException as error:
-        # What came is in the part already, so the next call goes on from there.
-        raise CgatError(
-            f"{url} was cut off ({type(error).__name__}); {part} is kept, run the command again to go on"
-        ) from error
 
 
 def _checksums(folder: Path) -> dict[str, _Record]:

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,8 +22,7 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import Crystal, Reject, UnreadableFile, check, functional_name, labels_among
-from cgatlib.crystals.readers import FORMATS, Format, ReadOptions, detect
-from cgatlib.crystals.readers.rows import VOLUME
+from cgatlib.crystals.readers import FORMATS, VOLUME, Format, ReadOptions, Row, detect
 from cgatlib.crystals.table import is_crystal_table, rows_to_arrow, table_metadata, table_schema
 from cgatlib.files import refuse_same, replacing
 
@@ -86,18 +85,11 @@ class ImportReport:
     """What an import did; ``read == taken + rejected`` always.
 
     Attributes:
-        out: the table, None when none was written.
-        rejects: the rejects file.
-        functional: of all rows.
-        sources: number of sources.
+        out: the table, None when none was written. rejects: the rejects file. sources: their number.
         read: rows read; a place where a file breaks off counts as one, and is rejected.
-        taken: rows in the table.
-        rejected: rows in the rejects file.
-        reasons: kind of reason -> rows.
-        labels: label -> rows that carry it.
+        reasons: kind of reason -> rows. labels: label -> rows that carry it.
         failures: one sentence per source that could not be read to its end.
-        seconds: wall time.
-        peak_memory_mb: largest resident size of the process so far.
+        seconds: wall time. peak_memory_mb: largest resident size of the process so far.
     """
 
     out: str | None
@@ -117,14 +109,8 @@ class ImportReport:
         if self.read != self.taken + self.rejected or self.rejected != sum(self.reasons.values()):
             raise AssertionError(f"rows do not add up: {self}")
 
-    def as_dict(self) -> dict[str, object]:
-        """Return the report for JSON."""
-        return asdict(self)
 
-
-def import_crystals(
-    request: ImportRequest, progress: Callable[[Iterator[Crystal | Reject]], Iterator[Crystal | Reject]] = iter
-) -> ImportReport:
+def import_crystals(request: ImportRequest, progress: Callable[[Iterator[Row]], Iterator[Row]] = iter) -> ImportReport:
     """Read all sources into one table and one rejects file.
 
     The table appears under its name only when every source was read to its end (or ``partial`` is asked for) and at
@@ -139,20 +125,20 @@ def import_crystals(
     sources = [source for path in request.sources if (source := _open(path, request, failures))]
     functional = _agreed_functional(request, sources)
     labels = labels_among([VOLUME, *(name for source in sources for name in source.labels)])
-    names = ", ".join(path.name for path in request.sources[:20])
-    metadata = table_metadata(functional, labels, names)
+    metadata = table_metadata(functional, labels, ", ".join(path.name for path in request.sources[:20]))
     complete = False
     with (
-        replacing(request.rejects_path, "a rejects file", is_rejects) as rejects,
+        replacing(request.rejects_path, "a rejects file", _is_rejects) as rejects,
         suppress(_NotKept),
         replacing(request.out, "a crystal table", is_crystal_table) as table,
     ):
-        with Writer(request, labels, metadata, table, rejects) as writer:
+        with _Writer(request, labels, metadata, table, rejects) as writer:
             for row in chain(failures, progress(_rows(sources, request.options))):
                 writer.add(row)
         complete = writer.taken > 0 and (request.partial or not writer.failures)
         if not complete:
             raise _NotKept
+    unit = 1 if sys.platform == "darwin" else 1024
     return ImportReport(
         out=str(request.out) if complete else None,
         rejects=str(request.rejects_path),
@@ -165,17 +151,12 @@ def import_crystals(
         labels={name: writer.labelled[name] for name in labels},
         failures=tuple(writer.failures),
         seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mb=round(_peak_memory_mb(), 1),
+        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1),
     )
 
 
 class _NotKept(Exception):
     """The table is not to be given its name."""
-
-
-def _peak_memory_mb() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @dataclass(frozen=True)
@@ -214,31 +195,25 @@ def _agreed_functional(request: ImportRequest, sources: Sequence[_Source]) -> st
     return given
 
 
-def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Crystal | Reject]:
+def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Row]:
+    """Rows of all sources; of one that cannot be read on, or has a long series of rows without a crystal, a failure.
+
+    A small packed file can have billions of rows that hold nothing.
+    """
     for source in sources:
+        noise = 0
         try:
-            yield from _unless_all_is_noise(source.path, source.format.read(source.path, options))
+            for row in source.format.read(source.path, options):
+                noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
+                yield row
+                if noise == MOST_NOISE:
+                    what = f"{noise:,} rows one after the other without a crystal"
+                    raise UnreadableFile(f"{source.path} has {what}; it is not read further")
         except (UnreadableFile, OSError) as error:
             yield _failure(source.path, error)
 
 
-def _unless_all_is_noise(path: Path, rows: Iterator[Crystal | Reject]) -> Iterator[Crystal | Reject]:
-    """The rows, up to a long series of those that hold nothing: a small packed file can have billions of them.
-
-    Raises:
-        UnreadableFile: that is the case.
-    """
-    noise = 0
-    for row in rows:
-        noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
-        yield row
-        if noise == MOST_NOISE:
-            raise UnreadableFile(
-                f"{path} has {noise:,} rows one after the other without a crystal; it is not read further"
-            )
-
-
-def is_rejects(path: Path) -> bool:
+def _is_rejects(path: Path) -> bool:
     """Whether a file is a rejects file, by its first line."""
     try:
         with path.open("rb") as file:
@@ -247,20 +222,11 @@ def is_rejects(path: Path) -> bool:
         return False
 
 
-class Writer:
-    """Checks each row and writes it to the table or to the rejects.
-
-    Args:
-        request: what to check. labels: of the table. table, rejects: files to make.
-    """
+class _Writer:
+    """Checks and counts rows, and writes them to the table, in groups, or to the rejects."""
 
     def __init__(
-        self,
-        request: ImportRequest,
-        labels: Sequence[str],
-        metadata: dict[bytes, bytes],
-        table: Path,
-        rejects: Path,
+        self, request: ImportRequest, labels: Sequence[str], metadata: dict[bytes, bytes], table: Path, rejects: Path
     ) -> None:
         self.request, self.labels = request, labels
         self.read = self.taken = 0
@@ -269,7 +235,9 @@ class Writer:
         self.failures: list[str] = []
         self._group: list[Crystal] = []
         with ExitStack() as stack:
-            self._ids = stack.enter_context(closing(_SeenIds()))
+            self._ids = stack.enter_context(closing(sqlite3.connect("")))  # a private file that sqlite removes
+            self._ids.execute("PRAGMA cache_size = -4096")
+            self._ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
             # Reasons quote what was read, halves of characters included.
             opened = rejects.open("w", encoding="utf-8", newline="", errors="backslashreplace")
             self._rejects = csv.writer(stack.enter_context(opened))
@@ -278,7 +246,7 @@ class Writer:
             self._table = stack.enter_context(pq.ParquetWriter(table, schema, compression="zstd"))
             self._opened = stack.pop_all()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -286,47 +254,31 @@ class Writer:
             if kind is None:
                 self._flush()
 
-    def add(self, row: Crystal | Reject) -> None:
+    def add(self, row: Row) -> None:
         """Count one row and put it where it belongs."""
         self.read += 1
-        reject = row if isinstance(row, Reject) else self._refuse(row)
-        if reject is not None:
-            self.reasons[reject.kind] += 1
-            self._rejects.writerow((reject.material_id, reject.reason, reject.source))
-            if reject.kind == FAILURE:
-                self.failures.append(reject.reason.removeprefix(f"{FAILURE}: "))
+        if isinstance(row, Crystal) and (reason := self._refusal(row)):
+            row = Reject(row.material_id, reason, row.source)
+        if isinstance(row, Reject):
+            self.reasons[row.kind] += 1
+            self._rejects.writerow((row.material_id, row.reason, row.source))
+            if row.kind == FAILURE:
+                self.failures.append(row.reason.removeprefix(f"{FAILURE}: "))
             return
-        assert isinstance(row, Crystal)
-        labels = {VOLUME: row.volume_per_atom, **row.labels}
         self.taken += 1
-        self.labelled.update(labels.keys())
-        self._group.append(replace(row, labels=labels))
+        self._group.append(replace(row, labels={VOLUME: row.volume_per_atom, **row.labels}))
+        self.labelled.update(self._group[-1].labels.keys())
         if len(self._group) == ROW_GROUP:
             self._flush()
 
-    def _refuse(self, crystal: Crystal) -> Reject | None:
+    def _refusal(self, crystal: Crystal) -> str | None:
         reason = check(crystal, self.request.noble_gases, self.request.neighbours)
-        if reason is None and not self._ids.add(crystal.material_id):
-            reason = "duplicate id: a crystal with this id was taken before"
-        return Reject(crystal.material_id, reason, crystal.source) if reason else None
+        known = "INSERT OR IGNORE INTO ids VALUES (?)"
+        if reason is None and not self._ids.execute(known, (crystal.material_id,)).rowcount:
+            return "duplicate id: a crystal with this id was taken before"
+        return reason
 
     def _flush(self) -> None:
         if self._group:
             self._table.write_table(rows_to_arrow(self._group, self.labels))
             self._group.clear()
-
-
-class _SeenIds:
-    """The ids taken so far, in a private database that sqlite keeps on disk and removes."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("")
-        self._database.execute("PRAGMA cache_size = -4096")
-        self._database.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
-
-    def add(self, material_id: str) -> bool:
-        """Remember an id; False if it was there."""
-        return self._database.execute("INSERT OR IGNORE INTO ids VALUES (?)", (material_id,)).rowcount == 1
-
-    def close(self) -> None:
-        self._database.close()

@@ -1,6 +1,6 @@
 """Structures of others as crystals: files of CIF, POSCAR and extxyz, objects and dictionaries of pymatgen, ASE, JARVIS.
 
-Imports numpy only, so that processes which read files start quickly.
+Of what cannot be read, the reason takes its place. Imports numpy only, so that processes that read files start quickly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
 from itertools import chain, count, groupby
@@ -25,19 +26,21 @@ from cgatlib import CgatError
 from cgatlib.crystals.crystal import ATOMIC_NUMBERS, KNOWN, BadRow, Crystal, Geometry
 from cgatlib.processes import Processes
 
+Candidate: TypeAlias = Crystal | str
+"""A crystal, or why there is none."""
+
 LARGEST_FILE = 1 << 23
 """Most characters of a structure file; 8 million hold some 20,000 sites."""
 
-SPECIES = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*[+-])?(,.*)?")
-"""An element with or without oxidation state and spin: ``Na``, ``Na+``, ``Fe2.5+``, ``Fe3+,spin=5``."""
+_PATH = str | os.PathLike
+_FILES_PER_PROCESS = 100  # reading fewer takes less time than starting a process
+_OCCUPANCY_TOLERANCE = 1e-6
+_HARMLESS = 10_000  # atoms that a text may state whatever its length
 
-COUNTS = re.compile(r"^[ \t]*([\d_]+(?:[ \t]+[\d_]+)*)[ \t\r]*$|:[A-Z]:(\d+)", re.MULTILINE)
-"""Lines of whole numbers (atoms in all, or of each element) and numbers of columns, in POSCAR and extxyz texts."""
-HARMLESS = 10_000
-OCCUPANCY_TOLERANCE = 1e-6
-
-DECODE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
-"""What pymatgen, ASE and numpy raise on text or dictionaries that are not a structure."""
+# An element with or without oxidation state and spin: ``Na``, ``Na+``, ``Fe2.5+``, ``Fe3+,spin=5``.
+_SPECIES = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*[+-])?(,.*)?")
+# Lines of whole numbers (atoms in all, or of each element) and numbers of columns, in POSCAR and extxyz texts.
+_COUNTS = re.compile(r"^[ \t]*([\d_]+(?:[ \t]+[\d_]+)*)[ \t\r]*$|:[A-Z]:(\d+)", re.MULTILINE)
 
 
 def atomic_number(species: str) -> int:
@@ -46,11 +49,28 @@ def atomic_number(species: str) -> int:
     Raises:
         BadRow: no element up to Lr; deuterium and tritium, written D and T, are not taken for hydrogen.
     """
-    match = SPECIES.fullmatch(species)
+    match = _SPECIES.fullmatch(species)
     symbol = match.group(1) if match else species
     if symbol not in ATOMIC_NUMBERS:
         raise BadRow(f"unknown element: {species!r}, the element embedding holds H to Lr")
     return ATOMIC_NUMBERS[symbol]
+
+
+@contextmanager
+def decoding(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Make a `BadRow` of what pymatgen, ASE and numpy raise on text or dictionaries that are not a structure."""
+    kinds: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+    kinds += (AssertionError, RuntimeError, *also)
+    try:
+        yield
+    except BadRow:
+        raise
+    except kinds as error:
+        text = " ".join(str(error).split())[:120]
+        raise BadRow(f"undecodable {what}: {type(error).__name__} {text}".rstrip()) from error
+
+
+# Dictionaries and objects
 
 
 def from_dict(structure: Mapping[str, Any]) -> Geometry:
@@ -59,31 +79,16 @@ def from_dict(structure: Mapping[str, Any]) -> Geometry:
     Raises:
         BadRow: neither, or partial occupancy, an unknown element, values of the wrong shape.
     """
-    try:
-        if "lattice_mat" in structure:
-            return _from_jarvis(structure)
-        return _from_pymatgen(structure)
-    except BadRow:
-        raise
-    except DECODE_ERRORS as error:
-        raise undecodable("structure", error) from error
-
-
-def undecodable(what: str, error: Exception) -> BadRow:
-    """Return the refusal of something that could not be decoded, with the first line of the error."""
-    text = " ".join(str(error).split())[:120]
-    return BadRow(f"undecodable {what}: {type(error).__name__} {text}".rstrip())
+    with decoding("structure"):
+        return _from_jarvis(structure) if "lattice_mat" in structure else _from_pymatgen(structure)
 
 
 def _from_pymatgen(structure: Mapping[str, Any]) -> Geometry:
     sites = structure["sites"]
     numbers = [_only_species(i, site["species"]) for i, site in enumerate(sites)]
-    coords = [site["abc"] for site in sites]
-    return Geometry(
-        _numbers("lattice", structure["lattice"]["matrix"], (3, 3)),
-        np.array(numbers, dtype=np.int64),
-        _numbers("coordinates", coords, (len(sites), 3)),
-    )
+    lattice = _numbers("lattice", structure["lattice"]["matrix"], (3, 3))
+    coords = _numbers("coordinates", [site["abc"] for site in sites], (len(sites), 3))
+    return Geometry(lattice, np.array(numbers, dtype=np.int64), coords)
 
 
 def _numbers(what: str, values: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -94,7 +99,7 @@ def _numbers(what: str, values: Any, shape: tuple[int, int]) -> NDArray[np.float
 
 
 def _only_species(i: int, species: list[dict[str, Any]]) -> int:
-    if len(species) != 1 or not abs(species[0].get("occu", 1) - 1) <= OCCUPANCY_TOLERANCE:
+    if len(species) != 1 or not abs(species[0].get("occu", 1) - 1) <= _OCCUPANCY_TOLERANCE:
         written = " ".join(f"{s['element']}{s.get('occu', 1):g}" for s in species)
         raise BadRow(f"partial occupancy: site {i} holds {written or 'nothing'}")
     return atomic_number(species[0]["element"])
@@ -112,6 +117,17 @@ def _from_jarvis(atoms: Mapping[str, Any]) -> Geometry:
     return Geometry(lattice, numbers, coords)
 
 
+def from_atoms(atoms: Any) -> Geometry:
+    """Take over ASE Atoms; `BadRow` unless they are periodic along all axes."""
+    if not atoms.pbc.all():
+        raise BadRow("not periodic: the atoms have no lattice along all three axes")
+    lattice = np.array(atoms.cell.array, dtype=np.float64)
+    return Geometry(lattice, atoms.numbers.astype(np.int64), atoms.get_scaled_positions(wrap=False))
+
+
+# Texts
+
+
 def from_cif(text: str) -> Geometry:
     """Read CIF text that describes one structure; the cell is left as it is written, primitive or not.
 
@@ -121,14 +137,10 @@ def from_cif(text: str) -> Geometry:
     from pymatgen.core.structure import StructureError
     from pymatgen.io.cif import CifParser
 
-    try:
-        with warnings.catch_warnings():
-            # Notes on rounded coordinates and on how symmetry was found; failures are exceptions.
-            warnings.simplefilter("ignore")
-            parser = CifParser(StringIO(text), check_cif=False)
-            structures = parser.parse_structures(primitive=False, on_error="raise")
-    except (*DECODE_ERRORS, StructureError) as error:
-        raise undecodable("CIF", error) from error
+    with decoding("CIF", StructureError), warnings.catch_warnings():
+        # Notes on rounded coordinates and on how symmetry was found; failures are exceptions.
+        warnings.simplefilter("ignore")
+        structures = CifParser(StringIO(text), check_cif=False).parse_structures(primitive=False, on_error="raise")
     if len(structures) != 1:
         raise BadRow(f"undecodable CIF: it holds {len(structures)} structures, not one")
     return from_dict(structures[0].as_dict())
@@ -144,22 +156,11 @@ def from_poscar(text: str) -> Geometry:
     from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
 
     _refuse_impossible_counts("POSCAR", text)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", BadPoscarWarning)
-            structure = Poscar.from_str(text).structure
-    except (*DECODE_ERRORS, BadPoscarWarning, StructureError) as error:
-        raise undecodable("POSCAR", error) from error
+    with decoding("POSCAR", BadPoscarWarning, StructureError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", BadPoscarWarning)
+        structure = Poscar.from_str(text).structure
     return from_dict(structure.as_dict())
-
-
-def _refuse_impossible_counts(what: str, text: str) -> None:
-    """Refuse more atoms or columns than a text has lines: parsers take the memory before they look."""
-    most = max(HARMLESS, text.count("\n"))
-    for stated in chain.from_iterable("".join(found).split() for found in COUNTS.findall(text)):
-        if len(stated) > 12 or int(stated) > most:
-            raise BadRow(f"undecodable {what}: it states {stated[:12]} atoms or columns, more than it can hold")
 
 
 def from_extxyz(text: str) -> Geometry:
@@ -170,45 +171,36 @@ def from_extxyz(text: str) -> Geometry:
     """
     from ase import Atoms
     from ase.io import read
-    from ase.io.extxyz import XYZError
 
     _refuse_impossible_counts("extxyz", text)
-    try:
+    with decoding("extxyz", OSError):  # as which ASE's own error counts
         frames = read(StringIO(text), index=":", format="extxyz")
-    except (*DECODE_ERRORS, XYZError, OSError) as error:
-        raise undecodable("extxyz", error) from error
     atoms = frames[0] if len(frames) == 1 else None
     if not isinstance(atoms, Atoms):
         raise BadRow(f"undecodable extxyz: it holds {len(frames)} frames, not one")
     return from_atoms(atoms)
 
 
-def from_atoms(atoms: Any) -> Geometry:
-    """Take over ASE Atoms that are periodic along all axes.
-
-    Raises:
-        BadRow: they are not.
-    """
-    if not atoms.pbc.all():
-        raise BadRow("not periodic: the atoms have no lattice along all three axes")
-    lattice = np.array(atoms.cell.array, dtype=np.float64)
-    return Geometry(lattice, atoms.numbers.astype(np.int64), atoms.get_scaled_positions(wrap=False))
+def _refuse_impossible_counts(what: str, text: str) -> None:
+    """Refuse more atoms or columns than a text has lines: parsers take the memory before they look."""
+    most = max(_HARMLESS, text.count("\n"))
+    for stated in chain.from_iterable("".join(found).split() for found in _COUNTS.findall(text)):
+        if len(stated) > 12 or int(stated) > most:
+            raise BadRow(f"undecodable {what}: it states {stated[:12]} atoms or columns, more than it can hold")
 
 
-PARSERS: dict[str, Callable[[str], Geometry]] = {
-    ".cif": from_cif,
-    ".vasp": from_poscar,
-    ".poscar": from_poscar,
-    ".extxyz": from_extxyz,
-    ".xyz": from_extxyz,
-}
+# Files
+
+
+PARSERS: Mapping[str, Callable[[str], Geometry]] = MappingProxyType(
+    {".cif": from_cif, ".vasp": from_poscar, ".poscar": from_poscar, ".extxyz": from_extxyz, ".xyz": from_extxyz}
+)
 
 
 def parser_of(path: Path) -> Callable[[str], Geometry] | None:
     """Return what reads this structure file, by suffix or by VASP's file names; None if nothing does."""
-    if path.suffix.lower() in PARSERS:
-        return PARSERS[path.suffix.lower()]
-    return from_poscar if path.name.upper().startswith(("POSCAR", "CONTCAR")) else None
+    vasp = path.name.upper().startswith(("POSCAR", "CONTCAR"))
+    return PARSERS.get(path.suffix.lower(), from_poscar if vasp else None)
 
 
 def read_structure(path: Path) -> Geometry:
@@ -232,12 +224,76 @@ def read_structure(path: Path) -> Geometry:
     return parser(text)
 
 
-Candidate: TypeAlias = Crystal | str
-"""A crystal, or why there is none."""
+def read_files(
+    paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, Candidate]]:
+    """Id and crystal of every structure file and of every row of a parquet table, in the order given.
 
-_PATH = str | os.PathLike
+    A file's id is its stem, or the whole path where several files share a stem.
 
-_FILES_PER_PROCESS = 100  # reading fewer takes less time than starting a process
+    Args:
+        paths: CIF, POSCAR or extxyz files, and tables. workers: most processes that read structure files.
+        known: columns of the tables that hold known values of a label.
+
+    Raises:
+        CgatError: a table cannot be read or lacks a column, or a structure file, which has none, is given with `known`.
+    """
+    for path in paths if known else ():
+        if path.suffix != ".parquet":
+            raise CgatError(
+                f"{path} is a structure file, which cannot carry the known {', '.join(known)}: give a table (parquet) "
+                f"with the column {', '.join(known.values())}"
+            )
+    stems = Counter(path.stem for path in paths)
+    for is_table, group in groupby(paths, lambda path: path.suffix == ".parquet"):
+        files = list(group)
+        if is_table:
+            yield from ((crystal.material_id, crystal) for path in files for crystal in _rows(path, known))
+            continue
+        ids = [_printable(path.stem if stems[path.stem] == 1 else str(path)) for path in files]
+        for name, found in zip(ids, _read_all(files, workers), strict=True):
+            yield name, found if isinstance(found, str) else _crystal(name, found)
+
+
+def _rows(path: Path, known: Mapping[str, str]) -> Iterator[Crystal]:
+    """Crystals of a table with known values; its functional and its other labels do not matter here."""
+    from cgatlib.crystals.table import CORE_SCHEMA, CrystalTable, read_parquet, renamed, to_core
+
+    table = read_parquet(path)
+    for label, column in known.items():
+        if column not in table.column_names:
+            raise CgatError(f"{path} has no column {column!r}, the {label} of each crystal that the model asks for")
+        table = renamed(path, table, label + KNOWN, column)
+    columns = [*CORE_SCHEMA.names, *(label + KNOWN for label in known)]
+    yield from CrystalTable(to_core(path, table).select(columns), functional="")
+
+
+def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:
+    workers = min(workers, len(files) // _FILES_PER_PROCESS)
+    if workers < 2:
+        yield from map(_read, files)
+        return
+    with Processes(workers) as pool:
+        yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
+
+
+def _read(path: Path) -> Geometry | str:
+    try:
+        return read_structure(path)
+    except BadRow as reason:
+        return str(reason)
+
+
+def _printable(name: str) -> str:
+    """A file's name with the bytes escaped that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _crystal(material_id: str, geometry: Geometry) -> Crystal:
+    return Crystal(material_id, *geometry, labels={})
+
+
+# What a user hands over
 
 
 def candidates(
@@ -272,10 +328,9 @@ def _name(structure: Any, place: int) -> str:
 def _candidate(structure: Any, place: int) -> Candidate:
     if isinstance(structure, Crystal):
         return replace(structure, labels={})
-    if isinstance(structure, _PATH):
-        found = _read(Path(structure))
-        return found if isinstance(found, str) else _crystal(_printable(os.fspath(structure)), found)
     try:
+        if isinstance(structure, _PATH):
+            return _crystal(_name(structure, place), read_structure(Path(structure)))
         if hasattr(structure, "pbc") and hasattr(structure, "get_scaled_positions"):
             return _crystal(str(place), from_atoms(structure))
         if hasattr(structure, "lattice") and hasattr(structure, "as_dict"):
@@ -290,72 +345,3 @@ def _with_known(candidate: Candidate, label: str, value: float | None) -> Candid
     if isinstance(candidate, str) or value is None or math.isnan(value):
         return candidate
     return replace(candidate, labels={**candidate.labels, label + KNOWN: float(value)})
-
-
-def read_files(
-    paths: Sequence[Path], workers: int = 1, known: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[tuple[str, Candidate]]:
-    """Id and crystal of every structure file and of every row of a parquet table, in the order given.
-
-    A file's id is its stem, or the whole path where several files share a stem.
-
-    Args:
-        paths: CIF, POSCAR or extxyz files, and tables. workers: most processes that read structure files.
-        known: columns of the tables that hold known values of a label.
-
-    Raises:
-        CgatError: a table cannot be read or lacks a column, or a structure file, which has none, is given with `known`.
-    """
-    for path in paths if known else ():
-        if path.suffix != ".parquet":
-            raise CgatError(
-                f"{path} is a structure file, which cannot carry the known {', '.join(known)}: give a table (parquet) "
-                f"with the column {', '.join(known.values())}"
-            )
-    stems = Counter(path.stem for path in paths)
-    for is_table, group in groupby(paths, lambda path: path.suffix == ".parquet"):
-        files = list(group)
-        if is_table:
-            yield from ((crystal.material_id, crystal) for path in files for crystal in _rows(path, known))
-            continue
-        ids = [_printable(path.stem if stems[path.stem] == 1 else str(path)) for path in files]
-        for name, found in zip(ids, _read_all(files, workers), strict=True):
-            yield name, found if isinstance(found, str) else _crystal(name, found)
-
-
-def _printable(name: str) -> str:
-    """A file's name with the bytes escaped that are not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _crystal(material_id: str, geometry: Geometry) -> Crystal:
-    return Crystal(material_id, *geometry, labels={})
-
-
-def _rows(path: Path, known: Mapping[str, str]) -> Iterator[Crystal]:
-    """Crystals of a table with known values; its functional and its other labels do not matter here."""
-    from cgatlib.crystals.table import CORE_SCHEMA, CrystalTable, read_parquet, renamed, to_core
-
-    table = read_parquet(path)
-    for label, column in known.items():
-        if column not in table.column_names:
-            raise CgatError(f"{path} has no column {column!r}, the {label} of each crystal that the model asks for")
-        table = renamed(path, table, label + KNOWN, column)
-    columns = [*CORE_SCHEMA.names, *(label + KNOWN for label in known)]
-    yield from CrystalTable(to_core(path, table).select(columns), functional="")
-
-
-def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:
-    workers = min(workers, len(files) // _FILES_PER_PROCESS)
-    if workers < 2:
-        yield from map(_read, files)
-        return
-    with Processes(workers) as pool:
-        yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
-
-
-def _read(path: Path) -> Geometry | str:
-    try:
-        return read_structure(path)
-    except BadRow as reason:
-        return str(reason)

@@ -1,32 +1,70 @@
-"""What a page needs to know of a crystal table; kept as a small file, it stands in for a table that is not here.
+"""What a crystal table holds, in numbers; what a page needs of it is kept as a file that stands in for the table.
 
 A summary holds counts, moments and histograms, and no label of a single crystal.
 """
+
+from __future__ import annotations
 
 import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cgatlib import CgatError
-from cgatlib.crystals.crystal import PROPERTIES, SYMBOLS
+from cgatlib.crystals.crystal import GAP_THRESHOLD, PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.evaluation.statistics import Estimate, histogram_edges
-from cgatlib.runs.sources import Source
-from cgatlib.runs.tested import GAP_THRESHOLD
+from cgatlib.evaluation.statistics import Estimate, formula_weights, histogram_edges
+
+if TYPE_CHECKING:
+    from cgatlib.runs.sources import Source
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
-
+VOLUME_STEP = 1e-3
+"""Relative difference in volume below which two cells of one formula and size are called alike."""
 
 _RESAMPLES = 2000
+
+
+def describe(table: CrystalTable) -> dict[str, Any]:
+    """Return counts, functional, label statistics, element counts and duplicates of a table.
+
+    Two rows are alike when formula and number of atoms agree and their volumes per atom differ by less than one
+    part in a thousand; that is a hint to look, since polymorphs may agree by chance.
+    """
+    atoms = np.asarray(table.table["n_atoms"].to_numpy(), dtype=np.int64)
+    cells = pd.DataFrame({"formula": table.formulas, "atoms": atoms, "volume": [c.volume_per_atom for c in table]})
+    steps = cells.sort_values("volume").groupby(["formula", "atoms"])["volume"].pct_change()
+    return {
+        "crystals": len(table),
+        "functional": table.functional,
+        "source": table.source,
+        "fingerprint": table.fingerprint,
+        "formulas": len(set(table.formulas)),
+        "atoms": {"min": int(atoms.min()), "mean": float(atoms.mean()), "max": int(atoms.max())} if len(atoms) else {},
+        "labels": {name: _statistics(table, name) for name in table.labels},
+        "elements": dict(sorted(element_counts(table).items(), key=lambda item: -item[1])),
+        "duplicates": {"same_id": len(table) - len(set(table.ids)), "alike": int((steps < VOLUME_STEP).sum())},
+    }
+
+
+def _statistics(table: CrystalTable, name: str) -> dict[str, Any]:
+    values = table.label(name)
+    values = values[~np.isnan(values)]
+    numbers = {what: float(getattr(np, what)(values)) for what in ("mean", "std", "min", "median", "max")}
+    return {"unit": PROPERTIES[name].unit, "count": len(values), "missing": len(table) - len(values), **numbers}
+
+
+def element_counts(table: CrystalTable) -> dict[str, int]:
+    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
+    counts = Counter(z for numbers in table.table["numbers"].to_pylist() for z in set(numbers))
+    return {SYMBOLS[z - 1]: counts[z] for z in sorted(counts)}
 
 
 @dataclass(frozen=True)
@@ -43,22 +81,16 @@ class Shift:
     excess: tuple[float, float, float]
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> "Shift":
-        """From plain values."""
-        return cls(values["crystals"], tuple(values["means"]), tuple(values["excess"]))
-
-    @classmethod
-    def of(cls, pairs: pd.DataFrame) -> "Shift":
+    def of(cls, pairs: pd.DataFrame) -> Shift:
         """Of a table ``formula``, ``first``, ``second``."""
         sums = pairs.groupby("formula")[["first", "second"]].sum().to_numpy()
         means = float(pairs["first"].mean()), float(pairs["second"].mean())
         if not sums.any():
             return cls(len(pairs), means, (0.0, -math.inf, math.inf))
-        rng = np.random.default_rng(0)
-        weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=_RESAMPLES)
+        drawn = np.concatenate([weights @ sums for weights in formula_weights(np.arange(len(sums)), _RESAMPLES, 0)])
         with np.errstate(divide="ignore", invalid="ignore"):
-            value, drawn = (np.divide(some[..., 0], some[..., 1]) - 1 for some in (sums.sum(axis=0), weights @ sums))
-        found = Estimate.of(float(value), drawn[~np.isnan(drawn)])
+            value, resampled = (np.divide(some[..., 0], some[..., 1]) - 1 for some in (sums.sum(axis=0), drawn))
+        found = Estimate.of(float(value), resampled[~np.isnan(resampled)])
         return cls(len(pairs), means, (found.value, found.low, found.high))
 
 
@@ -112,7 +144,7 @@ class TableSummary:
     def __len__(self) -> int:
         return self.kept
 
-    def without(self, labels: Collection[str]) -> "TableSummary":
+    def without(self, labels: Collection[str]) -> TableSummary:
         """The same without some of its labels."""
         return replace(self, labels={name: part for name, part in self.labels.items() if name not in labels})
 
@@ -124,23 +156,26 @@ class TableSummary:
         return path
 
     @classmethod
-    def read(cls, stored: Path, fingerprint: str) -> "TableSummary":
-        """The summary of a table among the stored results.
-
-        Raises:
-            CgatError: there is none, or its file is damaged.
-        """
-        path = _path(stored, fingerprint)
+    def read(cls, stored: Path, fingerprint: str) -> TableSummary:
+        """The summary of a table among the stored results; `CgatError` where there is none, or its file is damaged."""
         try:
-            values: dict[str, Any] = json.loads(path.read_text())
+            values: dict[str, Any] = json.loads(_path(stored, fingerprint).read_text())
             return cls(**{**values, "labels": {name: _read_label(part) for name, part in values["labels"].items()}})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CgatError(f"the summary of table {fingerprint} cannot be read: {error}") from error
 
 
+def _path(stored: Path, fingerprint: str) -> Path:
+    return Path(stored) / FOLDER / f"{fingerprint}.json"
+
+
 def _read_label(values: dict[str, Any]) -> LabelSummary:
-    parts = {name: Shift.read(values[name]) for name in ("shift", "metals") if values.get(name)}
-    return LabelSummary(**{**values, "edges": tuple(values["edges"]), "crystals": tuple(values["crystals"]), **parts})
+    shifts = {
+        name: Shift(found["crystals"], tuple(found["means"]), tuple(found["excess"]))
+        for name in ("shift", "metals")
+        if (found := values.get(name))
+    }
+    return LabelSummary(**{**values, "edges": tuple(values["edges"]), "crystals": tuple(values["crystals"]), **shifts})
 
 
 def summary_problems(stored: Path) -> list[tuple[Path, str]]:
@@ -162,10 +197,6 @@ def summary_problems(stored: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _path(stored: Path, fingerprint: str) -> Path:
-    return Path(stored) / FOLDER / f"{fingerprint}.json"
-
-
 def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableSummary]:
     """Summaries of tables, by name.
 
@@ -176,8 +207,7 @@ def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableS
     tables = [source.table for source in sources.values()]
     edges = {}
     for label in dict.fromkeys(label for table in tables for label in table.labels):
-        values = [table.label(label) for table in tables if label in table.labels]
-        known = np.concatenate(values)
+        known = np.concatenate([table.label(label) for table in tables if label in table.labels])
         edges[label] = histogram_edges(known[~np.isnan(known)])
     return {name: _summary(source, edges, sources[reference].table) for name, source in sources.items()}
 
@@ -193,18 +223,13 @@ def _summary(source: Source, edges: Mapping[str, list[float]], reference: Crysta
         formulas=len(set(table.formulas)),
         refused=dict(sorted(Counter(reasons).items())),
         labels={label: _label(table, label, edges[label], reference) for label in table.labels},
-        elements=_element_counts(table),
+        elements=element_counts(table),
         reference=reference.fingerprint,
     )
 
 
 def _label(table: CrystalTable, label: str, edges: list[float], reference: CrystalTable) -> LabelSummary:
     values = pd.Series(table.label(label), index=table.ids).dropna()
-    pairs = pd.DataFrame({"formula": [], "first": [], "second": []})
-    if table is not reference and label in reference.labels:
-        other = pd.Series(reference.label(label), index=reference.ids)
-        formulas = pd.Series(table.formulas, index=table.ids)
-        pairs = pd.DataFrame({"formula": formulas, "first": other.reindex(table.ids), "second": values}).dropna()
     summary = LabelSummary(
         count=len(values),
         median=float(values.median()),
@@ -213,6 +238,11 @@ def _label(table: CrystalTable, label: str, edges: list[float], reference: Cryst
         edges=tuple(edges),
         crystals=tuple(np.histogram(values, edges)[0].tolist()),
     )
+    if table is reference or label not in reference.labels:
+        return summary
+    other = pd.Series(reference.label(label), index=reference.ids)
+    formulas = pd.Series(table.formulas, index=table.ids)
+    pairs = pd.DataFrame({"formula": formulas, "first": other.reindex(table.ids), "second": values}).dropna()
     if pairs.empty:
         return summary
     metals = pairs.assign(**{name: (pairs[name] <= GAP_THRESHOLD).astype(float) for name in ("first", "second")})
@@ -225,14 +255,8 @@ def _label(table: CrystalTable, label: str, edges: list[float], reference: Cryst
     )
 
 
-def _element_counts(table: CrystalTable) -> dict[str, int]:
-    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
-    counts = Counter(z for numbers in table.table["numbers"].to_pylist() for z in set(numbers))
-    return {SYMBOLS[z - 1]: counts[z] for z in sorted(counts)}
-
-
 def distributions(tables: Iterable[TableSummary]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Histograms and numbers of all labels, as `cgatlib.figures.label_histograms` draws them."""
+    """Histograms and numbers of all labels, as `cgatlib.figures.data.label_histograms` draws them."""
     bins, numbers = [], []
     for table in tables:
         for name, label in table.labels.items():
@@ -241,59 +265,3 @@ def distributions(tables: Iterable[TableSummary]) -> tuple[pd.DataFrame, pd.Data
             bins.append(pd.DataFrame({**place, **rows}))
             numbers.append({**place, "count": label.count, "median": label.median, "mean": label.mean})
     return pd.concat(bins, ignore_index=True), pd.DataFrame(numbers)
-
-
-VOLUME_STEP = 1e-3
-"""Relative difference in volume below which two cells of one formula and size are called alike."""
-
-
-def describe(table: CrystalTable) -> dict[str, Any]:
-    """Return counts, functional, label statistics, element counts and duplicates of a table.
-
-    Two rows are alike when formula and number of atoms agree and their volumes per atom differ by less than one
-    part in a thousand; that is a hint to look, since polymorphs may agree by chance.
-    """
-    atoms = np.asarray(table.table["n_atoms"].to_numpy(), dtype=np.int64)
-    return {
-        "crystals": len(table),
-        "functional": table.functional,
-        "source": table.source,
-        "fingerprint": table.fingerprint,
-        "formulas": len(set(table.formulas)),
-        "atoms": {"min": int(atoms.min()), "mean": float(atoms.mean()), "max": int(atoms.max())} if len(atoms) else {},
-        "labels": {name: _statistics(table, name) for name in table.labels},
-        "elements": _elements(table),
-        "duplicates": _duplicates(table),
-    }
-
-
-def _statistics(table: CrystalTable, name: str) -> dict[str, Any]:
-    values = table.label(name)
-    values = values[~np.isnan(values)]
-    return {
-        "unit": PROPERTIES[name].unit,
-        "count": len(values),
-        "missing": len(table) - len(values),
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "max": float(values.max()),
-    }
-
-
-def _elements(table: CrystalTable) -> dict[str, int]:
-    """Number of crystals that contain each element, most frequent first."""
-    counts: Counter[int] = Counter()
-    for crystal in table:
-        counts.update(set(crystal.numbers.tolist()))
-    return {SYMBOLS[z - 1]: n for z, n in counts.most_common()}
-
-
-def _duplicates(table: CrystalTable) -> dict[str, int]:
-    """Rows beyond the first with the same id, and with a cell like an earlier one."""
-    cells = sorted((c.formula, len(c.numbers), c.volume_per_atom) for c in table)
-    alike = sum(
-        before[:2] == after[:2] and after[2] < before[2] * (1 + VOLUME_STEP) for before, after in pairwise(cells)
-    )
-    return {"same_id": len(table) - len(set(table.ids)), "alike": alike}

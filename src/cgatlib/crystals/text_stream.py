@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import lzma
-import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from cgatlib.crystals.crystal import UnreadableFile
+from cgatlib.crystals.crystal import BadRow, UnreadableFile
 
 LARGEST_ENTRY = 1 << 23
 """Most characters of an entry, a line, a row or a structure file; 8 million hold some 20,000 sites."""
 BLANK_LINES = 1_000_000
 """Most blank lines in a row; a packed file can hold billions."""
 READ_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-ZIP_ERRORS = (*READ_ERRORS, NotImplementedError, RuntimeError, ValueError, struct.error)
-"""What zipfile raises on archives that are damaged, encrypted or packed in a way it does not know."""
+CUT = "unexpected end of data"  # what csv says of a quoted field without its end
 
 
 class Stream(Protocol):
@@ -60,7 +60,7 @@ def open_members(path: Path) -> Iterator[Iterator[tuple[Stream, BinaryIO]]]:
     with path.open("rb") as raw:
         try:
             archive = zipfile.ZipFile(raw)
-        except ZIP_ERRORS as error:
+        except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:  # the last of a member's name
             size = path.stat().st_size
             raise UnreadableFile(f"{path} is truncated or no zip archive ({size} bytes): {error}") from error
         members = [m for m in archive.infolist() if m.filename.endswith(".json")]
@@ -72,7 +72,8 @@ def open_members(path: Path) -> Iterator[Iterator[tuple[Stream, BinaryIO]]]:
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
     try:
         return archive.open(member)
-    except ZIP_ERRORS as error:
+    # zipfile refuses what is encrypted with a RuntimeError, and methods that it does not know with the other.
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
         raise UnreadableFile(f"{path} has a member {member.filename!r} that cannot be opened: {error}") from error
 
 
@@ -96,3 +97,73 @@ def text_lines(path: Path, stream: Any) -> Iterator[str]:
             yield line
     except READ_ERRORS as error:
         raise UnreadableFile(f"{path} is truncated or damaged after line {number}: {error}") from error
+
+
+class CsvRows:
+    """Rows of a CSV text, whose first is the header; where a quote is broken, reading goes on at the next whole row.
+
+    Attributes:
+        header: names of the columns. line: the last one that was read.
+    """
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        csv.field_size_limit(LARGEST_ENTRY)  # the default of 128 k is less than the CIF of a large cell
+        self.path, self.line = path, 0
+        self._lines, self._again = text_lines(path, stream), deque[str]()
+        self._spent = 0  # characters since the last whole row
+        try:
+            self.header = self._record()[0]
+        except csv.Error as error:
+            raise UnreadableFile(f"{path} cannot be read at line 1 (byte 0): {error}") from error
+
+    def __iter__(self) -> Iterator[list[str] | BadRow]:
+        """Yield rows as they are, whatever their length, and one `BadRow` for the lines up to the next whole one.
+
+        Raises:
+            UnreadableFile: the text is cut, or the next whole row is too far away.
+        """
+        begin, broken, cut = self.line + 1, "", False
+        while True:
+            try:
+                fields, lines = self._record()
+            except csv.Error as error:
+                broken, cut = broken or str(error), str(error) == CUT
+                continue
+            if broken and lines and len(fields) != len(self.header):
+                continue
+            if not lines and not broken:
+                return
+            short = fields and len(fields) != len(self.header) and not lines[-1].endswith(("\n", "\r"))
+            if short or (not lines and cut):
+                raise UnreadableFile(f"{self.path} is truncated: it ends inside line {begin}")
+            if broken:
+                self._unread(lines)
+                yield BadRow(f"undecodable line: {broken} (lines {begin} to {self.line})")
+            else:
+                self._spent = 0
+                if fields:
+                    yield fields
+            begin, broken = self.line + 1, ""
+
+    def _record(self) -> tuple[list[str], list[str]]:
+        """One row and the lines it stands in, none at the end; of a broken one, all but the first are read again."""
+        lines: list[str] = []
+        try:
+            return next(csv.reader(self._feed(lines), strict=True), []), lines
+        except csv.Error:
+            self._unread(lines[1:])
+            raise
+
+    def _unread(self, lines: Sequence[str]) -> None:
+        self._again.extendleft(reversed(lines))
+        self.line -= len(lines)
+
+    def _feed(self, lines: list[str]) -> Iterator[str]:
+        while line := self._again.popleft() if self._again else next(self._lines, ""):
+            lines.append(line)
+            self.line += 1
+            self._spent += len(line)
+            if self._spent > LARGEST_ENTRY:
+                where = f"in {LARGEST_ENTRY:,} characters at line {self.line}"
+                raise UnreadableFile(f"{self.path} has no whole row {where}")
+            yield line

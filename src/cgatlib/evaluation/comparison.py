@@ -230,7 +230,7 @@ def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.Data
 class GapScores:
     """Predicted band gaps as a classification into metals and non-metals, and their error where there is a gap.
 
-    A gap above `cgatlib.runs.tested.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
+    A gap above `cgatlib.crystals.crystal.GAP_THRESHOLD`, true or predicted, makes a non-metal. ``roc_auc`` needs no
     threshold on the prediction. ``open_gap_mae`` (eV) is the MAE of the crystals that are non-metals.
     """
 

@@ -16,10 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cgatlib.crystals.crystal import PROPERTIES
-
-GAP_THRESHOLD = 0.1
-"""eV; crystals with a wider gap are non-metals. The cutoff of Hoffmann et al. (2023), section III, not tuned here."""
+from cgatlib.crystals.crystal import GAP_THRESHOLD, PROPERTIES
 
 SEEN = ("same id in pre-training", "same formula only", "neither")
 """How close a pre-training set comes to a test crystal, the closest first."""

@@ -1,0 +1,638 @@
+"""Crystals from the files of others: one function a format, which streams rows and never guesses the functional.
+
+A reader gets a path and what was asked of it and yields a `Crystal` or a `Reject` for every row, in the order of the
+file; where a file breaks off it raises `UnreadableFile`, which names byte, line or entry.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from cgatlib import CgatError
+from cgatlib.crystals.crystal import (
+    PROPERTIES,
+    BadRow,
+    Crystal,
+    Geometry,
+    Reject,
+    UnreadableFile,
+    functional_name,
+    labels_among,
+)
+from cgatlib.crystals.json_stream import JsonItems, why_no_json
+from cgatlib.crystals.structures import PARSERS, atomic_number, decoding, from_cif, from_dict, parser_of, read_structure
+from cgatlib.crystals.table import PARQUET_ERRORS, first_line, stated
+from cgatlib.crystals.text_stream import READ_ERRORS, CsvRows, open_members, open_raw, text_lines
+
+VOLUME = "volume_per_atom"
+ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid", "matpes_id")
+STRUCTURE_COLUMNS = ("structure", "cif", "atoms")
+INDEX = "id_prop.csv"
+HEAD = 1 << 16
+BATCH = 2048  # rows of a parquet file that are held at a time
+MISSING_WORDS = frozenset({"", "na", "n/a", "none", "null", "-"})
+"""Ways in which text sources write that a value is missing; ``nan`` is not among them, it is a bad value."""
+
+Row = Crystal | Reject
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user asked of a source.
+
+    Attributes:
+        labels: our name -> their name; empty means the names known for the format. Our name alone
+            (``{"e_form": ""}``) asks for the known names of that label.
+        allow_missing: keep rows that lack some, not all, of the labels asked for.
+        id_column, structure_column: columns or keys with the id and the structure, where they are none of the known.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    allow_missing: bool = False
+    id_column: str | None = None
+    structure_column: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.labels:
+            if name not in PROPERTIES:
+                raise CgatError(f"unknown label {name!r}; known: {', '.join(PROPERTIES)}")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Keys under which an id may stand."""
+        return (self.id_column,) if self.id_column else ID_COLUMNS
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Keys under which a structure may stand."""
+        return (self.structure_column,) if self.structure_column else STRUCTURE_COLUMNS
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """Which of a source's keys hold our labels, and which labels a row must have.
+
+    A row without a required label is refused; so is one that has none of the planned labels. The volume is
+    planned always and required never, because the lattice gives it.
+    """
+
+    keys: Mapping[str, tuple[str, ...]]
+    required: frozenset[str]
+
+    @classmethod
+    def make(
+        cls,
+        options: ReadOptions,
+        known: Mapping[str, tuple[str, ...]] | None = None,
+        always: Collection[str] = (),
+        columns: Sequence[str] | None = None,
+    ) -> LabelPlan:
+        """Plan from the user's labels, else from the ``known`` names of the format, by default the usual ones.
+
+        ``always`` are the labels which every row of the format carries. With ``columns``, the complete list of a
+        table's columns, known names that are not among them are left out.
+
+        Raises:
+            CgatError: a column asked for is not in ``columns`` or in it twice, or none of them is a label.
+        """
+        if known is None:
+            known = {name: p.columns for name, p in PROPERTIES.items() if name != VOLUME}
+        asked = {ours: (theirs,) if theirs else known.get(ours, (ours,)) for ours, theirs in options.labels.items()}
+        keys = {VOLUME: (VOLUME,), **(asked or known)}
+        required = frozenset() if options.allow_missing else frozenset(asked or always) - {VOLUME}
+        if columns is None:
+            return cls(keys, required)
+        there = ", ".join(map(repr, columns))
+        found = {ours: tuple(k for k in theirs if k in columns) for ours, theirs in keys.items()}
+        for ours in asked:
+            if not found[ours] and ours != VOLUME:
+                raise CgatError(f"no column {asked[ours][0]!r} for {ours}; there are: {there}")
+        found = {ours: theirs for ours, theirs in found.items() if theirs}
+        if not found and not asked:
+            names = ", ".join(name for theirs in known.values() for name in theirs)
+            raise CgatError(
+                f"no column is a label known here ({names}); name one, e.g. --label e_form=COLUMN, or take the "
+                f"volume alone with --label {VOLUME}; there are: {there}"
+            )
+        for key in (key for theirs in found.values() for key in theirs):
+            if list(columns).count(key) > 1:
+                raise CgatError(f"column {key!r} is there more than once: which one is meant?")
+        return cls(found, required)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels a table made by this plan carries, the volume included."""
+        return tuple(labels_among([*self.keys, VOLUME]))
+
+    def pick(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Labels of one row; `BadRow` where a required or every label is missing, or a value is no number."""
+        labels = {}
+        for ours, theirs in self.keys.items():
+            values = [v for v in (row.get(key) for key in theirs) if not _is_missing(v)]
+            if values:
+                labels[ours] = _number(ours, values[0])
+            elif ours in self.required:
+                raise BadRow(f"label missing: {ours} (no value under {' or '.join(map(repr, theirs))})")
+        wanted = [name for name in self.keys if name != VOLUME]
+        if wanted and not labels:
+            raise BadRow(f"label missing: none of {', '.join(wanted)}")
+        return labels
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING_WORDS)
+
+
+def _number(name: str, value: object) -> float:
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        raise BadRow(f"label not a number: {name} is a {type(value).__name__}")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise BadRow(f"label not a number: {name} = {str(value)[:40]!r}") from None
+    if not math.isfinite(number):
+        raise BadRow(f"label not a number: {name} = {number}")
+    return number
+
+
+# What every format does with a row
+
+
+def _row_id(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The first id found under ``keys`` as text, empty where there is none."""
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+            return str(value).strip()
+    return ""
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text can be written: JSON and files may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _row(where: str, material_id: str, row: Mapping[str, Any], labels: LabelPlan, read: Callable[[], Geometry]) -> Row:
+    """The crystal of a row whose geometry `read` gives, or the reject that its `BadRow` explains."""
+    if not material_id:
+        return Reject("", "id missing", where)
+    if not _is_text(material_id):
+        return Reject(material_id, "undecodable id: not UTF-8", where)
+    try:
+        return Crystal(material_id, *read(), labels=labels.pick(row), source=where)
+    except BadRow as reason:
+        return Reject(material_id, str(reason), where)
+
+
+# Alexandria and DCGAT: {"entries": [ComputedStructureEntry dictionaries]}; labels, per atom, stand in their "data"
+
+
+def plan_alexandria(path: Path, options: ReadOptions) -> LabelPlan:
+    """Labels of every entry are required; gaps are absent from the older files."""
+    return LabelPlan.make(options, always=("e_form", "e_above_hull"))
+
+
+def read_alexandria(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Entries of one file, one at a time; no pymatgen object is made."""
+    labels, key = plan_alexandria(path, options), options.structure_column or "structure"
+    ids = (options.id_column, *ID_COLUMNS) if options.id_column else ID_COLUMNS
+
+    def is_entry(value: Any) -> bool:
+        return isinstance(value, Mapping) and "data" in value and key in value
+
+    def structure(entry: Mapping[str, Any]) -> Geometry:
+        if not isinstance(entry.get(key), Mapping):
+            raise BadRow(f"undecodable entry: no dictionary under {key!r}")
+        return from_dict(entry[key])
+
+    for where, entry in _json_items(path, "entries", is_entry):
+        data = entry.get("data") if isinstance(entry, dict) else None
+        if isinstance(entry, BadRow):
+            yield Reject("", str(entry), where)
+        elif not isinstance(data, Mapping):
+            yield Reject("", "undecodable entry: no dictionary under 'data'", where)
+        else:
+            yield _row(where, _row_id(data, ids), data, labels, partial(structure, entry))
+
+
+# Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools, MatPES and others),
+# JSON lines, and pandas' split JSON (Matbench). A structure is CIF text, a dictionary of pymatgen or JARVIS, or the
+# JSON text of one.
+
+
+def plan_json(path: Path, options: ReadOptions) -> LabelPlan:
+    """JSON names its keys row by row, so they are not checked in advance."""
+    return LabelPlan.make(options)
+
+
+def read_json(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Rows of JSON records or of a split table (``columns``, ``index``, ``data``)."""
+    labels = plan_json(path, options)
+
+    def is_record(value: Any) -> bool:
+        keys = (options.ids, options.structures)
+        return isinstance(value, Mapping) and all(any(name in value for name in names) for names in keys)
+
+    for where, item in _json_items(path, "data", is_record):
+        yield _record(item, where, labels, options)
+
+
+def read_lines(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Rows of a file with one JSON record per line."""
+    labels = plan_json(path, options)
+    with open_raw(path) as (stream, _):
+        for number, line in enumerate(text_lines(path, stream), start=1):
+            if not line.strip():
+                continue
+            row: Any
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(("\n", "\r")):
+                    raise UnreadableFile(f"{path} is truncated: it ends inside line {number}") from error
+                row = BadRow(f"undecodable line: {why_no_json(error)}")
+            yield _record(row, f"{path}#{number}", labels, options)
+
+
+def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
+    """Labels among the columns that the header names; `CgatError` where a column asked for is not there."""
+    with open_raw(path) as (stream, _):
+        header = CsvRows(path, stream).header
+    _csv_columns(path, header, options)
+    return LabelPlan.make(options, columns=header)
+
+
+def read_csv(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Rows of a CSV file; `CgatError` where no column of ids or structures is known."""
+    labels = plan_csv(path, options)
+    with open_raw(path) as (stream, _):
+        rows = CsvRows(path, stream)
+        options = _csv_columns(path, rows.header, options)
+        for fields in rows:
+            where = f"{path}#{rows.line}"
+            if isinstance(fields, BadRow):
+                yield Reject("", str(fields), where)
+                continue
+            row = dict(zip(rows.header, fields, strict=False))
+            if not all(map(_is_text, fields)):
+                yield Reject(_row_id(row, options.ids), "undecodable line: not UTF-8", where)
+            elif len(fields) != len(rows.header):
+                reason = f"undecodable line: {len(fields)} fields where the header has {len(rows.header)}"
+                yield Reject(_row_id(row, options.ids), reason, where)
+            else:
+                yield _record(row, where, labels, options)
+
+
+def _csv_columns(path: Path, header: Sequence[str], options: ReadOptions) -> ReadOptions:
+    """The same options with the names of the id and the structure column."""
+    found = []
+    for what, given, known in (
+        ("id", options.id_column, options.ids),
+        ("structure", options.structure_column, options.structures),
+    ):
+        names = [name for name in known if name in header]
+        if not names:
+            asked = repr(given) if given else " or ".join(known)
+            raise CgatError(
+                f"{path} has no {what} column {asked}; name it with --{what}-column, "
+                f"there are: {', '.join(map(repr, header)) or 'none'}"
+            )
+        found.append(names[0])
+    return replace(options, id_column=found[0], structure_column=found[1])
+
+
+def _record(row: Any, where: str, labels: LabelPlan, options: ReadOptions) -> Row:
+    if isinstance(row, BadRow):
+        return Reject("", str(row), where)
+    if not isinstance(row, Mapping):
+        return Reject("", f"undecodable row: a {type(row).__name__} where a record should stand", where)
+    return _row(where, _row_id(row, options.ids), row, labels, partial(_structure_in, row, options.structures))
+
+
+def _structure_in(row: Mapping[str, Any], keys: Sequence[str]) -> Geometry:
+    cell = next((row[name] for name in keys if row.get(name)), None)
+    if cell is None:
+        raise BadRow(f"undecodable row: no structure under {' or '.join(keys)}")
+    if isinstance(cell, str) and cell.lstrip().startswith("{"):
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError) as error:
+            raise BadRow(f"undecodable structure: {why_no_json(error)}") from error
+    if isinstance(cell, str):
+        return from_cif(cell)
+    if isinstance(cell, Mapping):
+        return from_dict(cell)
+    raise BadRow(f"undecodable structure: a {type(cell).__name__} where CIF or a dictionary should stand")
+
+
+def _json_items(path: Path, key: str, is_item: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """Place and value of every item of a file, or of the members of an archive; a broken one is a `BadRow`."""
+    index = 0
+    with open_members(path) as members:
+        for stream, raw in members:
+            items = JsonItems(path, stream, raw, key, is_item)
+            for item in items if key == "entries" else _named_rows(path, items):
+                yield f"{path}#{index}", item
+                index += 1
+
+
+def _named_rows(path: Path, items: JsonItems) -> Iterator[Any]:
+    """Records as they are; rows of a split table with their names, and the id that follows from their place alone."""
+    rows, ids = 0, None
+    for item in items:
+        ids = items.header.get("index")
+        yield _split_row(path, item, rows, items.header) if items.header else item
+        rows += 1
+    late = items.header.get("index")
+    if rows and late is not ids:
+        raise UnreadableFile(f"{path} is no split table: its ids stand behind its rows")
+    if isinstance(ids, list) and len(ids) != rows:
+        raise UnreadableFile(f"{path} holds {rows} rows and an index of {len(ids)}: which id is whose is not sure")
+
+
+def _split_row(path: Path, item: Any, i: int, header: Mapping[str, Any]) -> dict[str, Any] | BadRow:
+    columns, ids = header.get("columns"), header.get("index")
+    if not (isinstance(columns, list) and all(isinstance(c, str) for c in columns) and len({*columns}) == len(columns)):
+        raise UnreadableFile(f"{path} is no split table: its columns are not a list of different names before its rows")
+    if ids is not None and not isinstance(ids, list):
+        raise UnreadableFile(f"{path} is no split table: its index is a {type(ids).__name__}, not a list")
+    if isinstance(item, BadRow):
+        raise UnreadableFile(f"{path} is damaged: row {i}: {item}; the ids of the rows behind it are not known")
+    if not isinstance(item, list) or len(item) != len(columns):
+        return BadRow(f"undecodable row: not a list of {len(columns)} values, one for each column")
+    named = {} if ids is not None and i >= len(ids) else {"material_id": i if ids is None else ids[i]}
+    return named | dict(zip(columns, item, strict=True))
+
+
+# A folder of structure files with id_prop.csv (the habit of CGCNN and ALIGNN): each line is an id, or a file name, and
+# one or more values. Without a header line the values are named by their column number, the first is "1".
+
+
+def plan_folder(path: Path, options: ReadOptions) -> LabelPlan:
+    """Labels among the columns of ``id_prop.csv``; without a header the user must say what the values are."""
+    header, named = _folder_header(path, next(_index(path), []))
+    if not named and not options.labels:
+        raise CgatError(f"{path / INDEX} does not say what its values are; name them, e.g. --label e_form=1")
+    bare = [name for name, theirs in options.labels.items() if not theirs]
+    if not named and len(bare) == 1 and len(header) == 2:
+        options = replace(options, labels={bare[0]: "1"})
+    return LabelPlan.make(options, columns=header[1:])
+
+
+def read_folder(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Crystals in the order of ``id_prop.csv``; ids without a file and files that are not listed are rejects."""
+    labels = plan_folder(path, options)
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.name != INDEX and parser_of(p))
+    by_name: dict[str, Path] = {}
+    for file in files:
+        for name in (file.name, file.stem, file.stem.removeprefix("POSCAR-"), file.name.removeprefix("POSCAR-")):
+            by_name.setdefault(name, file)
+    listed: set[Path | None] = set()
+    header: list[str] = []
+    for number, row in enumerate(_index(path), start=1):
+        if not header:
+            header, named = _folder_header(path, row)
+            if named:
+                continue
+        name = row[0].strip()
+        listed.add(by_name.get(name))
+        known = Path(name).stem if Path(name).suffix.lower() in PARSERS else name
+        values = dict(zip(header, row, strict=False))
+        read = partial(_listed_structure, row, len(header), by_name.get(name))
+        yield _row(f"{path / INDEX}#{number}", known, values, labels, read)
+    for unlisted in (file for file in files if file not in listed):
+        yield Reject(unlisted.stem, f"label missing: not listed in {INDEX}", str(unlisted))
+
+
+def _listed_structure(row: Sequence[str], fields: int, file: Path | None) -> Geometry:
+    if len(row) != fields:
+        raise BadRow(f"undecodable line: {len(row)} fields, {fields} in the first line")
+    if not all(map(_is_text, row)):
+        raise BadRow("undecodable line: not UTF-8")
+    if file is None:
+        raise BadRow("structure file missing: no CIF, POSCAR or extxyz file has this name")
+    return read_structure(file)
+
+
+def _index(path: Path) -> Iterator[list[str]]:
+    number = 0
+    try:
+        with open_raw(path / INDEX) as (stream, _):
+            for number, row in enumerate(csv.reader(text_lines(path / INDEX, stream)), start=1):  # noqa: B007 - named below
+                if row:
+                    yield row
+    except (OSError, csv.Error) as error:
+        raise UnreadableFile(f"{path / INDEX} cannot be read after line {number}: {error}") from error
+
+
+def _folder_header(path: Path, row: list[str]) -> tuple[list[str], bool]:
+    """Column names, and whether the first line gave them (its values are words, not numbers)."""
+    if len(row) < 2:
+        raise UnreadableFile(f"{path / INDEX} has no line of an id and a value at line 1")
+    first = [text.strip() for text in row]
+    if any(_is_number(text) for text in first[1:]):
+        return ["id", *(str(i) for i in range(1, len(first)))], False
+    return first, True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Parquet: crystal tables, ours or those of others, and LeMat-Bulk, whose columns its card on Hugging Face documents
+
+
+CORE = ("lattice", "numbers", "frac_coords")
+LEMAT = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
+"""(3, 3) and (n, 3) in Å, (n,) symbols; its energies are total ones, so that it has no label but the volume."""
+
+
+def plan_parquet(path: Path, options: ReadOptions) -> LabelPlan:
+    """Labels among the columns; only our own names are known."""
+    columns = _parquet_columns(path, options.id_column or "material_id", *CORE)
+    return LabelPlan.make(options, {name: (name,) for name in labels_among([*PROPERTIES, *columns])}, columns=columns)
+
+
+def read_parquet(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Rows of a table with the core columns, whatever the types of its numbers."""
+    return _parquet_rows(path, plan_parquet(path, options), options.id_column or "material_id", CORE, _core_geometry)
+
+
+def stated_functional(path: Path) -> str | None:
+    """The functional in the file's metadata, if it is a table of ours; `CgatError` where these are damaged."""
+    with _open_parquet(path) as file:
+        return stated(path, file.schema_arrow)[0]
+
+
+def _core_geometry(row: Mapping[str, Any]) -> Geometry:
+    lattice, numbers, coords = (np.array(row[name] or (), dtype=np.float64) for name in CORE)
+    for name, array, expected in (("lattice", lattice, 9), ("frac_coords", coords, 3 * len(numbers))):
+        if array.shape != (expected,):
+            raise BadRow(f"undecodable row: {name} has {array.size} numbers, not {expected}")
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+    if (odd := whole != numbers).any():
+        raise BadRow(f"unknown element: atomic number {numbers[odd][0]:g} is not whole")
+    return Geometry(lattice.reshape(3, 3), whole, coords.reshape(-1, 3))
+
+
+def plan_lemat(path: Path, options: ReadOptions) -> LabelPlan:
+    """The volume, and columns that are asked for."""
+    columns = _parquet_columns(path, options.id_column or "immutable_id", *LEMAT, "functional")
+    asked = options if options.labels else replace(options, labels={VOLUME: ""})
+    return LabelPlan.make(asked, {VOLUME: (VOLUME,)}, columns=columns)
+
+
+def read_lemat(path: Path, options: ReadOptions) -> Iterator[Row]:
+    """Rows of a file of LeMat-Bulk; those of another functional than the first are rejects."""
+    functional = lemat_functional(path)
+
+    def geometry(row: Mapping[str, Any]) -> Geometry:
+        other = row["functional"]
+        if not isinstance(other, str) or not other.strip() or functional_name(other) != functional:
+            raise BadRow(f"another functional: {other!r} in a file that begins with {functional}")
+        numbers = np.array([atomic_number(species) for species in row["species_at_sites"]], dtype=np.int64)
+        lattice = np.array(row["lattice_vectors"], dtype=np.float64).reshape(3, 3)
+        positions = np.array(row["cartesian_site_positions"], dtype=np.float64).reshape(len(numbers), 3)
+        return Geometry(lattice, numbers, np.linalg.solve(lattice.T, positions.T).T.astype(np.float64))
+
+    columns = (*LEMAT, "functional")
+    return _parquet_rows(path, plan_lemat(path, options), options.id_column or "immutable_id", columns, geometry)
+
+
+def lemat_functional(path: Path) -> str | None:
+    """The functional of the first row; None where it states none."""
+    with _open_parquet(path) as file:
+        try:
+            first = next(file.iter_batches(1, columns=["functional"]), None)
+        except PARQUET_ERRORS as error:
+            raise UnreadableFile(f"{path} is damaged at row 0: {first_line(error)}") from error
+    name = first.column(0).to_pylist()[0] if first is not None else None
+    return functional_name(name) if isinstance(name, str) and name.strip() else None
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except PARQUET_ERRORS as error:
+        size = path.stat().st_size
+        raise UnreadableFile(f"{path} is truncated or no parquet ({size} bytes): {first_line(error)}") from error
+
+
+def _parquet_columns(path: Path, *needed: str) -> list[str]:
+    """Names of all columns, among which each of those that are needed is once."""
+    with _open_parquet(path) as file:
+        columns = list(file.schema_arrow.names)
+    for name in needed:
+        if columns.count(name) != 1:
+            there = "no column" if name not in columns else "more than one column"
+            raise UnreadableFile(f"{path} has {there} {name!r}; it has: {', '.join(map(repr, columns))}")
+    return columns
+
+
+def _parquet_rows(
+    path: Path, labels: LabelPlan, key: str, columns: Sequence[str], geometry: Callable[[Mapping[str, Any]], Geometry]
+) -> Iterator[Row]:
+    def read(row: Mapping[str, Any]) -> Geometry:
+        with decoding("structure"):
+            return geometry(row)
+
+    number = 0
+    with _open_parquet(path) as file:
+        try:
+            for batch in file.iter_batches(BATCH, columns=sorted({key, *columns, *sum(labels.keys.values(), ())})):
+                for row in batch.to_pylist():
+                    yield _row(f"{path}#{number}", _row_id(row, (key,)), row, labels, partial(read, row))
+                    number += 1
+        except PARQUET_ERRORS as error:
+            raise UnreadableFile(f"{path} is damaged after row {number}: {first_line(error)}") from error
+
+
+# The formats by name, and how a source's format is told
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: which labels and functional a source of it states, and how it is read row by row."""
+
+    name: str
+    plan: Callable[[Path, ReadOptions], LabelPlan]
+    read: Callable[[Path, ReadOptions], Iterator[Row]]
+    functional: Callable[[Path], str | None] = lambda path: None
+
+
+FORMATS: dict[str, Format] = {
+    f.name: f
+    for f in (
+        Format("alexandria", plan_alexandria, read_alexandria),
+        Format("jarvis", plan_json, read_json),
+        Format("json", plan_json, read_json),
+        Format("jsonl", plan_json, read_lines),
+        Format("csv", plan_csv, read_csv),
+        Format("folder", plan_folder, read_folder),
+        Format("parquet", plan_parquet, read_parquet, stated_functional),
+        Format("lemat", plan_lemat, read_lemat, lemat_functional),
+    )
+}
+
+
+def detect(path: Path) -> Format:
+    """Tell the format of a source by its suffix and its columns or, for JSON, its first 64 KiB.
+
+    Raises:
+        CgatError: it cannot be told; the formats are listed.
+        UnreadableFile: the compressed file is damaged from its start.
+    """
+    if path.is_dir():
+        if (path / INDEX).is_file():
+            return FORMATS["folder"]
+        raise CgatError(f"{path} is a folder without {INDEX}; name the files in it instead")
+    suffix = next((s for s in reversed(path.suffixes[-2:]) if s not in (".bz2", ".gz")), "")
+    if suffix == ".parquet":
+        with _open_parquet(path) as file:
+            return FORMATS["lemat" if set(LEMAT) <= set(file.schema_arrow.names) else "parquet"]
+    if suffix in (".csv", ".jsonl"):
+        return FORMATS[suffix.removeprefix(".")]
+    if suffix in (".json", ".zip"):
+        return FORMATS[_json_kind(path)]
+    raise CgatError(f"the format of {path} is not known by its name; give --format: {', '.join(FORMATS)}")
+
+
+def _json_kind(path: Path) -> str:
+    try:
+        with open_members(path) as members:
+            head = next(members)[0].read1(HEAD).decode("utf-8-sig", "replace")
+    except READ_ERRORS as error:
+        raise UnreadableFile(f"{path} is truncated or damaged at its start (byte 0): {error}") from error
+    if not head:
+        raise UnreadableFile(f"{path} is empty (byte 0)")
+    head = head.lstrip()
+    if not head:
+        raise UnreadableFile(f"{path} begins with more than {HEAD:,} spaces, or holds nothing else (byte 0)")
+    if head[0] not in "[{":
+        raise UnreadableFile(f"{path} is not JSON (byte 0 is {head[0]!r})")
+    if head[0] == "{" and re.search(r'"entries"\s*:\s*\[', head):
+        return "alexandria"
+    if '"lattice_mat"' in head:
+        return "jarvis"
+    entries = head[0] == "[" and '"ComputedStructureEntry"' in head and '"data"' in head
+    return "alexandria" if entries else "json"
