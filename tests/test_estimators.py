@@ -1,24 +1,20 @@
 """Estimators for structures: scikit-learn's own checks, its pipelines, searches and pickles."""
 
 import pickle
-import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_array
 
-import cgatlib
 from cgatlib import CgatError, CGATRegressor, CrystalEmbedding, load_model
 from cgatlib.crystals.crystal import Crystal
 
@@ -50,7 +46,6 @@ def pickled(estimator):
 #
 # They fit on rows of numbers. Here each row stands for one of the compounds, so that they can be run on estimators for
 # structures; what they say of the numbers themselves (shapes, names and counts of features) does not apply.
-
 
 _CELL = 2.8 * np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
 _PLACES = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]])
@@ -115,12 +110,6 @@ def test_the_regressor_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-def test_scikit_learn_is_told_that_structures_are_no_table_of_numbers():
-    for estimator in (CrystalEmbedding(), CGATRegressor()):
-        tags = estimator.__sklearn_tags__()
-        assert (tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.no_validation) == (True, False, True)
-
-
 # Structures as X
 
 
@@ -129,69 +118,53 @@ def test_the_embedding_is_that_of_the_model(model_folder, crystals):
     embedded = CrystalEmbedding(model_folder).fit_transform(crystals[:5])
     np.testing.assert_array_equal(embedded, model.embed(crystals[:5]))
     second = replace(model, members=model.members[1:2]).embed(crystals[:5])
-    np.testing.assert_array_equal(np.split(embedded, 3, axis=1)[1], second)  # the members side by side
-    np.testing.assert_array_equal(embedded, CrystalEmbedding(model).fit_transform(crystals[:5]))
-    frame = CrystalEmbedding(model_folder).set_output(transform="pandas").fit_transform(pd.Series(crystals[:5]))
+    np.testing.assert_array_equal(np.split(embedded, 2, axis=1)[1], second)  # the members side by side
+    frame = CrystalEmbedding(model).set_output(transform="pandas").fit_transform(pd.Series(crystals[:5]))
     assert frame.shape == embedded.shape
     assert frame.columns[0] == "crystalembedding0"
 
 
-def test_a_pipeline_learns_from_embeddings_and_is_searched_and_cross_validated(model_folder, crystals, energies):
+def test_a_pipeline_learns_from_embeddings_and_is_searched_and_pickled(model_folder, crystals, energies):
     pipeline = make_pipeline(CrystalEmbedding(model_folder), StandardScaler(), Ridge())
     grid = {"ridge__alpha": [0.1, 1.0]}
     search = GridSearchCV(pipeline, grid, scoring="neg_mean_absolute_error", cv=3).fit(crystals, energies)
-    trivial = np.abs(energies - energies.mean()).mean()
-    assert -search.best_score_ < 0.8 * trivial
-    again = pickled(search)
-    np.testing.assert_allclose(again.predict(crystals[:5]), search.predict(crystals[:5]))
+    assert -search.best_score_ < 0.8 * np.abs(energies - energies.mean()).mean()
+    np.testing.assert_allclose(pickled(search).predict(crystals[:5]), search.predict(crystals[:5]))
 
 
-def test_the_regressor_is_searched_and_cross_validated(model_folder, crystals, energies):
-    regressor, half = CGATRegressor(model_folder, "e_form", "kernel"), (crystals[::2], energies[::2])
-    search = GridSearchCV(regressor, {"recipe": ["head"], "steps": [2]}, cv=2, refit=False).fit(*half)
+def test_the_regressor_is_searched_and_its_training_and_seed_are_parameters(model_folder, crystals, energies):
+    regressor, half = CGATRegressor(model_folder, "e_form", "head", batch_size=16), (crystals[::2], energies[::2])
+    grid = {"steps": [2], "learning_rate": [1e-3]}
+    search = GridSearchCV(regressor, grid, cv=2, refit=False, error_score="raise").fit(*half)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert len(cross_val_score(regressor, *half, cv=2, scoring="neg_mean_absolute_error")) == 2
     assert clone(regressor).get_params() == regressor.get_params()
+    drawn = clone(regressor).set_params(steps=3, random_state=np.random.RandomState(0))
+    members = drawn.fit(crystals, energies).model_.card.members
+    assert [members[0].experiment["training"][name] for name in ("steps", "batch_size")] == [3, 16]
+    first = members[0].experiment["seed"]
+    assert first > 0
+    assert [member.experiment["seed"] for member in members] == [first, first + 1]
 
 
-def test_the_regressor_learns_and_states_its_uncertainty(fitted, crystals, energies):
+def test_the_regressor_learns_states_its_uncertainty_and_is_pickled_with_its_weights(fitted, crystals, energies):
     predicted, uncertainty = fitted.predict(crystals, return_std=True)
-    np.testing.assert_array_equal(predicted, fitted.predict(crystals))
+    np.testing.assert_array_equal(predicted, pickled(fitted).predict(crystals))
     assert fitted.score(crystals, energies) > 0.5
     assert predicted.shape == uncertainty.shape == (144,)
     assert (uncertainty > 0).all()
-
-
-def test_a_pickle_holds_the_weights(fitted, crystals):
-    again = pickled(fitted)
-    np.testing.assert_array_equal(again.predict(crystals[:9]), fitted.predict(crystals[:9]))
     embedding = CrystalEmbedding(fitted.model_).fit(crystals)
     np.testing.assert_array_equal(pickled(embedding).transform(crystals[:9]), embedding.transform(crystals[:9]))
 
 
 def test_a_fitted_model_is_saved_as_any_other(fitted, crystals, tmp_path):
-    fitted.model_.save(tmp_path / "mine")
-    fitted.model_.save(tmp_path / "mine")  # replaced
+    for _ in range(2):  # replaced
+        fitted.model_.save(tmp_path / "mine")
     model = load_model(tmp_path / "mine")
     pd.testing.assert_frame_equal(model.predict(crystals[:9]), fitted.model_.predict(crystals[:9]))
-    assert (model.card.functional, len(model.members)) == ("HSE", 3)
+    assert (model.card.functional, len(model.members)) == ("HSE", 2)
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "a.txt").touch()
-    with pytest.raises(CgatError, match="notes"):
+    with pytest.raises(CgatError, match="notes exists and is not a model: it is not replaced"):
         fitted.model_.save(tmp_path / "notes")
-
-
-def test_training_and_seed_are_parameters(model_folder, crystals, energies):
-    regressor = CGATRegressor(model_folder, "e_form", "full", steps=3, batch_size=16, learning_rate=1e-3)
-    members = regressor.fit(crystals, energies).model_.card.members
-    training = members[0].experiment["training"]
-    assert [training[name] for name in ("steps", "batch_size", "learning_rate")] == [3, 16, 1e-3]
-    assert [member.experiment["seed"] for member in members] == [0, 1, 2]
-    state = np.random.RandomState(0)
-    drawn = clone(regressor).set_params(random_state=state, recipe="head").fit(crystals, energies).model_.card.members
-    first = drawn[0].experiment["seed"]
-    assert first > 0
-    assert [member.experiment["seed"] for member in drawn] == [first, first + 1, first + 2]
 
 
 # What cannot be
@@ -216,16 +189,3 @@ def test_what_cannot_be_taken_is_named(fitted, crystals, energies, tmp_path):
         clone(fitted).set_params(model=fitted.model_, label="hardness").fit(crystals, energies)
     with pytest.raises(CgatError, match="no model 'absent'"):
         CrystalEmbedding("absent").fit(crystals)
-
-
-def test_the_public_names_are_found():
-    assert {"CGATRegressor", "CrystalEmbedding", "CgatError", "load_model"} <= set(dir(cgatlib)) == set(cgatlib.__all__)
-
-
-def test_the_lines_of_the_readme_run(crystals, tmp_path, monkeypatch):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "fine_tune" in block)
-    monkeypatch.chdir(tmp_path)
-    given = {"structures": crystals[:90], "values": np.linspace(0, 5, 90), "cross_val_score": cross_val_score}
-    exec(code, given | {"make_pipeline": make_pipeline, "StandardScaler": StandardScaler, "SVR": SVR})
-    assert load_model("my-model").members[0].card.label == "band_gap"

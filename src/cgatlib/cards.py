@@ -50,8 +50,7 @@ class Domain:
     @classmethod
     def of(cls, crystals: Iterable[Crystal], known: AbstractSet[int]) -> "Domain":
         """Domain of training crystals; `known` are the atomic numbers that occur there or in the pre-training."""
-        counts: Counter[int] = Counter(dict.fromkeys(sorted(known), 0))
-        measured = []
+        counts, measured = Counter(dict.fromkeys(sorted(known), 0)), []
         for crystal in crystals:
             counts.update(known & set(crystal.numbers.tolist()))
             measured.append(_measure(crystal))
@@ -70,20 +69,15 @@ class Domain:
         for name, value in _measure(crystal).items():
             low, high = self.ranges[name]
             if not low <= value <= high:
-                words = _WORDS[name]
                 limits = f"at least {low:.3g}" if value < low else f"at most {high:.3g}"
-                found.append(f"outside the training data: {words.format(value)} ({limits} there)")
+                found.append(f"outside the training data: {_WORDS[name].format(value)} ({limits} there)")
         return "; ".join(found)
 
 
 def _measure(crystal: Crystal) -> dict[str, float]:
     pairs = pairs_within(crystal.lattice, crystal.numbers, crystal.frac_coords, _NEAREST)
     nearest = float("inf") if isinstance(pairs, str) else float(pairs[2].min())
-    return {
-        "atoms": len(crystal.numbers),
-        "volume_per_atom": crystal.volume_per_atom,
-        "nearest_distance": nearest,
-    }
+    return {"atoms": len(crystal.numbers), "volume_per_atom": crystal.volume_per_atom, "nearest_distance": nearest}
 
 
 @dataclass(frozen=True)
@@ -91,8 +85,7 @@ class Uncertainty:
     """How far a prediction is off: 68 % of the errors on the validation set are smaller.
 
     Args:
-        factor: what the estimate of `cgatlib.uncertainty` is multiplied by; in models from before there was one, what
-            the standard deviation of the members is.
+        factor: of the estimate of `cgatlib.uncertainty`; in cards without one, of the members' standard deviation.
         n_validation: crystals it was chosen on.
         coverage: share of the *test* errors below once and twice the uncertainty.
         mae_by_quarter: test MAE of the quarter of crystals with the smallest uncertainty, of the next, and so on.

@@ -1,9 +1,8 @@
 """Models to use: ensembles of trained networks, the released ones by name, any other by its folder.
 
-A model's folder holds ``card.json``, the weights of each member and what the uncertainty is estimated from. It may have
-several trunks: members that differ in their seeds alone and predict the same properties. The folder of a single run
-(``model.json``, ``weights.safetensors``) is a model of one member, without uncertainty; one with a ``view.json`` shows
-one property of a released model.
+A folder holds ``card.json``, the weights of each member and what the uncertainty is estimated from. Members that differ
+in their seeds alone and predict the same properties are a trunk; a model may have several. The folder of a single run
+is a model of one member, without uncertainty; one with a ``view.json`` shows one property of a released model.
 """
 
 import json
@@ -93,10 +92,10 @@ class Ensemble:
         Returns:
             One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
             ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
-            smaller; see `cgatlib.uncertainty`), ``unit``, ``note``. What cannot be judged (an element
-            that was not in the training data, overlapping atoms, too few neighbours, ...) has no prediction and the
-            reason as its note; what lies outside the training data in another respect is predicted and noted. A model
-            of several labels has the middle three columns for each, such as ``prediction_e_form``.
+            smaller), ``unit``, ``note``. What cannot be judged (an unseen element, overlapping atoms, too few
+            neighbours, ...) has no prediction and the reason as its note; what lies outside the training data in
+            another respect is predicted and noted. Of several labels, the middle three columns are there for each,
+            such as ``prediction_e_form``.
 
         Raises:
             CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
@@ -180,15 +179,14 @@ class Ensemble:
 
     def _refuse_unpaired(self, known: Mapping[str, Any], how: str) -> None:
         """Known values must be those that the model asks for; `how` says how to give them."""
-        if list(known) == list(self._columns):
-            return
-        if not self._columns:
+        if known and not self._columns:
             raise CgatError(f"this model asks for no known values; {', '.join(known)} was given")
-        (label,) = self._columns
-        raise CgatError(
-            f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
-            f"{how.format(label)}"
-        )
+        if list(known) != list(self._columns):
+            (label,) = self._columns
+            raise CgatError(
+                f"this model corrects the {label} that each crystal has by a cheaper functional: give that, as "
+                f"{how.format(label)}"
+            )
 
     def outputs(
         self, graphs: PackedGraphs, rows: Indices | None = None, known: NDArray[np.float64] | None = None
@@ -311,7 +309,7 @@ def find_model(name_or_folder: str | Path) -> Path:
 
 
 def _viewed(folder: Path) -> tuple[Path, str] | None:
-    """The folder of the model and the label that a view shows, or None where the folder is no view."""
+    """The folder of the model and the label that a view shows; None where the folder is no view."""
     if not (folder / "view.json").exists():
         return None
     with reading_model(folder):
@@ -320,6 +318,12 @@ def _viewed(folder: Path) -> tuple[Path, str] | None:
         if whole is None or not (whole / "card.json").exists():
             raise CgatError(f"view.json: {view.model!r} is no released model of which this could be a view")
     return whole, view.label
+
+
+def files_of(folder: Path) -> Path:
+    """Where the weights of the model in a folder lie, which a view has in another."""
+    viewed = _viewed(folder)
+    return viewed[0] if viewed else folder
 
 
 def load_model(name_or_folder: str | Path) -> Ensemble:
@@ -335,8 +339,11 @@ def load_model(name_or_folder: str | Path) -> Ensemble:
         return Ensemble((Predictor.load(folder),))
     card = read_card(folder)
     with reading_model(folder):
-        members = tuple(_load_member(folder, card, member) for member in card.members)
-        return Ensemble(members, card, _load_estimators(folder, card, members))
+        model = Ensemble(tuple(_load_member(folder, card, member) for member in card.members), card)
+        if card.estimates is None:
+            return model
+        trunks = [(labels, them[0].card.model.embedding_width, len(them)) for labels, them in model.trunks.items()]
+        return replace(model, estimators=load_estimators(folder, card.estimates, trunks))
 
 
 def read_card(folder: Path) -> EnsembleCard:
@@ -361,59 +368,34 @@ def _load_member(folder: Path, card: EnsembleCard, member: Member) -> Predictor:
     return Predictor(network, ModelCard(*what, model, graph, card.domain.numbers, tuple(more), form))
 
 
-def _load_estimators(folder: Path, card: EnsembleCard, members: Sequence[Predictor]) -> tuple[Estimator, ...]:
-    if card.estimates is None:
-        return ()
-    trunks = [
-        (labels, from_plain(ModelConfig, them[0].experiment["model"], "card.json: model").embedding_width, len(them))
-        for labels, them in card.trunks.items()
-    ]
-    return load_estimators(folder, card.estimates, trunks)
-
-
 def starting_points(
-    name_or_folder: str | Path, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
+    model: str | Path | Ensemble, cache: Path, labels: Sequence[str] = (), source_label: str | None = None
 ) -> list["Run"]:
     """The members of a model as runs that others can start from (experiment and weights; no more is promised).
 
     Of a model of several trunks, those of the one that predicts what is to be learnt, or what is named instead.
 
     Args:
-        name_or_folder: a released model, the folder of a model, or that of a run.
+        model: a released model, the folder of a model, that of a run, or a loaded model.
         cache: where the members of a model get a folder of their own, by key and weights.
         labels: to be learnt. source_label: the one to start from instead, or ``"fresh"``.
 
     Raises:
-        CgatError: there is no such model, it does not say how it was trained, or several trunks could be meant.
-    """
-    from cgatlib.runs.experiment import Run
-
-    folder = find_model(name_or_folder)
-    if viewed := _viewed(folder):
-        folder = viewed[0]
-        known = set(read_card(folder).accuracy) & set(labels)
-        source_label = source_label or (None if known else viewed[1])
-    if (folder / "experiment.json").exists():
-        Predictor.load(folder)  # refuses damaged weights before any work
-        return [Run(folder)]
-    return starts_of(load_model(folder), cache, labels, source_label, f"{folder}")
-
-
-def starts_of(
-    model: Ensemble,
-    cache: Path,
-    labels: Sequence[str] = (),
-    source_label: str | None = None,
-    name: str = "the model",
-) -> list["Run"]:
-    """As `starting_points` of a model in memory; `name` is for messages.
-
-    Raises:
-        CgatError: it does not say how it was trained, is of a form from which none can start, or several trunks could
-            be meant.
+        CgatError: there is no such model, it does not say how it was trained, none can start from its form, or several
+            trunks could be meant.
     """
     from cgatlib.runs.experiment import Experiment, Run
 
+    name: str | Path = "the model"
+    if not isinstance(model, Ensemble):
+        name = folder = find_model(model)
+        if viewed := _viewed(folder):
+            folder = viewed[0]
+            known = set(read_card(folder).accuracy) & set(labels)
+            source_label = source_label or (None if known else viewed[1])
+        model = load_model(folder)  # refuses damaged weights before any work
+        if (folder / "experiment.json").exists():
+            return [Run(folder)]
     if model.card is None:
         raise CgatError(f"{name} does not say how it was trained (it has no card): nothing can start from it")
     trunk, runs = _trunk(list(model.trunks), labels, source_label), []

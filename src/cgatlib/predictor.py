@@ -45,14 +45,7 @@ def reading_model(folder: Path) -> Iterator[None]:
 def load_network(
     config: ModelConfig, weights: Path, sha256: str | None, labels: int = 1, form: Form = "network"
 ) -> Network:
-    """The network with the weights of a safetensors file, ready to predict.
-
-    Args:
-        sha256: of the file, where it is known. labels: how many the network predicts. form: what it is made of.
-
-    Raises:
-        CgatError: the file is another one, or its weights are not those of such a network.
-    """
+    """`network_of` the weights in a safetensors file, whose `sha256` is checked where it is known."""
     content = weights.read_bytes()
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise CgatError(f"{weights.name} is not the file that was written with it (its sha256 differs)")
@@ -62,10 +55,13 @@ def load_network(
 def network_of(
     config: ModelConfig, weights: Mapping[str, Tensor], where: str, labels: int = 1, form: Form = "network"
 ) -> Network:
-    """The network with these weights, ready to predict; its memory is asked for when their sizes are known to be right.
+    """The network with these weights, ready to predict; their sizes are checked before memory is asked for.
+
+    Args:
+        where: the weights come from, for messages. labels: how many it predicts. form: what it is made of.
 
     Raises:
-        CgatError: a weight is missing, unknown, of another size or not finite; `where` is its file.
+        CgatError: a weight is missing, unknown, of another size or not finite.
     """
     with torch.device("meta"):
         empty = assembled(form, config, labels, weights)
@@ -84,8 +80,9 @@ def network_of(
 
 def save_network(network: Network, path: Path, half: bool = False) -> str:
     """Write the weights as safetensors, in half precision if wanted; returns the file's SHA-256."""
-    weights = _halved(network) if half else network.state_dict()
-    content = save(weights)  # safetensors' own writing does not say that a disk is full in Python's way
+    content = save(
+        _halved(network) if half else network.state_dict()
+    )  # safetensors' own writing does not say that a disk is full in Python's way
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
@@ -165,15 +162,12 @@ class Predictor:
         Args:
             known: (G,) of these graphs, the values of a cheaper functional that a ``"paired"`` network needs.
         """
-        rows = np.arange(len(graphs)) if rows is None else rows
-        data = GraphInputs(graphs, rows, torch.zeros(len(rows)), None if known is None else torch.from_numpy(known))
-        return predict(self.network, data, self.card.statistics).numpy()
+        return predict(self.network, _inputs(graphs, rows, known), self.card.statistics).numpy()
 
     def embed_graphs(self, graphs: PackedGraphs, rows: Indices | None = None) -> np.ndarray:
         """Crystal embeddings (G, embedding_width) of graphs, or of the `rows` of them."""
-        rows = np.arange(len(graphs)) if rows is None else rows
-        data = GraphInputs(graphs, rows, torch.zeros(len(rows)))
-        if not len(rows):
+        data = _inputs(graphs, rows)
+        if not len(data):
             return np.empty((0, self.card.model.embedding_width))
         return embed_all(self.network, data).double().numpy()
 
@@ -186,6 +180,11 @@ class Predictor:
         network = copy.deepcopy(self.network)
         network.load_state_dict(_halved(self.network))
         return replace(self, network=network)
+
+
+def _inputs(graphs: PackedGraphs, rows: Indices | None, known: np.ndarray | None = None) -> GraphInputs:
+    rows = np.arange(len(graphs)) if rows is None else rows
+    return GraphInputs(graphs, rows, torch.zeros(len(rows)), None if known is None else torch.from_numpy(known))
 
 
 def is_network(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Recipes: how a pre-trained model is tuned to a user's crystals, by name, with settings that were compared.
+"""Recipes: how a pre-trained model is tuned to crystals of a user, by name, with settings that were compared.
 
 A recipe is a run of each member, like any other: `Plan` says which, `tune` trains them out of sight and makes one model
 of them, and the estimators do so as scikit-learn asks for it: in pipelines, searches and cross-validation.
@@ -23,11 +23,11 @@ from cgatlib import CgatError
 from cgatlib.crystals.crystal import KNOWN, PROPERTIES, Crystal, check
 from cgatlib.crystals.structures import Candidate, candidates
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.ensemble import Ensemble, load_model, refuse_noted, starts_of
+from cgatlib.ensemble import Ensemble, load_model, refuse_noted, starting_points
 from cgatlib.release import release
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
-from cgatlib.splits import Indices, SplitConfig, groups_of, split
+from cgatlib.splits import SplitConfig, groups_of, split
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
 
@@ -94,7 +94,11 @@ class Plan:
         Raises:
             CgatError: the recipe is unknown, or the labels are not enough for it or for a test.
         """
-        rows = self._labelled(table)
+        columns = [self.label, self.label + KNOWN] if self.known else [self.label]
+        rows = np.flatnonzero(np.logical_and.reduce([~np.isnan(table.label(column)) for column in columns]))
+        if not len(rows):
+            what = "and a known value of it" if self.known else "(every value is NaN)"
+            raise CgatError(f"none of the {len(table)} crystals has a {self.label} {what}")
         how = self._transfer(len(rows), starts[0].experiment.labels)
         seeds = self.seeds or [run.experiment.seed for run in starts]
         if how.mode in STEPLESS and len(seeds) > len(starts):
@@ -104,22 +108,13 @@ class Plan:
         training = training_of(self.train_size or len(rows))
         most = self.training.get("steps", training.steps)
         training = replace(training, **{"evaluations": min(training.evaluations, most), **self.training})
-        found = []
-        for seed, run in zip(seeds, cycle(starts)):
-            source = run.experiment
-            same: dict[str, Any] = {"source": source, "model": source.model, "graph": source.graph}
-            what = table.fingerprint, table.functional, self.label, self.train_size, seed
-            found.append(Experiment(*what, **same, transfer=how, split=parts, training=training))
-        return found
-
-    def _labelled(self, table: CrystalTable) -> Indices:
-        """Rows of the crystals that can be learnt from."""
-        columns = [self.label, self.label + KNOWN] if self.known else [self.label]
-        has = np.logical_and.reduce([~np.isnan(table.label(column)) for column in columns])
-        if not has.any():
-            what = "and a known value of it" if self.known else "(every value is NaN)"
-            raise CgatError(f"none of the {len(table)} crystals has a {self.label} {what}")
-        return np.flatnonzero(has)
+        data = table.fingerprint, table.functional, self.label, self.train_size
+        same: dict[str, Any] = {"transfer": how, "split": parts, "training": training}
+        sources = [run.experiment for run in starts]
+        return [
+            Experiment(*data, seed, source, model=source.model, graph=source.graph, **same)
+            for seed, source in zip(seeds, cycle(sources))
+        ]
 
     def _transfer(self, n: int, predicted: Sequence[str]) -> TransferConfig:
         recipe = "paired" if self.known else self.recipe
@@ -168,26 +163,26 @@ def tune(
     """Tune a pre-trained model to crystals in memory; nothing is left on disk.
 
     Args:
-        model: whose card says how its members were trained: of `load_model`, or of a recipe without kernel.
+        model: one whose card says how its members were trained, of a form without a kernel.
         structures: pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files.
         values: (n,) of the label, in its unit; NaN where one is missing.
         label: property to learn. recipe: a name of `RECIPES`. functional: that the values come from.
         known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
             predictions then ask for them (``predict(structures, known={label: values})``).
-        seed: another one gives other members: of three, those of 0 have the seeds 0, 1, 2, and of 1 the next three.
-        workers: processes. training: fields of `TrainingConfig` that differ from the recipe's, e.g.
-            ``steps=500``.
+        seed: of three members, those of 0 have the seeds 0, 1, 2, and of 1 the next three. workers: processes.
+        training: fields of `TrainingConfig` that differ from the recipe's, e.g. ``steps=500``.
 
     Returns:
         A model with a card: validation errors of what was tried (``card.tried``), test errors, domain, uncertainty.
 
     Raises:
-        CgatError: the recipe or label is unknown, the values are not enough, or something is no structure.
+        CgatError: the recipe or label is unknown, the values are not enough, or a structure or value cannot be taken
+            (its place and the reason are named).
     """
     table = table_of(structures, values, label, functional, known)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts = starts_of(model, root / "sources", [label])
+        starts = starting_points(model, root / "sources", [label])
         seeds = range(seed * len(starts), (seed + 1) * len(starts))
         plan = Plan(label, recipe, known is not None, seeds, training=training)
         experiments = plan.experiments(table, starts)
@@ -200,11 +195,7 @@ def tune(
 def table_of(
     structures: Any, values: Sequence[float], label: str, functional: str, known: Sequence[float] | None = None
 ) -> CrystalTable:
-    """Crystals in memory with one label as a table; arguments as of `tune`.
-
-    Raises:
-        CgatError: the label is unknown, the numbers of structures and values differ, or a structure or value cannot be.
-    """
+    """Crystals in memory with one label as a table; arguments and errors as of `tune`."""
     if label not in PROPERTIES:
         raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
     names, found = candidates(structures, known=None if known is None else {label: known})
@@ -301,13 +292,13 @@ class CGATRegressor(RegressorMixin, _OfStructures):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def fit(self, X: Sequence[Any], y: ArrayLike) -> "CGATRegressor":
-        """Tune the model to values y (n,), in the label's unit.
+    def fit(self, X: Sequence[Any], y: ArrayLike, known: ArrayLike | None = None) -> "CGATRegressor":
+        """Tune the model to values y (n,), in the label's unit; to their difference to `known` (n,), where given.
 
         Raises:
-            CgatError: see `Ensemble.fine_tune`.
+            CgatError: as of `tune`.
         """
-        check_consistent_length(X, y)
+        check_consistent_length(X, y, known)
         values = column_or_1d(y, dtype=np.float64, warn=True)
         if not np.isfinite(values).all():
             place = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -319,19 +310,25 @@ class CGATRegressor(RegressorMixin, _OfStructures):
             self.label,
             self.recipe,
             functional=self.functional,
+            known=None if known is None else np.asarray(known, dtype=np.float64).tolist(),
             seed=_seed(self.random_state),
             **{name: value for name, value in training.items() if value is not None},
         )
         return self
 
-    def predict(self, X: Sequence[Any], return_std: bool = False) -> Array | tuple[Array, Array]:
+    def predict(
+        self, X: Sequence[Any], return_std: bool = False, known: ArrayLike | None = None
+    ) -> Array | tuple[Array, Array]:
         """Predictions (n,) for the structures, in the label's unit, and on request their uncertainties (n,).
+
+        Args:
+            known: (n,) by the cheaper functional, where the model was tuned with such values.
 
         Raises:
             CgatError: a structure cannot be judged; its place and the reason are named.
         """
         check_is_fitted(self)
-        found = self.model_.predict(X)
+        found = self.model_.predict(X, known=None if known is None else {self.label: np.asarray(known).tolist()})
         refuse_noted(found["material_id"], found["note"].where(found["prediction"].isna(), ""))
         values = found["prediction"].to_numpy()
         return (values, found["uncertainty"].to_numpy()) if return_std else values

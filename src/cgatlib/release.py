@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from cgatlib import CgatError
 from cgatlib.cards import Accuracy, Domain, EnsembleCard, Errors, Member, Uncertainty
 from cgatlib.crystals.composition import element_amounts
-from cgatlib.crystals.crystal import GAP_THRESHOLD, SYMBOLS
+from cgatlib.crystals.crystal import GAP_THRESHOLD
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import Ensemble, load_model, read_card
 from cgatlib.evaluation.baselines import Task, boosting, mean, median
@@ -24,6 +24,8 @@ from cgatlib.runs.store import Runs
 from cgatlib.runs.trainer import known_of, parts_of
 from cgatlib.splits import Indices, Split, training_subset
 from cgatlib.uncertainty import FILE, REFERENCES, Estimator, learnt, save_estimators
+
+Array = NDArray[np.float64]
 
 _WORST = 5  # elements that are named
 _ENOUGH = 10  # test crystals that an element must occur in to be named
@@ -58,17 +60,17 @@ def release(
         trunks = _trunks(runs, table)
         store.add(table)
         graphs = store.graphs(table.fingerprint, runs[0].experiment.graph)
-        chosen = _chosen([_Trunk(tuple(them), table, graphs, half) for them in trunks])
-        accuracy = {label: trunk.accuracy(label) for trunk in chosen for label in trunk.taken}
+        chosen = _chosen([_Trunk(tuple(them), graphs, half) for them in trunks])
+        accuracy = {label: trunk.accuracy(label) for trunk, labels in chosen for label in labels}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
         part.mkdir()
         card = EnsembleCard(
             functional=runs[0].experiment.functional,
             data={name: str(value) for name, value in described.items()},
-            domain=_domain(chosen, table),
+            domain=_domain([trunk for trunk, _ in chosen], table),
             accuracy={label: accuracy[label] for label in _labels(runs)},
-            members=tuple(member for trunk in chosen for member in trunk.save(part)),
-            estimates=save_estimators([trunk.estimator for trunk in chosen], part),
+            members=tuple(member for trunk, labels in chosen for member in trunk.save(part, labels)),
+            estimates=save_estimators([trunk.estimator(labels) for trunk, labels in chosen], part),
             half=half,
         )
         (part / "card.json").write_text(card.to_json())
@@ -115,17 +117,18 @@ def _labels(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for run in runs for label in run.experiment.labels))
 
 
-def _chosen(trunks: Sequence["_Trunk"]) -> list["_Trunk"]:
-    """The trunks with the labels that the model takes from each."""
-    taken: dict[int, list[str]] = {place: [] for place in range(len(trunks))}
+def _chosen(trunks: Sequence["_Trunk"]) -> list[tuple["_Trunk", tuple[str, ...]]]:
+    """The labels that the model takes from each trunk."""
+    taken: list[list[str]] = [[] for _ in trunks]
     for label in _labels([run for trunk in trunks for run in trunk.runs]):
-        able = [place for place, trunk in enumerate(trunks) if label in trunk.taken]
-        taken[able[0] if len(able) == 1 else min(able, key=lambda p: trunks[p].validation_mae(label))].append(label)
-    for place, labels in taken.items():
+        able = [place for place, trunk in enumerate(trunks) if label in trunk.runs[0].experiment.labels]
+        best = able[0] if len(able) == 1 else min(able, key=lambda place: trunks[place].validation_mae(label))
+        taken[best].append(label)
+    for trunk, labels in zip(trunks, taken, strict=True):
         if not labels:
-            keys = ", ".join(run.experiment.key for run in trunks[place].runs)
+            keys = ", ".join(run.experiment.key for run in trunk.runs)
             raise CgatError(f"for no label are the runs {keys} better in validation than the others: leave them out")
-    return [trunk.only(taken[place]) for place, trunk in enumerate(trunks)]
+    return [(trunk, tuple(labels)) for trunk, labels in zip(trunks, taken, strict=True)]
 
 
 def _domain(trunks: Sequence["_Trunk"], table: CrystalTable) -> Domain:
@@ -136,24 +139,13 @@ def _domain(trunks: Sequence["_Trunk"], table: CrystalTable) -> Domain:
     return Domain.of((table.crystal(place[ids[row]]) for row in rows), known)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Trunk:
-    """Runs that differ in their seeds alone, and what a card says of the labels that are taken from them."""
+    """Runs that differ in their seeds alone, and what a card says of their labels."""
 
     runs: tuple[Run, ...]
-    table: CrystalTable
     graphs: GraphStore
     half: bool
-    labels: tuple[str, ...] = ()  # all that were learnt, where none is named
-
-    def only(self, labels: Sequence[str]) -> "_Trunk":
-        """The same with these labels taken."""
-        return self if tuple(labels) == self.taken else replace(self, labels=tuple(labels))
-
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Labels that the model takes from these runs."""
-        return self.labels or self.runs[0].experiment.labels
 
     @cached_property
     def predictors(self) -> tuple[Predictor, ...]:
@@ -161,14 +153,14 @@ class _Trunk:
         loaded = (Predictor.load(run.path) for run in self.runs)
         return tuple(p.in_half() if self.half else p for p in loaded)
 
-    def save(self, folder: Path) -> list[Member]:
-        """Write the weights; what the card says of each network."""
+    def save(self, folder: Path, labels: tuple[str, ...]) -> list[Member]:
+        """Write the weights; what the card says of each network, of which `labels` are taken."""
         members = []
         for run, predictor in zip(self.runs, self.predictors, strict=True):
-            file = f"{self.taken[0]}-{run.experiment.seed}.safetensors"
+            file = f"{labels[0]}-{run.experiment.seed}.safetensors"
             digest = save_network(predictor.network, folder / file, self.half)
             what = predictor.card.statistics, run.experiment.to_dict(), run.metrics, run.provenance["code"]
-            members.append(Member(file, digest, self.taken, *what))
+            members.append(Member(file, digest, labels, *what))
         return members
 
     @cached_property
@@ -179,24 +171,23 @@ class _Trunk:
         return [parts_of(e, self.graphs) for e in whole]
 
     @cached_property
-    def _outputs(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+    def _outputs(self) -> dict[str, dict[str, Array]]:
         """What the members say of the test and of the validation crystals, (members, n) of each label."""
-        members, parts = Ensemble(self.predictors), vars(self.parts[0])
+        members, parts = Ensemble(self.predictors), self.parts[0]
         known = known_of(self.runs[0].experiment, self.graphs)
         return {
             name: members.outputs(self.graphs.graphs, rows, None if known is None else known[rows])
-            for name in ("test", "validation")
-            for rows in [parts[name]]
+            for name, rows in {"test": parts.test, "validation": parts.validation}.items()
         }
 
     @cached_property
-    def _embeddings(self) -> dict[str, NDArray[np.float64]]:
+    def _embeddings(self) -> dict[str, Array]:
         parts = self.parts[0]
         known = training_subset(parts.train, self.graphs.ids, min(REFERENCES, len(parts.train)), seed=0)
         embed = partial(self.predictors[0].embed_graphs, self.graphs.graphs)
         return {name: embed(rows) for name, rows in (vars(parts) | {"train": known}).items()}
 
-    def _labelled(self, part: str, label: str) -> tuple[NDArray[np.bool_], Indices, NDArray[np.float64]]:
+    def _labelled(self, part: str, label: str) -> tuple[NDArray[np.bool_], Indices, Array]:
         """Which crystals of a part carry a label, (part,), their rows (n,) and labels (n,)."""
         rows = vars(self.parts[0])[part]
         values = self.graphs.label(label)[rows]
@@ -209,24 +200,27 @@ class _Trunk:
         return float(np.abs(self._outputs["validation"][label][:, known].mean(axis=0) - target).mean())
 
     @cached_property
-    def _learnt(self) -> tuple[Estimator, dict[str, float]]:
-        """The estimator of the errors, and of each label the factor that its estimates are multiplied by."""
-        estimator = Estimator.of(self._embeddings["train"])
-        lines, factors = {}, {}
-        for label in self.taken:
+    def _learnt(self) -> dict[str, tuple[Array, float]]:
+        """The line that the errors of a label are estimated by, and the factor that the estimates are multiplied by."""
+        found = {}
+        for label in self.runs[0].experiment.labels:
             known, rows, target = self._labelled("validation", label)
             scale, outputs = self.predictors[0].scale(label), self._outputs["validation"][label][:, known]
-            features = estimator.features(self._embeddings["validation"][known], outputs / scale)
+            features = self._references.features(self._embeddings["validation"][known], outputs / scale)
             errors = np.abs(outputs.mean(axis=0) - target) / scale
             formulas = [self.graphs.formulas[row] for row in rows]
-            if found := learnt(features, errors, formulas, len(estimator.center)):
-                lines[label], factors[label] = found
-        return replace(estimator, lines=lines), factors
+            if line := learnt(features, errors, formulas, len(self._references.center)):
+                found[label] = line
+        return found
 
-    @property
-    def estimator(self) -> Estimator:
-        """Of the errors, from those on the validation crystals."""
-        return self._learnt[0]
+    @cached_property
+    def _references(self) -> Estimator:
+        return Estimator.of(self._embeddings["train"])
+
+    def estimator(self, labels: Sequence[str]) -> Estimator:
+        """Of the errors of labels, from those on the validation crystals."""
+        lines = {label: self._learnt[label][0] for label in labels if label in self._learnt}
+        return replace(self._references, lines=lines)
 
     def accuracy(self, label: str) -> Accuracy:
         """How well a label is predicted, by the weights as they are stored."""
@@ -247,7 +241,7 @@ class _Trunk:
         )
         return Accuracy(errors, self._uncertainty(label, known, np.abs(error), outputs))
 
-    def _check(self, label: str, rows: Indices, target: NDArray[np.float64], outputs: NDArray[np.float64]) -> None:
+    def _check(self, label: str, rows: Indices, target: Array, outputs: Array) -> None:
         """Refuse weights whose outputs (members, n) are not those of the runs."""
         ids, stored = [self.graphs.ids[row] for row in rows], []
         for run, output in zip(self.runs, outputs, strict=True):
@@ -262,29 +256,28 @@ class _Trunk:
         if self.half and abs(mae - before) > _HALF * before:
             raise CgatError(f"{label}: half precision changes the test MAE from {before:.6g} to {mae:.6g}: too coarse")
 
-    def _worst_elements(self, rows: Indices, error: NDArray[np.float64]) -> tuple[tuple[str, int, float], ...]:
-        errors: dict[int, list[float]] = {}
-        packed = self.graphs.graphs
+    def _worst_elements(self, rows: Indices, error: Array) -> tuple[tuple[str, int, float], ...]:
+        errors: dict[str, list[float]] = {}
         for row, value in zip(rows, error, strict=True):
-            for z in set(packed.numbers[packed.node_ptr[row] : packed.node_ptr[row + 1]].tolist()):
-                errors.setdefault(z, []).append(float(value))
-        named = [(SYMBOLS[z - 1], len(v), float(np.mean(v))) for z, v in errors.items() if len(v) >= _ENOUGH]
+            for symbol in element_amounts(self.graphs.formulas[row]):
+                errors.setdefault(symbol, []).append(float(value))
+        named = [
+            (symbol, len(found), float(np.mean(found))) for symbol, found in errors.items() if len(found) >= _ENOUGH
+        ]
         return tuple(sorted(named, key=lambda row: -row[2])[:_WORST])
 
     def _baselines(self, label: str) -> dict[str, float]:
         """Test MAE of constants and of boosted trees on the composition, for the training crystals of the first run."""
-        e = replace(self.runs[0].experiment, label=label, more_labels=())
-        e = replace(e, training=replace(e.training, validation_size=None, label_weights=()))
+        e = self.runs[0].experiment
+        training = replace(e.training, validation_size=None, label_weights=())
+        e = replace(e, label=label, more_labels=(), training=training)
         task = Task.of(e, self.graphs)
         truth = task.labels[task.parts.test]
-        fits = {fit.__name__: fit(task).predictions for fit in (mean, median, boosting)} | {
-            "zero": np.zeros(len(truth))
-        }
+        fits = {fit.__name__: fit(task).predictions for fit in (mean, median, boosting)}
+        fits["zero"] = np.zeros(len(truth))
         return {name: float(np.abs(found - truth).mean()) for name, found in fits.items()}
 
-    def _classes(
-        self, label: str, rows: Indices, target: NDArray[np.float64], error: NDArray[np.float64]
-    ) -> dict[str, tuple[int, float]]:
+    def _classes(self, label: str, rows: Indices, target: Array, error: Array) -> dict[str, tuple[int, float]]:
         counts = [min(len(element_amounts(self.graphs.formulas[row])), max(_ELEMENTS)) for row in rows]
         kinds = {name: np.array(counts) == count for count, name in _ELEMENTS.items()}
         if label == "band_gap":
@@ -293,20 +286,17 @@ class _Trunk:
             kinds |= {"on the hull": target <= 0, "above the hull": target > 0}
         return {name: (int(kind.sum()), float(error[kind].mean())) for name, kind in kinds.items() if kind.any()}
 
-    def _uncertainty(
-        self, label: str, known: NDArray[np.bool_], error: NDArray[np.float64], outputs: NDArray[np.float64]
-    ) -> Uncertainty | None:
+    def _uncertainty(self, label: str, known: NDArray[np.bool_], error: Array, outputs: Array) -> Uncertainty | None:
         """What the estimates are worth, from the test errors (n,) and outputs (members, n) of the crystals `known`."""
-        estimator, factors = self._learnt
-        if label not in factors:
+        if label not in self._learnt:
             return None
-        scale = self.predictors[0].scale(label)
-        estimate = estimator(label, self._embeddings["test"][known], outputs / scale)
-        uncertainty = scale * factors[label] * estimate
+        scale, factor = self.predictors[0].scale(label), self._learnt[label][1]
+        estimate = self.estimator([label])(label, self._embeddings["test"][known], outputs / scale)
+        uncertainty = scale * factor * estimate
         quarters = np.array_split(error[np.argsort(uncertainty, kind="stable")], 4)
         rank = float(spearmanr(error, uncertainty).statistic) if len(set(uncertainty)) > 1 and len(error) > 2 else None
         return Uncertainty(
-            factor=factors[label],
+            factor=factor,
             n_validation=int(self._labelled("validation", label)[0].sum()),
             coverage=(float((error <= uncertainty).mean()), float((error <= 2 * uncertainty).mean())),
             mae_by_quarter=tuple(float(quarter.mean()) for quarter in quarters if len(quarter)),

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -87,9 +87,8 @@ def train(table: Path, model: str, **options: Any) -> None:
     Example:
       cgatlib train pbe.parquet --label e_form --model small --steps 5000
     """
-    runs, crystals = _runs(options), _read(table, options)
-    experiments = [_declared(runs, crystals, options, seed, model=model) for seed in options["seeds"] or [0]]
-    _report(runs, crystals, experiments, options)
+    order = _Order.of(table, options)
+    _report(order, [order.experiment(seed, model=model) for seed in options["seeds"] or [0]])
 
 
 @click.command()
@@ -130,32 +129,16 @@ def transfer(
     """
     if sum((recipe is not None, fast, mode is not None, known is not None)) > 1:
         raise CgatError("--recipe, --fast, --mode and --known exclude each other")
+    order = _Order.of(table, options, known)
     names = ("target_statistics", "reinitialise_head", "source_label")
-    taken = {name: value for name in names if (value := options.pop(name))}
-    runs, crystals = _runs(options), _read(table, options, known)
-    starts = _starts(source, options, taken.get("source_label"))
-    runs.add(crystals, *starts)
+    taken = {name: value for name in names if (value := options[name])}
+    starts = order.starts(source, options["source_label"])
     if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
         options["workers"] = min(len(options["seeds"] or starts), os.cpu_count() or 1)
-    if mode is not None or options["more_labels"]:
-        experiments = _continued(runs, crystals, options, starts, mode=mode or "full", **taken)
+    if mode is not None or len(order.labels) > 1:
+        _report(order, order.continued(starts, mode=mode or "full", **taken))
     else:
-        experiments = _by_recipe(crystals, options, starts, "kernel" if fast else recipe, taken)
-    _report(runs, crystals, experiments, options)
-
-
-def _by_recipe(
-    crystals: "CrystalTable",
-    options: dict[str, Any],
-    starts: Sequence["Run"],
-    recipe: str | None,
-    transfer: dict[str, Any],
-) -> list["Experiment"]:
-    from cgatlib.recipes import Plan
-
-    chosen = {name: options[name] for name in ("label", "seeds", "train_size")}
-    plan = Plan(**chosen, recipe=recipe, known="about" in options, transfer=transfer, training=_given(options))
-    return plan.experiments(crystals, starts)
+        _report(order, order.by_recipe(starts, "kernel" if fast else recipe, taken))
 
 
 @click.command()
@@ -181,122 +164,123 @@ def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[
 
     if len(options["labels"]) > 1:
         raise CgatError("a forecast is made for one --label")
-    runs, crystals = _runs(options), _read(table, options)
-    whole = _continued(runs, crystals, options, _starts(source, options), mode=mode)
-    graphs = runs.graphs(crystals.fingerprint, whole[0].graph, options["workers"])
+    order = _Order.of(table, options)
+    whole = order.continued(order.starts(source), mode=mode)
+    graphs = order.runs.graphs(order.crystals.fingerprint, whole[0].graph, options["workers"])
     sizes = sizes or halved_sizes(len(parts_of(whole[0], graphs).train))
     experiments = [replace(experiment, train_size=size) for size in [*sizes, None] for experiment in whole]
-    report = Forecast.of(runs.get_all(experiments, options["workers"])).report(more or len(crystals))
+    found = order.runs.get_all(experiments, options["workers"])
+    report = Forecast.of(found).report(more or len(order.crystals))
     click.echo(json.dumps(report) if options["as_json"] else forecast_text(report))
 
 
-def _read(table: Path, options: dict[str, Any], known: str | None = None) -> "CrystalTable":
-    """The table, whose labels may be in columns of other names; what cannot end well is refused before any work."""
-    import numpy as np
+@dataclass(frozen=True)
+class _Order:
+    """What is to be learnt from a table, and how, as the options say."""
 
-    from cgatlib.crystals.crystal import KNOWN
-    from cgatlib.crystals.table import CrystalTable
-    from cgatlib.files import refuse_other
-    from cgatlib.release import is_model
+    crystals: "CrystalTable"
+    labels: list[str]
+    about: dict[str, str]  # the data, for the card
+    options: dict[str, Any]
+    runs: "Runs"
 
-    if options.get("out"):
-        refuse_other(options["out"], "a model", is_model)
+    @classmethod
+    def of(cls, table: Path, options: dict[str, Any], known: str | None = None) -> "_Order":
+        """Read the table, whose labels may be in columns of other names; what cannot end well is refused at once."""
+        import numpy as np
 
-    named = [text.partition("=") for text in options.pop("labels")]
-    options["label"], *options["more_labels"] = labels = [label for label, _, _ in named]
-    columns = {label: column for label, _, column in named if column}
-    if known is not None:
-        label, column = known_column(known)
-        if labels != [label]:
-            raise CgatError(f"--known is for the one label that is learnt, {', '.join(labels)}, not {label}")
-        labels, options["about"] = [label, label + KNOWN], {"known values": column}
-        columns[label + KNOWN] = column
-    crystals = CrystalTable.read(table, options["functional"], columns or None)
-    for label in labels:
-        if np.isnan(crystals.label(label)).all():
-            raise CgatError(f"{table}: {columns.get(label, label)} has a value in none of the {len(crystals)} rows")
-    return crystals
+        from cgatlib.crystals.crystal import KNOWN
+        from cgatlib.crystals.table import CrystalTable
+        from cgatlib.files import refuse_other
+        from cgatlib.release import is_model
+        from cgatlib.runs.store import Runs
+
+        if options.get("out"):
+            refuse_other(options["out"], "a model", is_model)
+        named = [text.partition("=") for text in options["labels"]]
+        labels, about = [label for label, _, _ in named], {}
+        columns = {label: column for label, _, column in named if column}
+        if known is not None:
+            label, column = known_column(known)
+            if labels != [label]:
+                raise CgatError(f"--known is for the one label that is learnt, {', '.join(labels)}, not {label}")
+            columns[label + KNOWN] = about["known values"] = column
+        crystals = CrystalTable.read(table, options["functional"], columns or None)
+        for label in [*labels, *(label for label in columns if label.endswith(KNOWN))]:
+            if np.isnan(crystals.label(label)).all():
+                raise CgatError(f"{table}: {columns.get(label, label)} has a value in none of the {len(crystals)} rows")
+        runs = Runs(options["runs"], accelerator=options["device"], devices=options["devices"])
+        return cls(crystals, labels, about, options, runs)
+
+    def starts(self, source: str, source_label: str | None = None) -> list["Run"]:
+        """The runs to start from."""
+        from cgatlib.ensemble import starting_points
+
+        return starting_points(source, self.options["runs"] / ".sources", self.labels, source_label)
+
+    def experiment(self, seed: int, **settings: Any) -> "Experiment":
+        """The run of one seed."""
+        size = self.options.get("train_size")
+        return self.runs.declare(self.crystals, self.labels, seed=seed, train_size=size, **settings, **self._training)
+
+    def continued(self, starts: Sequence["Run"], **settings: Any) -> list["Experiment"]:
+        """One run for each seed, from the members of a model in turn."""
+        seeds = self.options["seeds"] or [run.experiment.seed for run in starts]
+        return [self.experiment(seed, source=run, **settings) for seed, run in zip(seeds, cycle(starts))]
+
+    def by_recipe(self, starts: Sequence["Run"], recipe: str | None, transfer: dict[str, Any]) -> list["Experiment"]:
+        """The runs of a recipe."""
+        from cgatlib.recipes import Plan
+
+        self.runs.add(self.crystals, *starts)
+        (label,), seeds, size = self.labels, self.options["seeds"], self.options["train_size"]
+        plan = Plan(label, recipe, bool(self.about), seeds, size, transfer, self._training)
+        return plan.experiments(self.crystals, starts)
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        """Fields of `TrainingConfig` that an option states."""
+        from cgatlib.training import TrainingConfig
+
+        names = (field.name for field in fields(TrainingConfig))
+        return {name: self.options[name] for name in names if self.options.get(name) is not None}
 
 
-def _runs(options: dict[str, Any]) -> "Runs":
-    from cgatlib.runs.store import Runs
-
-    return Runs(options["runs"], accelerator=options["device"], devices=options["devices"])
-
-
-def _starts(source: str, options: dict[str, Any], source_label: str | None = None) -> list["Run"]:
-    from cgatlib.ensemble import starting_points
-
-    labels = (options["label"], *options["more_labels"])
-    return starting_points(source, options["runs"] / ".sources", labels, source_label)
-
-
-def _declared(
-    runs: "Runs", crystals: "CrystalTable", options: dict[str, Any], seed: int, **settings: Any
-) -> "Experiment":
-    """The experiment of one seed."""
-    labels = [options["label"], *options["more_labels"]]
-    return runs.declare(
-        crystals, labels, seed=seed, train_size=options.get("train_size"), **settings, **_given(options)
-    )
-
-
-def _continued(
-    runs: "Runs", crystals: "CrystalTable", options: dict[str, Any], starts: Sequence["Run"], **settings: Any
-) -> list["Experiment"]:
-    """One experiment per seed, from the members of a model in turn."""
-    seeds = options["seeds"] or [run.experiment.seed for run in starts]
-    return [_declared(runs, crystals, options, seed, source=run, **settings) for seed, run in zip(seeds, cycle(starts))]
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """Fields of `TrainingConfig` that an option states."""
-    from cgatlib.training import TrainingConfig
-
-    return {item.name: options[item.name] for item in fields(TrainingConfig) if options.get(item.name) is not None}
-
-
-def _report(
-    runs: "Runs", crystals: "CrystalTable", experiments: Sequence["Experiment"], options: dict[str, Any]
-) -> None:
+def _report(order: _Order, experiments: Sequence["Experiment"]) -> None:
     """Train what is missing, print what came out, and make one model of the runs where that is wanted."""
-    from cgatlib.crystals.crystal import PROPERTIES
-
-    found = runs.get_all(experiments, options["workers"])
-    report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in found]}
-    lines = [
-        f"seed {run.experiment.seed}: trained on {m['n_train']} crystals, tested on {m['n_test']}: "
-        f"{_maes(run)}, run: {run.path}"
-        for run in found
-        if (m := run.metrics)
-    ]
-    if tried := [run.metrics["tried"] for run in found if "tried" in run.metrics]:
-        unit = PROPERTIES[options["label"]].unit
+    options, runs = order.options, order.runs.get_all(experiments, order.options["workers"])
+    report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
+    lines = []
+    for run in runs:
+        m, maes = run.metrics, {label: run.scores(label)["test_mae"] for label in order.labels}
+        counts = f"trained on {m['n_train']} crystals, tested on {m['n_test']}"
+        lines.append(f"seed {run.experiment.seed}: {counts}: {_in_words(maes)}, run: {run.path}")
+    if tried := [run.metrics["tried"] for run in runs if "tried" in run.metrics]:
         report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
-        lines += [f"validation MAE, {unit}:", *(f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items())]
+        lines.append(f"validation MAE, {_unit(order.labels[0])}:")
+        lines += [f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items()]
     if out := options["out"]:
         from cgatlib.ensemble import released_models
         from cgatlib.release import release
 
-        card = release(found, crystals, out, runs, options.get("about")).card
+        card = release(runs, order.crystals, out, order.runs, order.about).card
         assert card is not None
         errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
-        report |= {"model": str(out), "test_mae": errors[options["label"]]}
+        report |= {"model": str(out), "test_mae": errors[order.labels[0]]}
         place = f"./{out}" if str(out) in released_models() else out  # the name means the released one
         lines.append(f"model: {out}, {_in_words(errors)}; use it with `cgatlib predict --model {place}`")
     click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
 
 
-def _maes(run: "Run") -> str:
-    """Test error in words."""
-    return _in_words({label: run.scores(label)["test_mae"] for label in run.experiment.labels})
+def _unit(label: str) -> str:
+    from cgatlib.crystals.crystal import PROPERTIES
+
+    return PROPERTIES[label].unit
 
 
 def _in_words(maes: Mapping[str, float]) -> str:
     """The MAE, of several labels of each."""
-    from cgatlib.crystals.crystal import PROPERTIES
-
-    errors = {label: f"{mae:.4g} {PROPERTIES[label].unit}" for label, mae in maes.items()}
+    errors = {label: f"{mae:.4g} {_unit(label)}" for label, mae in maes.items()}
     return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"
 
 
@@ -369,19 +353,20 @@ def list_(as_json: bool) -> None:
     Example:
       cgatlib model list
     """
-    from cgatlib.crystals.crystal import PROPERTIES
-    from cgatlib.ensemble import read_card, released_models
+    from cgatlib.ensemble import files_of, read_card, released_models
 
     cards = {name: read_card(folder) for name, folder in released_models().items()}
     if as_json:
         click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
-    for name, card in {} if as_json else cards.items():
+        return
+    for name, card in cards.items():
         for label, accuracy in card.accuracy.items():
             members = card.of_label(label)
+            size = sum((files_of(released_models()[name]) / member.file).stat().st_size for member in members)
             click.echo(
-                f"{name:20s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} "
-                f"{PROPERTIES[label].unit}, {members[0].scores(label)['n_train']:,} training crystals, "
-                f"{len(members)} {'members' if len(members) > 1 else 'member'}"
+                f"{name:22s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} {_unit(label)}, "
+                f"{members[0].scores(label)['n_train']:,} training crystals, "
+                f"{len(members)} {'members' if len(members) > 1 else 'member'}, {size / 1e6:.1f} MB"
             )
 
 
@@ -405,10 +390,8 @@ def show(name: str, as_json: bool) -> None:
 
 
 def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
-    from cgatlib.crystals.crystal import PROPERTIES
-
     m, split = card.members[0].metrics, card.members[0].experiment["split"]
-    units = dict.fromkeys(PROPERTIES[label].unit for label in card.accuracy)
+    units = dict.fromkeys(map(_unit, card.accuracy))
     yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {', '.join(units)}"
     yield from (f"{key}: {value}" for key, value in card.data.items())
     yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
@@ -429,7 +412,7 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
     for label, accuracy in card.accuracy.items():
         if len(card.accuracy) > 1:
             yield f"{label}:"
-        yield from _accuracy(accuracy, PROPERTIES[label].unit)
+        yield from _accuracy(accuracy, _unit(label))
     for what, (low, high) in card.domain.ranges.items():
         yield f"{what} in training: {low:.3g} to {high:.3g}"
     yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
@@ -439,9 +422,7 @@ def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
 
 def _member(member: "Member") -> str:
     """Its file, test errors and start."""
-    from cgatlib.crystals.crystal import PROPERTIES
-
-    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {PROPERTIES[label].unit}" for label in member.labels)
+    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {_unit(label)}" for label in member.labels)
     source = member.experiment["source"]
     start = "random weights"
     if source:
@@ -494,7 +475,6 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
     """
     import yaml
 
-    from cgatlib.crystals.crystal import PROPERTIES
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.release import release as make
     from cgatlib.runs.experiment import Run
@@ -508,7 +488,7 @@ def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: 
     assert made.card is not None
     for label, accuracy in made.card.accuracy.items():
         files = ", ".join(member.file for member in made.card.of_label(label))
-        click.echo(f"{out}: {label}, MAE {accuracy.errors.mae:.4g} {PROPERTIES[label].unit}, from {files}")
+        click.echo(f"{out}: {label}, MAE {accuracy.errors.mae:.4g} {_unit(label)}, from {files}")
 
 
 @click.group()
