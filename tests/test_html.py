@@ -1,32 +1,22 @@
 """The built book as its readers get it: without network, on small and large screens, by keyboard, on paper.
 
-The real pages in profile ci; what needs a browser is skipped where there is no Chromium. $CGATLIB_AXE may name the file
-axe.min.js of axe-core (https://github.com/dequelabs/axe-core) for its own, longer list of accessibility rules.
+The real pages in profile ci; what needs a browser is skipped where there is no Chromium.
 """
 
-import asyncio
-import base64
-import contextlib
 import functools
-import io
-import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from cgatbook.build import build
 from cgatbook.notebooks import pages, read_notebooks
@@ -140,139 +130,60 @@ class TestFiles:
         kinds = []
         for name in NAMES:
             for tag in BeautifulSoup((html / name).read_text(), "html.parser").select("a[download]"):
-                kind, content = tag["download"].rsplit(".")[-1], base64.b64decode(tag["href"].partition("base64,")[2])
-                kinds.append(kind)
-                if kind == "csv":
-                    assert len(pd.read_csv(io.BytesIO(content))) > 0
+                path = (html / name).parent / tag["href"]
+                kinds.append(path.suffix)
+                if path.suffix == ".csv":
+                    assert len(pd.read_csv(path)) > 0
                 else:
-                    assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[kind])
-        assert kinds.count("csv") == kinds.count("svg") == kinds.count("png") > 5
+                    assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<svg"}[path.suffix])
+        assert kinds.count(".csv") == kinds.count(".svg") == kinds.count(".png") > 5
 
-
-class Browser:
-    """Chromium without network, spoken to by the DevTools protocol."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        from tornado.websocket import websocket_connect
-
-        options = [*FLAGS, "--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
-        options.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.loop = asyncio.new_event_loop()
-        self.events: list[dict[str, Any]] = []
-        self.sent = 0
-        port, patience = folder / "DevToolsActivePort", time.monotonic() + 60
-        while not (port.is_file() and port.read_text()):
-            assert time.monotonic() < patience, "the browser does not start"
-            time.sleep(0.1)
-        new = urllib.request.Request(f"http://127.0.0.1:{port.read_text().split()[0]}/json/new", method="PUT")
-        address = json.load(urllib.request.urlopen(new))["webSocketDebuggerUrl"]
-
-        async def connect() -> Any:
-            return await websocket_connect(address, max_message_size=1 << 28)
-
-        self.socket = self.loop.run_until_complete(connect())
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
-
-    def _read(self, last: Any) -> dict[str, Any]:
-        """Keep events until one is what `last` looks for."""
-
-        async def read() -> dict[str, Any]:
-            while True:
-                message = json.loads(await self.socket.read_message())
-                self.events.append(message)
-                if last(message):
-                    return message
-
-        return self.loop.run_until_complete(asyncio.wait_for(read(), 120))
-
-    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self.sent += 1
-        self.socket.write_message(json.dumps({"id": self.sent, "method": method, "params": parameters}))
-        answer = self._read(lambda message: message.get("id") == self.sent)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, url: str, width: int = 1280, theme: str = "light") -> None:
-        """Load a page and wait for its formulas and transitions."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
-        self.events.clear()
-        self.send("Page.navigate", url=url)
-        if not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            self._read(lambda message: message.get("method") == "Page.loadEventFired")
-        self.run("window.MathJax?.startup?.promise")
-        self.run("new Promise((done) => setTimeout(done, 400))")
-
-    def run(self, script: str) -> Any:
-        answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def problems(self) -> list[str]:
-        """What went to the console, failed to load, or was asked of another machine."""
-        found = []
-        for event in self.events:
-            method, what = event.get("method"), event.get("params", {})
-            request = what.get("request", {}).get("url", "file:")
-            if (
-                method in ("Runtime.exceptionThrown", "Network.loadingFailed")
-                or (method == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"))
-                or (method == "Log.entryAdded" and what["entry"]["level"] in ("error", "warning"))
-                or (method == "Network.requestWillBeSent" and not request.startswith(("file:", "data:")))
-            ):
-                found.append(json.dumps(what)[:500])
-        return found
-
-    def close(self) -> None:
-        self.socket.close()
-        self.process.terminate()
-        self.process.wait()
-        self.loop.close()
+    def test_size(self, html: Path) -> None:
+        """Small enough to send; scripts once for all pages."""
+        files = {path: path.stat().st_size for path in html.rglob("*") if path.is_file()}
+        assert sum(files.values()) < 40e6
+        assert sum(size for path, size in files.items() if path.suffix == ".js") < 5e6
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     try:
         program = find_browser()
     except CgatError as error:
         pytest.skip(str(error))
-    with contextlib.closing(Browser(program, tmp_path_factory.mktemp("profile"))) as opened:
+    flags = [flag for flag in FLAGS if flag != "--headless" and "resolver" not in flag]
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=program, args=flags)
         yield opened
+        opened.close()
 
 
-# Texts with less contrast than WCAG 2 asks for: 4.5, or 3 when large (24 px, or bold and 18.7 px).
-CONTRAST = """
-(() => {
-  const parse = (text) => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3])).concat([1]);
-  const ground = (e) => {
-    if (!e) return parse(getComputedStyle(document.documentElement).backgroundColor).slice(0, 3).concat([1]);
-    const own = parse(getComputedStyle(e).backgroundColor);
-    return own[3] === 1 ? own : over(own, ground(e.parentElement));
-  };
-  const light = (c) => c.slice(0, 3).map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const e = walker.currentNode.parentElement, style = getComputedStyle(e);
-    if (!e.checkVisibility({ visibilityProperty: true, opacityProperty: true })) continue;
-    if (!walker.currentNode.data.trim() || e.closest("mjx-assistive-mml, dialog, script, style, noscript")) continue;
-    const below = ground(e), [a, b] = [light(over(parse(style.color), below)), light(below)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
-    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-    if (ratio < (large ? 3 : 4.5)) found.push([ratio.toFixed(2), e.outerHTML.slice(0, 120)]);
-  }
-  return found;
-})()
-"""
+@pytest.fixture
+def show(html: Path, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """A function that opens a page of the book, and after the test looks for what went wrong on any of them."""
+    page, problems = browser.new_page(), []
+    page.on("console", lambda told: problems.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("requestfailed", lambda request: problems.append(request.url))
+    page.on("request", lambda it: None if re.match("file:|data:|http://127", it.url) else problems.append(it.url))
+
+    def opened(name: str, width: int = 1280, theme: str = "light") -> Page:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        page.goto(name if "://" in name else (html / name).as_uri())
+        page.evaluate("window.MathJax?.startup?.promise")
+        page.wait_for_timeout(400)  # transitions
+        return page
+
+    yield opened
+    page.close()
+    assert problems == []
+
+
 # What sticks out of the window and is in no box that scrolls.
 TOO_WIDE = """
 [...document.querySelectorAll("article *")].filter((e) => {
-  if (e.getBoundingClientRect().right <= innerWidth + 1 || e.closest("mjx-assistive-mml")) return false;
+  if (e.getBoundingClientRect().right <= innerWidth + 1 || e.closest("mjx-assistive-mml, svg")) return false;
   for (let p = e.parentElement; p; p = p.parentElement) if (getComputedStyle(p).overflowX !== "visible") return false;
   return true;
 }).map((e) => e.outerHTML.slice(0, 120))
@@ -280,89 +191,140 @@ TOO_WIDE = """
 UNFOLD = 'document.querySelectorAll("article details").forEach((e) => { e.open = true; })'
 
 
+def living(html: Path, kind: str) -> str:
+    """Name of a page with a living figure of a kind."""
+    return next(name for name in NAMES if f'data-touch="{kind}"' in (html / name).read_text())
+
+
 @pytest.mark.slow
 class TestBrowser:
-    @pytest.mark.parametrize("name", NAMES)
-    def test_page(self, html: Path, browser: Browser, name: str) -> None:
-        for theme in ("light", "dark"):
-            for width in (360, 768, 1600):
-                browser.open((html / name).as_uri(), width, theme)
-                assert browser.problems() == []
-                assert browser.run("document.documentElement.dataset.theme") == theme
-                formulas = "document.querySelectorAll('{}').length".format
-                assert browser.run(formulas(".math")) == browser.run(formulas("mjx-container > svg"))
-                assert browser.run("document.querySelectorAll('mjx-container [data-mjx-error]').length") == 0
-                assert browser.run("[...document.images].filter((e) => !e.naturalWidth).length") == 0
-                browser.run(UNFOLD)
-                assert browser.run("document.documentElement.scrollWidth") <= width
-                assert browser.run(TOO_WIDE) == []
-                assert browser.run(CONTRAST) == []
+    @pytest.mark.parametrize("name", [*NAMES, "search.html"])
+    def test_page(self, show: Callable[..., Page], name: str) -> None:
+        for theme, width in ((theme, width) for theme in ("light", "dark") for width in (360, 768, 1600)):
+            page = show(name, width, theme)
+            assert page.evaluate("document.documentElement.dataset.theme") == theme
+            assert page.locator(".math").count() == page.locator("mjx-container > svg").count()
+            assert page.locator("mjx-container [data-mjx-error]").count() == 0
+            assert page.evaluate("[...document.images].filter((e) => !e.naturalWidth).length") == 0
+            page.evaluate(UNFOLD)
+            page.wait_for_timeout(400)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(TOO_WIDE) == []
+            found = Axe().run(page).response["violations"]
+            assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]][:3]) for rule in found] == []
 
-    def test_contrast_is_seen(self, html: Path, browser: Browser) -> None:
-        browser.open((html / NAMES[0]).as_uri())
-        browser.run("document.querySelector('article p').style.color = '#aaa'")
-        assert "2.3" in browser.run(CONTRAST)[0][0]
+    def test_search(self, show: Callable[..., Page]) -> None:
+        page = show("search.html")
+        page.goto(f"{page.url}?q=hypernetwork")
+        page.locator("#search-results li a[href*='methods.html']").first.wait_for()
 
-    def test_search(self, html: Path, browser: Browser) -> None:
-        browser.open((html / "search.html").as_uri() + "?q=hypernetwork")
-        hits = browser.run("[...document.querySelectorAll('#search-results li a')].map((e) => e.href)")
-        assert any("methods.html" in hit for hit in hits)
-        assert browser.problems() == []
-
-    def test_served(self, html: Path, browser: Browser, tmp_path: Path) -> None:
+    def test_served(self, html: Path, show: Callable[..., Page]) -> None:
         """From a server the notebook is saved, and search results come with an excerpt."""
         handler = functools.partial(SimpleHTTPRequestHandler, directory=str(html))
         with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             address = f"http://127.0.0.1:{server.server_port}"
-            browser.open(f"{address}/search.html?q=hypernetwork")
-            assert "hypernetwork" in browser.run("document.querySelector('#search-results .context').innerText").lower()
-            browser.open(f"{address}/book/02_intra_property.html")
-            browser.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-            browser.run("document.querySelector('.btn-download-source-button').click()")
-            saved, patience = tmp_path / "02_intra_property.ipynb", time.monotonic() + 20
-            while not saved.is_file() and time.monotonic() < patience:
-                time.sleep(0.1)
+            excerpt = show(f"{address}/search.html?q=hypernetwork").locator("#search-results .context").first
+            assert "hypernetwork" in excerpt.inner_text().lower()
+            page = show(f"{address}/book/02_intra_property.html")
+            with page.expect_download() as saved:
+                page.evaluate("document.querySelector('.btn-download-source-button').click()")
+            content = saved.value.path().read_bytes()
             server.shutdown()
-        assert saved.read_bytes() == (html / "_sources" / "book" / saved.name).read_bytes()
+        assert content == (html / "_sources" / "book" / "02_intra_property.ipynb").read_bytes()
 
-    def test_keyboard(self, html: Path, browser: Browser) -> None:
+    def test_keyboard(self, show: Callable[..., Page]) -> None:
         """Whatever the tabulator key reaches shows that it has the focus."""
-        browser.open((html / "book" / "02_intra_property.html").as_uri())
-        reached = set()
-        for _ in range(40):
-            for kind in ("keyDown", "keyUp"):
-                browser.send("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-            script = """(() => {
-              const e = document.activeElement, style = getComputedStyle(e);
-              return [e.outerHTML.slice(0, 100), style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 1];
-            })()"""
-            element, visible = browser.run(script)
+        page, reached = show("book/02_intra_property.html"), set()
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            element, outline = page.evaluate(
+                "(({outerHTML: h}, s) => [h.slice(0, 100), s.outlineStyle === 'none' ? 0 : parseFloat(s.outlineWidth)])"
+                "(document.activeElement, getComputedStyle(document.activeElement))"
+            )
             if element.startswith("<body"):  # the end of the page
                 break
-            assert visible, element
+            assert outline > 1, element
             reached.add(element)
         assert len(reached) > 20
-        assert any("cgat-table" in element for element in reached)
 
-    def test_axe(self, html: Path, browser: Browser) -> None:
-        if "CGATLIB_AXE" not in os.environ:
-            pytest.skip("CGATLIB_AXE does not name axe.min.js")
-        found = {}
-        for name in (*NAMES, "search.html"):
-            for width, theme in ((360, "light"), (360, "dark"), (1600, "light"), (1600, "dark")):
-                browser.open((html / name).as_uri(), width, theme)
-                browser.run(UNFOLD + "; new Promise((done) => setTimeout(done, 400))")
-                browser.run(Path(os.environ["CGATLIB_AXE"]).read_text())
-                for rule in browser.run("axe.run().then((result) => result.violations)"):
-                    found[name, width, theme, rule["id"]] = [node["html"][:120] for node in rule["nodes"]][:3]
-        assert found == {}
+    def test_code_switch(self, show: Callable[..., Page]) -> None:
+        page = show("book/methods.html")
+        code = page.locator("details.hide.above-input").first
+        assert not code.is_visible()
+        page.get_by_role("button", name="Show code").click()
+        assert code.locator("pre").is_visible()
+        assert show("book/howto.html").locator("html.code-on").count() == 1  # one switch for all pages
+
+    def test_rows_become_cards(self, show: Callable[..., Page]) -> None:
+        """On a phone no cell of a table is behind a scroll, and each says what it is."""
+        boxes = show("book/methods.html", 360).locator(".cgat-table")
+        for i in range(boxes.count()):
+            assert boxes.nth(i).evaluate("(e) => e.scrollWidth <= e.clientWidth")
+            assert (
+                boxes.nth(i).locator("tbody td").first.evaluate("(e) => getComputedStyle(e, '::before').content")
+                != '""'
+            )
 
 
 @pytest.mark.slow
-def test_pdf(tmp_path: Path) -> None:
-    if not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
-        pytest.skip("no Chromium")
+class TestTouch:
+    """By keyboard, as a reader without a mouse does."""
+
+    def test_budget(self, html: Path, show: Callable[..., Page]) -> None:
+        box = show(living(html, "budget")).locator(".touch").first
+        before = box.locator("[aria-live]").inner_text()
+        spend = box.get_by_label("Budget (cheap calculations)")
+        spend.press("End")
+        after = box.locator("[aria-live]").inner_text()
+        assert before != after
+        assert "beyond" in after  # no number beyond ten times the data
+        assert box.locator("svg").get_attribute("aria-label") == after
+        spend.press("Home")
+        assert "beyond" not in box.locator("[aria-live]").inner_text()
+
+    def test_crystals(self, html: Path, show: Callable[..., Page]) -> None:
+        box = show(living(html, "crystals")).locator(".touch:has(.touch-cell)").first
+        points, cell = box.get_by_role("slider"), box.locator(".touch-cell")
+        first = points.get_attribute("aria-valuetext")
+        points.press("ArrowRight")
+        points.press("ArrowRight")
+        text = points.get_attribute("aria-valuetext")
+        assert text != first
+        assert box.get_by_text(text).is_visible()
+        assert cell.locator("circle").count() > 12
+        placed = cell.inner_html()
+        cell.press("ArrowLeft")
+        assert cell.inner_html() != placed
+        oxygen = box.get_by_role("button", name=re.compile("^O: in .* of the paper; mean error"))
+        oxygen.press("Space")
+        assert oxygen.get_attribute("aria-pressed") == "true"
+        assert 0 < box.locator("circle.faded").count() < int(points.get_attribute("aria-valuemax"))
+        assert "O" in points.get_attribute("aria-valuetext").split(":")[0]
+
+    def test_curves(self, html: Path, show: Callable[..., Page]) -> None:
+        box = show(living(html, "curves")).locator(".touch:not(:has(.touch-cell)):has([aria-pressed])").first
+        lines = box.locator("svg > path").count()
+        box.get_by_role("button", name="seed 0").press("Enter")
+        assert 0 < box.locator("svg > path").count() < lines
+
+    @pytest.mark.parametrize("kind", ["budget", "crystals", "curves"])
+    def test_picture_on_paper_and_without_scripts(self, html: Path, show: Callable[..., Page], kind: str) -> None:
+        page = show(living(html, kind))
+        picture, touch = page.locator(".living > :is(svg, img)").first, page.locator(".touch").first
+        page.evaluate(UNFOLD)
+        assert (picture.is_visible(), touch.is_visible()) == (False, True)
+        page.emulate_media(media="print")
+        assert (picture.is_visible(), touch.is_visible()) == (True, False)
+        bare = page.context.browser.new_context(java_script_enabled=False).new_page()
+        bare.goto(page.url)
+        assert bare.locator("figure:has(script[data-touch]) > :is(svg, img)").count() > 0
+        assert bare.locator(".touch").count() == 0
+        bare.context.close()
+
+
+@pytest.mark.slow
+def test_pdf(browser: Browser, tmp_path: Path) -> None:
     content = print_book(PROJECT, "ci", out=tmp_path / "book.pdf").read_bytes()
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) > len(NAMES)

@@ -1,14 +1,16 @@
 """What a page carries for a reader to touch; the browser tests say what the scripts make of it."""
 
 import json
+import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from IPython.display import HTML
 
-from cgatbook.interactive import compute_budget, crystals, learning_curves
+from cgatbook.interactive import compute_budget, crystals, learning_curves, predictions
 from cgatlib.evaluation.scaling import ComputeBudget, Points, bootstrap
 from cgatlib.runs.tested import digests
 
@@ -37,6 +39,7 @@ def test_budget():
         "budget",
     )["starts"]  # fmt: skip
     assert (ours["points"], theirs["points"], theirs["name"]) == ([[4000, 400, 21]], [], "</b>")
+    assert (ours["unit"], theirs["unit"]) == ("meV/atom", "meV/atom")
     assert (ours["start"], ours["known"], ours["names"]) == ([4000, 400], [16000, 1600], ["PBE", "r²SCAN"])
     a, beta, b, alpha = ours["laws"]
     assert np.exp(a - beta * np.log(400)) == pytest.approx(float(training.law.predict(400)), rel=1e-4)
@@ -46,20 +49,24 @@ def test_budget():
 
 
 def test_crystals(table):
-    rows = [5, 2]
-    found = digests([table.ids[i] for i in rows], [table.formulas[i] for i in rows])
-    errors = pd.DataFrame({"crystal": np.repeat(found, 2), "error": [0.1, 0.3, -0.2, -0.2]})
-    data = carried(crystals(PICTURE, errors, table, "e_form", {"Fe": 7, "Xe": 0}), "crystals")
+    rows = [2, 5]
+    names = digests([table.ids[i] for i in rows], [table.formulas[i] for i in rows])
+    runs = [
+        SimpleNamespace(errors=pd.DataFrame({"crystal": names[::-1], "error": e})) for e in ([0.1, -0.2], [0.3, -0.2])
+    ]
+    predicted = predictions(runs, table, "e_form")
+    assert predicted["row"].tolist() == rows
+    assert predicted["target"].tolist() == table.label("e_form")[rows].tolist()
+    assert (predicted["prediction"] - predicted["target"]).to_numpy() == pytest.approx([-0.2, 0.2])
+    data = carried(crystals(PICTURE, predicted, table, "e_form", {"Fe": 7, "Xe": math.nan}), "crystals")
     assert (data["published"], data["errorUnit"], data["factor"]) == ({"Fe": 7}, "meV/atom", 1000)
-    for shown, row, error in zip(data["crystals"], sorted(rows), (-0.2, 0.2), strict=True):
+    for shown, row, error in zip(data["crystals"], rows, (-0.2, 0.2), strict=True):
         crystal = table.crystal(row)
         assert (shown["formula"], shown["error"]) == (table.formulas[row], error)
-        assert shown["value"] == pytest.approx(crystal.labels["e_form"], abs=1e-3)
-        assert shown["lattice"] == pytest.approx(crystal.lattice, rel=1e-4)
+        assert np.array(shown["lattice"]) == pytest.approx(crystal.lattice, rel=1e-4)
         assert len(shown["symbols"]) == len(shown["sites"]) == len(crystal.numbers)
-        assert data["counts"][shown["symbols"][0]] == sum(
-            crystal.numbers[0] in table.crystal(i).numbers for i in range(len(table))
-        )
+        holding = sum(crystal.numbers[0] in other.numbers for other in table)
+        assert data["counts"][shown["symbols"][0]] == holding
 
 
 def test_learning_curves():

@@ -119,7 +119,7 @@
       const width = box.node().clientWidth, x = d3.scaleLinear([0, spend], [0, 1]);
       const seen = lines.flatMap((line) => line.band.flat());
       const y = d3.scaleLog([0.97 * d3.min(seen) || 1, 1.03 * d3.max(seen) || 2], [1, 0]);
-      plot(svg, width, x, y, `Budget spent (${low} calculations)`, `Expected test MAE (${data.unit})`);
+      plot(svg, width, x, y, `Budget spent (${low} calculations)`, `Expected test MAE (${s.unit})`);
       for (const { colour, law, dash, steps, band } of lines) {
         const area = d3.area((_, i) => x(steps[i]), (v) => y(v[0]), (v) => y(v[1]));
         svg.append("path").attr("d", area(band)).attr("fill", ink(colour)).attr("opacity", colour ? 0.18 : 0.06);
@@ -136,7 +136,7 @@
       const says = (line) => {
         if (line.end < spend) return "beyond ten times the data";
         const [least, most] = line.band.at(-1);
-        return `${digits(line.law(s.laws, spend))} ${data.unit} [${digits(least)}, ${digits(most)}]`;
+        return `${digits(line.law(s.laws, spend))} ${s.unit} [${digits(least)}, ${digits(most)}]`;
       };
       svg.selectAll(null).data(lines).join("text").attr("class", "touch-name").style("fill", (line) => ink(line.colour))
         .attr("x", width - SPACE.right).attr("y", (_, i) => SPACE.top + 12 + 17 * i).attr("text-anchor", "end")
@@ -355,11 +355,11 @@
       const own = data.lines.filter((line) => line.panel === panels[panel.index]);
       const shown = own.filter((line) => on.has(line.mode) && on.has(line.seed));
       const x = d3.scaleLinear([0, d3.max(own, (line) => d3.max(line.x))], [0, 1]), y = d3.scaleLog(d3.extent(own.flatMap((line) => line.y)), [1, 0]);
-      plot(svg, box.node().clientWidth, x, y, data.x, `Validation MAE (${data.unit})`);
+      plot(svg, box.node().clientWidth, x, y, data.x, data.unit ? `Validation MAE (${data.unit})` : "Validation MAE");
       const path = svg.selectAll(null).data(shown).join("path").attr("fill", "none").attr("stroke-width", 1.6);
       path.attr("stroke", (line) => ink(data.modes[line.mode].colour)).attr("d", (line) => d3.line((_, i) => x(line.x[i]), (v) => y(v))(line.y));
       const ends = d3.rollups(shown, (v) => d3.mean(v, (line) => d3.min(line.y)), (line) => line.mode);
-      text.text("Lowest validation error, mean of the seeds shown: " + (ends.map(([mode, v]) => `${data.modes[mode].name} ${digits(v)}`).join(", ") || "none") + ` ${data.unit}.`);
+      text.text("Lowest validation error, mean of the seeds shown: " + (ends.map(([mode, v]) => `${data.modes[mode].name} ${digits(v)}`).join(", ") || "none") + ` ${data.unit}`);
       svg.attr("aria-label", text.text());
     }
     draw();

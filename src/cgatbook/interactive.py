@@ -6,7 +6,7 @@ script runs, the picture is there. Nothing is loaded but scripts of the book its
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.scaling import ComputeBudget
 from cgatlib.figures.data import PERIODIC_TABLE
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, functional_colour
+from cgatlib.runs.experiment import Run
 from cgatlib.runs.tested import digests
 
 DRAWS = 300  # resampled lines that a page carries, for its bands
@@ -26,7 +27,7 @@ DRAWS = 300  # resampled lines that a page carries, for its bands
 def compute_budget(
     figure: HTML,
     budgets: Mapping[str, ComputeBudget],
-    unit: str,
+    unit: str | Mapping[str, str],
     functionals: Mapping[str, tuple[str, str]],
     points: Mapping[str, pd.DataFrame] | None = None,
 ) -> HTML:
@@ -37,29 +38,29 @@ def compute_budget(
     Args:
         figure: the picture (`figures.compute_budget` in `pages.show_figure`).
         budgets: starts with their fits, by the name a reader chooses them by: the paper's, ours.
-        unit: of the errors.
+        unit: of the errors, of all starts or of each.
         functionals: the cheap and the expensive functional of each start.
         points: measured runs of a start [pretrain_size, train_size, mae in `unit`]; starts without any have none.
     """
-    starts = [_start(name, budget, functionals[name], (points or {}).get(name)) for name, budget in budgets.items()]
-    return _alive(figure, "budget", {"unit": unit, "starts": starts})
+    units = dict.fromkeys(budgets, unit) if isinstance(unit, str) else unit
+    starts = [
+        {"name": name, "unit": units[name], **_start(budget, functionals[name], (points or {}).get(name))}
+        for name, budget in budgets.items()
+    ]
+    return _alive(figure, "budget", {"starts": starts})
 
 
-def _start(
-    name: str, budget: ComputeBudget, functionals: tuple[str, str], points: pd.DataFrame | None
-) -> dict[str, Any]:
+def _start(budget: ComputeBudget, functionals: tuple[str, str], points: pd.DataFrame | None) -> dict[str, Any]:
     training, pretraining = budget.training, budget.pretraining
     common = (training.shifts + pretraining.shifts) / 2  # one test set moves both curves together
     draws = [training.intercepts - common, training.slopes, pretraining.intercepts - common, pretraining.slopes]
     laws = [training.law.intercept, training.law.slope, pretraining.law.intercept, pretraining.law.slope]
     measured = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"]) if points is None else points
     return {
-        "name": name,
         "names": [FUNCTIONAL_NAMES[functional] for functional in functionals],
         "colours": [functional_colour(functional) for functional in functionals],
         "start": [budget.n_pretrain, budget.n_train],
         "known": [pretraining.points.sizes.max(), training.points.sizes.max()],
-        "least": [pretraining.points.sizes.min(), training.points.sizes.min()],
         "cost": budget.cost_ratio,
         "laws": _short(laws),
         "draws": [_short(draw) for draw in np.transpose(draws)[:DRAWS]],
@@ -67,25 +68,27 @@ def _start(
     }
 
 
+def predictions(runs: Iterable[Run], table: CrystalTable, label: str) -> pd.DataFrame:
+    """Mean predictions of runs (seeds) for their test crystals: [row of the table, target, prediction]."""
+    error = pd.concat([run.errors for run in runs]).groupby("crystal")["error"].mean()
+    found = [row for row, digest in enumerate(digests(table.ids, table.formulas)) if digest in error.index]
+    target = table.label(label)[found]
+    names = digests([table.ids[row] for row in found], [table.formulas[row] for row in found])
+    return pd.DataFrame({"row": found, "target": target, "prediction": target + error[names].to_numpy()})
+
+
 def crystals(
-    figure: HTML,
-    errors: pd.DataFrame,
-    table: CrystalTable,
-    label: str,
-    published: Mapping[str, int],
+    figure: HTML, predicted: pd.DataFrame, table: CrystalTable, label: str, published: Mapping[str, float]
 ) -> HTML:
     """The crystals behind a parity plot: each with its cell in three dimensions, all by a periodic table.
 
     Args:
-        figure: the picture (`figures.parity` in `pages.show_figure`).
-        errors: prediction minus target, as `Run.errors` [crystal, error / unit of the label]; of several
-            errors of a crystal the mean is shown.
-        table: the crystals, with that label. Only of a table that may be shown: its structures go into the page.
+        figure: the picture (`figures.runs.parity` in `pages.show_figure`).
+        predicted: `predictions`.
+        table: the crystals. Only one that may be shown: its structures go into the page.
         label: property that was predicted.
         published: number of the paper's crystals that contain an element, by symbol.
     """
-    mean = errors.groupby("crystal")["error"].mean()
-    found = {int(row): d for row, d in enumerate(digests(table.ids, table.formulas)) if d in mean.index}
     counts = Counter(symbol for crystal in table for symbol in {SYMBOLS[z - 1] for z in crystal.numbers})
     quantity = QUANTITIES[label]
     data = {
@@ -96,20 +99,22 @@ def crystals(
         "table": [row.split() for row in PERIODIC_TABLE],
         "counts": counts,
         "published": {symbol: int(n) for symbol, n in published.items() if n > 0},
-        "crystals": [_crystal(table.crystal(i), table.formulas[i], label, mean[d]) for i, d in found.items()],
+        "crystals": [
+            {
+                "formula": table.formulas[int(p.row)],
+                "value": _short(p.target),
+                "error": _short(p.prediction - p.target),
+                **_cell(table.crystal(int(p.row))),
+            }
+            for p in predicted.itertuples()
+        ],
     }
     return _alive(figure, "crystals", data)
 
 
-def _crystal(crystal: Crystal, formula: str, label: str, error: float) -> dict[str, Any]:
-    return {
-        "formula": formula,
-        "value": _short(crystal.labels[label]),
-        "error": _short(error),
-        "lattice": _short(crystal.lattice),
-        "symbols": [SYMBOLS[z - 1] for z in crystal.numbers],
-        "sites": _short(crystal.frac_coords),
-    }
+def _cell(crystal: Crystal) -> dict[str, Any]:
+    symbols = [SYMBOLS[z - 1] for z in crystal.numbers]
+    return {"lattice": _short(crystal.lattice), "symbols": symbols, "sites": _short(crystal.frac_coords)}
 
 
 def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "step") -> HTML:
@@ -118,7 +123,7 @@ def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "ste
     Args:
         figure: the picture (`figures.learning_curves` in `pages.show_figure`).
         curves: long table [panel, mode, seed, <x>, validation_mae in `unit`], as the figure takes it.
-        unit: of the errors. x: column of the horizontal axis, ``step`` or ``epoch``.
+        unit: of the errors, empty where panels say it. x: column of the horizontal axis, ``step`` or ``epoch``.
     """
     lines = [
         {"panel": panel, "mode": mode, "seed": int(seed), "x": rows[x].tolist(), "y": _short(rows["validation_mae"])}
