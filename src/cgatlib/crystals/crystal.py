@@ -51,11 +51,7 @@ FUNCTIONALS: Mapping[str, str] = MappingProxyType({
 
 
 def functional_name(name: str) -> str:
-    """Return ``name`` in the field's writing if it is known (``pbesol`` -> ``PBEsol``), else as it is.
-
-    Raises:
-        CgatError: the name is empty.
-    """
+    """A name in the field's writing if it is known (``pbesol`` -> ``PBEsol``), else as it is; `CgatError` if empty."""
     if not name.strip():
         raise CgatError("the functional is empty; name it, e.g. PBE")
     return {known.lower(): known for known in FUNCTIONALS}.get(name.strip().lower(), name.strip())
@@ -229,11 +225,7 @@ class Reject:
 
 
 def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = None) -> str | None:
-    """Return the reason for which ``crystal`` cannot be taken, one phrase, or None when it is fine.
-
-    ``noble_gases=False`` refuses crystals with He, Ne, Ar, Kr, Xe or Rn. With ``neighbours`` each atom must
-    have that many neighbours within 18 Å.
-    """
+    """The reason for which ``crystal`` cannot be taken, one phrase, or None; ``neighbours`` must be within 18 Å."""
     return (
         misfit(crystal.lattice, crystal.numbers, crystal.frac_coords)
         or (None if noble_gases else _noble_gas(crystal))
@@ -258,8 +250,7 @@ def _check_volume(crystal: Crystal) -> str | None:
 
 def _check_labels(crystal: Crystal) -> str | None:
     for name, value in crystal.labels.items():
-        reason = PROPERTIES[name].refuse(value)
-        if reason:
+        if reason := PROPERTIES[name].refuse(value):
             return reason
     stated = crystal.labels.get("volume_per_atom")
     if stated is not None and abs(stated / crystal.volume_per_atom - 1) > VOLUME_TOLERANCE:

@@ -38,14 +38,11 @@ class ImportRequest:
     """What to import and how.
 
     Attributes:
-        sources: files and folders, read in this order.
-        out: the parquet table to write.
-        format: a name of ``FORMATS``; told from each source when None.
-        options: labels and columns to take.
+        sources: files and folders, read in this order. out: the parquet table to write.
+        format: a name of ``FORMATS``; told from each source when None. options: labels and columns to take.
         functional: needed unless every source states the same one.
         rejects: where to write the rejects; beside ``out`` when None.
-        noble_gases: take crystals with noble gases.
-        neighbours: how many neighbours within 18 Å each atom must have.
+        noble_gases: take crystals with noble gases. neighbours: that each atom must have within 18 Å.
         partial: write the table even though a source could not be read to its end.
     """
 

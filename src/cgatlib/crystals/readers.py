@@ -100,8 +100,8 @@ class LabelPlan:
     ) -> LabelPlan:
         """Plan from the user's labels, else from the ``known`` names of the format, by default the usual ones.
 
-        ``always`` are the labels which every row of the format carries. With ``columns``, the complete list of a
-        table's columns, known names that are not among them are left out.
+        Args:
+            always: labels which every row of the format carries. columns: all of a table, where it names them.
 
         Raises:
             CgatError: a column asked for is not in ``columns`` or in it twice, or none of them is a label.

@@ -44,11 +44,7 @@ _COUNTS = re.compile(r"^[ \t]*([\d_]+(?:[ \t]+[\d_]+)*)[ \t\r]*$|:[A-Z]:(\d+)", 
 
 
 def atomic_number(species: str) -> int:
-    """Return the atomic number of an element symbol, decorated or not.
-
-    Raises:
-        BadRow: no element up to Lr; deuterium and tritium, written D and T, are not taken for hydrogen.
-    """
+    """Atomic number of a symbol, decorated or not; `BadRow` beyond Lr and of D and T, which are not taken for H."""
     match = _SPECIES.fullmatch(species)
     symbol = match.group(1) if match else species
     if symbol not in ATOMIC_NUMBERS:
@@ -74,11 +70,7 @@ def decoding(what: str, *also: type[Exception]) -> Iterator[None]:
 
 
 def from_dict(structure: Mapping[str, Any]) -> Geometry:
-    """Read a pymatgen or a JARVIS dictionary, told apart by its keys.
-
-    Raises:
-        BadRow: neither, or partial occupancy, an unknown element, values of the wrong shape.
-    """
+    """Read a pymatgen or a JARVIS dictionary, told apart by its keys; `BadRow` where it is neither, or disordered."""
     with decoding("structure"):
         return _from_jarvis(structure) if "lattice_mat" in structure else _from_pymatgen(structure)
 
@@ -129,11 +121,7 @@ def from_atoms(atoms: Any) -> Geometry:
 
 
 def from_cif(text: str) -> Geometry:
-    """Read CIF text that describes one structure; the cell is left as it is written, primitive or not.
-
-    Raises:
-        BadRow: no or several structures, partial occupancy, unknown element, not CIF.
-    """
+    """Read CIF text that describes one structure; the cell is left as it is written, primitive or not."""
     from pymatgen.core.structure import StructureError
     from pymatgen.io.cif import CifParser
 
@@ -147,11 +135,7 @@ def from_cif(text: str) -> Geometry:
 
 
 def from_poscar(text: str) -> Geometry:
-    """Read POSCAR text with element symbols (VASP 5 and later).
-
-    Raises:
-        BadRow: not POSCAR, or without element symbols: they are not guessed.
-    """
+    """Read POSCAR text with element symbols (VASP 5 and later); where there are none, they are not guessed."""
     from pymatgen.core.structure import StructureError
     from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
 
@@ -164,11 +148,7 @@ def from_poscar(text: str) -> Geometry:
 
 
 def from_extxyz(text: str) -> Geometry:
-    """Read extxyz text with one frame, periodic along all axes.
-
-    Raises:
-        BadRow: not extxyz, several frames, or not periodic.
-    """
+    """Read extxyz text with one frame, periodic along all axes."""
     from ase import Atoms
     from ase.io import read
 
@@ -204,11 +184,7 @@ def parser_of(path: Path) -> Callable[[str], Geometry] | None:
 
 
 def read_structure(path: Path) -> Geometry:
-    """Read one structure file.
-
-    Raises:
-        BadRow: not a structure that can be taken, or a kind of file that is not known.
-    """
+    """Read one structure file; `BadRow` where it cannot be taken, or its kind is not known."""
     parser = parser_of(path)
     if parser is None:
         raise BadRow(f"undecodable file: {path.name} is neither CIF, POSCAR nor extxyz by its name")
@@ -229,7 +205,7 @@ def read_files(
 ) -> Iterator[tuple[str, Candidate]]:
     """Id and crystal of every structure file and of every row of a parquet table, in the order given.
 
-    A file's id is its stem, or the whole path where several files share a stem.
+    A file's id is its stem, or the whole path where several share a stem.
 
     Args:
         paths: CIF, POSCAR or extxyz files, and tables. workers: most processes that read structure files.

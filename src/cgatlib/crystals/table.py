@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +104,6 @@ class CrystalTable:
 
     @cached_property
     def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Offsets (rows + 1,) and flat values of the list columns."""
         return {name: flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")}
 
     @cached_property
@@ -113,40 +112,61 @@ class CrystalTable:
 
     def crystal(self, i: int) -> Crystal:
         """Return row ``i``; its labels hold only what is not missing."""
-        part = {}
-        for name, (offsets, values) in self._lists.items():
-            part[name] = values[offsets[i] : offsets[i + 1]]
+        part = {name: values[ends[i] : ends[i + 1]] for name, (ends, values) in self._lists.items()}
         labels = {name: float(v[i]) for name, v in self._label_arrays.items() if not np.isnan(v[i])}
-        return Crystal(
-            material_id=self.ids[i],
-            lattice=part["lattice"].reshape(3, 3),
-            numbers=part["numbers"],
-            frac_coords=part["frac_coords"].reshape(-1, 3),
-            labels=labels,
-        )
+        lattice, coords = part["lattice"].reshape(3, 3), part["frac_coords"].reshape(-1, 3)
+        return Crystal(self.ids[i], lattice, part["numbers"], coords, labels)
 
     def label(self, name: str) -> NDArray[np.float64]:
-        """Return one label (rows,) in its unit, NaN where it is missing.
-
-        Raises:
-            CgatError: the table does not carry that label.
-        """
+        """One label (rows,) in its unit, NaN where it is missing; `CgatError` where the table does not carry it."""
         if name not in self.labels:
-            known = ", ".join(self.labels) or "none"
-            raise CgatError(f"the table has no label {name!r}; it carries: {known}")
+            raise CgatError(f"the table has no label {name!r}; it carries: {', '.join(self.labels) or 'none'}")
         return floats(self.table[name])
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits over functional, labels, ids, geometry and space groups if there are any, in row order."""
-        return fingerprint(self.functional, self._counted, self._column)
+        """16 hex digits over functional, labels, ids, geometry and space groups if there are any, in row order.
+
+        A formula counts only where it is not that of the row's atoms: it is what splits go by.
+        """
+        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.functional, self._counted]).encode())
+        written = "["
+        for ids in self._column("material_id"):
+            if len(ids):
+                digest.update(f"{written}{json.dumps(ids.to_pylist())[1:-1]}".encode())
+                written = ", "
+        digest.update(b"]" if written == ", " else b"[]")
+        for name, kind in (("lattice", "<f8"), ("numbers", "<u1"), ("frac_coords", "<f8")):
+            end = np.zeros(1, dtype="<i8")
+            digest.update(end.tobytes())
+            for part in self._column(name):
+                ends = end + flatten(part)[0][1:]
+                digest.update(ends.astype("<i8").tobytes())
+                end = ends[-1:] if len(ends) else end
+            for part in self._column(name):
+                digest.update(flatten(part)[1].astype(kind).tobytes())
+        for name in self._counted:
+            for part in self._column(name):
+                digest.update(np.isnan(floats(part)).tobytes())
+            for part in self._column(name):
+                digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
+        for other in self._other_formulas():
+            digest.update(json.dumps(other).encode())
+        return digest.hexdigest()[:16]
+
+    def _other_formulas(self) -> Iterator[tuple[int, str]]:
+        """Rows whose formula is not that of their atoms, and what it is."""
+        first = 0
+        for formulas, numbers in zip(self._column("formula"), self._column("numbers"), strict=True):
+            ends, atoms = flatten(numbers)
+            known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
+            for row, formula in enumerate(formulas.to_pylist()):
+                if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
+                    yield first + row, formula or ""
+            first += len(formulas)
 
     def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, at most `rows` at a time: core columns, labels and space groups.
-
-        Raises:
-            CgatError: a row of a file does not fit the schema.
-        """
+        """The rows in order, at most `rows` at a time, with core columns, labels and space groups; checked."""
         first = 0
         for part in self._parts([*CORE_SCHEMA.names, *self._counted], rows):
             yield to_core(self.rows, part, first) if isinstance(self.rows, Path) else part
@@ -268,11 +288,7 @@ def _joined_name(label: str, functional: str, new: str) -> str:
 
 
 def with_space_groups(table: CrystalTable) -> CrystalTable:
-    """The same table with the numbers of the space groups, which are determined here unless it has them.
-
-    Raises:
-        CgatError: the space group of a crystal cannot be determined.
-    """
+    """The same table with the numbers of the space groups, which are determined here unless it has them."""
     if SPACE_GROUP in table.table.column_names:
         return table
     numbers = pa.array([_space_group(crystal) for crystal in table], pa.int16())
@@ -305,11 +321,7 @@ def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> 
 
 
 def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
-    """Return functional and source as the metadata of a file state them; None and nothing where it has none of ours.
-
-    Raises:
-        CgatError: there are metadata under our name, but not as we write them, or with another unit of a label.
-    """
+    """Functional and source as the metadata of a file state them, if any; `CgatError` where these are damaged."""
     metadata = (schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
         return None, ""
@@ -376,65 +388,13 @@ def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
     return offsets, array.flatten().to_numpy(zero_copy_only=False)
 
 
-def fingerprint(functional: str, names: Sequence[str], column: Callable[[str], Iterable[pa.ChunkedArray]]) -> str:
-    """16 hex digits over functional, names and values of labels and space groups, ids, geometry and formulas, in order.
-
-    Independent of compression, row groups, integer widths and extra columns. A formula that is the reduced formula of
-    the row's atoms follows from the geometry; only another one, which a file may state and the split then uses, is
-    hashed, so that tables from before formulas counted keep their fingerprint.
-
-    Args:
-        names: of the columns that count besides the core.
-        column: the values of a column piece by piece, as often as it is called; no more is held at a time.
-    """
-    digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, functional, names]).encode())
-    separator = "["
-    for ids in column("material_id"):
-        if len(ids):
-            digest.update(f"{separator}{json.dumps(ids.to_pylist())[1:-1]}".encode())
-            separator = ", "
-    digest.update(b"]" if separator == ", " else b"[]")
-    for name, kind in (("lattice", "<f8"), ("numbers", "<u1"), ("frac_coords", "<f8")):
-        end = np.zeros(1, dtype="<i8")
-        digest.update(end.tobytes())
-        for part in column(name):
-            ends = end + flatten(part)[0][1:]
-            digest.update(ends.astype("<i8").tobytes())
-            end = ends[-1:] if len(ends) else end
-        for part in column(name):
-            digest.update(flatten(part)[1].astype(kind).tobytes())
-    for name in names:
-        for part in column(name):
-            digest.update(np.isnan(floats(part)).tobytes())
-        for part in column(name):
-            digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
-    for other in _other_formulas(column):
-        digest.update(json.dumps(other).encode())
-    return digest.hexdigest()[:16]
-
-
-def _other_formulas(column: Callable[[str], Iterable[pa.ChunkedArray]]) -> Iterator[tuple[int, str]]:
-    """Rows whose formula is not that of their atoms, and what it is."""
-    first = 0
-    for formulas, numbers in zip(column("formula"), column("numbers"), strict=True):
-        ends, atoms = flatten(numbers)
-        known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
-        for row, formula in enumerate(formulas.to_pylist()):
-            if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
-                yield first + row, formula or ""
-        first += len(formulas)
-
-
 def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Values of a label column (rows,), NaN where they are missing."""
     return np.asarray(column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
-    """Order and cast the columns: core, labels, then the others as they are.
-
-    Args:
-        first: number of the table's first row in the file, for messages.
+    """Order and cast the columns: core, labels, then the others as they are; `first` is the number of the first row.
 
     Raises:
         CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
@@ -454,11 +414,7 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
     except (pa.ArrowException, ValueError) as error:
         raise CgatError(f"{path} is no crystal table: {first_line(error)}") from error
     n_atoms = table["n_atoms"].to_numpy()
-    for name, expected in (
-        ("lattice", np.full_like(n_atoms, 9)),
-        ("numbers", n_atoms),
-        ("frac_coords", 3 * n_atoms),
-    ):
+    for name, expected in (("lattice", 9), ("numbers", n_atoms), ("frac_coords", 3 * n_atoms)):
         wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
         if len(wrong):
             raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
@@ -491,11 +447,7 @@ def _origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]
 
 
 def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
-    """A table of a file with a column of theirs under our name, in the place of another of that name.
-
-    Raises:
-        CgatError: ours is no label, or there is no column of theirs.
-    """
+    """A table with a column of theirs under the name of our label, in the place of another of that name."""
     if ours not in PROPERTIES:
         raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
     if theirs not in table.column_names:

@@ -60,7 +60,7 @@ def open_members(path: Path) -> Iterator[Iterator[tuple[Stream, BinaryIO]]]:
     with path.open("rb") as raw:
         try:
             archive = zipfile.ZipFile(raw)
-        except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:  # the last of a member's name
+        except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
             size = path.stat().st_size
             raise UnreadableFile(f"{path} is truncated or no zip archive ({size} bytes): {error}") from error
         members = [m for m in archive.infolist() if m.filename.endswith(".json")]
@@ -72,8 +72,8 @@ def open_members(path: Path) -> Iterator[Iterator[tuple[Stream, BinaryIO]]]:
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
     try:
         return archive.open(member)
-    # zipfile refuses what is encrypted with a RuntimeError, and methods that it does not know with the other.
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+    # What is encrypted or packed in another way is a RuntimeError, a broken name or place of the member a ValueError.
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
         raise UnreadableFile(f"{path} has a member {member.filename!r} that cannot be opened: {error}") from error
 
 
