@@ -21,7 +21,7 @@ TORCH = {
 }
 THREADS = (1, 2)
 SET_BY_OTHERS = ("OPENBLAS_", "GOTO_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_")
-NUMERICAL = "attention benchmarks composition flat golden graphs model neighbours splits training transfer"
+NUMERICAL = "kernels benchmarks composition golden graphs model neighbours splits training transfer"
 COMMANDS = "test_benchmarks.py::test_training_steps_need_few_packages"  # a process of its own, most of it imports
 
 Combination = tuple[str, str, int]

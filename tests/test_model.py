@@ -9,7 +9,7 @@ import torch
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig
 from cgatlib.graphs.packing import pack
-from cgatlib.model.cgat import CGAT, MODELS, ModelConfig, NodeUpdate, element_vectors
+from cgatlib.model.cgat import CGAT, MODELS, ModelConfig, element_vectors
 
 TINY = ModelConfig(8, 8, 2, 2, neighbours=12, output_widths=(20, 8), roost_steps=2)
 VARIANTS = {
@@ -319,26 +319,3 @@ def test_labels_share_everything_but_the_last_layer():
     weights = one.state_dict()
     different = {name for name, w in again.state_dict().items() if not torch.equal(w, weights[name])}
     assert different == {"output.last.weight", "output.last.bias"}
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_first_step_by_elements_is_the_step_by_nodes(variant, monkeypatch):
-    """What nodes of an element and edges between two elements have in common is computed once; nothing else changes."""
-    graphs, _ = pack(CELLS * 3, WHOLE)  # so that elements have more nodes than a block has rows
-    batch = graphs.batch(np.arange(len(graphs)))
-
-    def value_and_gradients():
-        model = network(VARIANTS[variant])
-        value = model(batch)
-        value.sum().backward()
-        return [value.detach(), *(parameter.grad for parameter in model.parameters())]
-
-    def by_nodes(self, vectors, element, e, edges):
-        h = vectors.index_select(0, element)
-        return self(h, e, edges, h, h)
-
-    by_elements = value_and_gradients()
-    monkeypatch.setattr(NodeUpdate, "first", by_nodes)
-    for ours, theirs in zip(by_elements, value_and_gradients(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)

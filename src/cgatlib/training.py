@@ -5,7 +5,6 @@ counted in optimiser steps, not epochs, so that runs with training sets of diffe
 """
 
 import copy
-import ctypes
 import hashlib
 import io
 import math
@@ -23,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.flat import Flat, FlatAdamW
 from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, sent
 from cgatlib.inputs import Inputs, TargetStatistics, absolute_errors, in_one, label_shares, predict, training_rows
 from cgatlib.processes import end_with
@@ -35,7 +33,6 @@ T = TypeVar("T")
 _CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the device
 _RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's OneCycleLR
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # names of the settings in glibc's malloc.h
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of what precedes them
 
 Schedule = Literal["triangular", "one-cycle", "cosine"]
@@ -187,7 +184,6 @@ def fit(
             report(progress)
     progress.stopped = "budget" if progress.step == config.steps else "patience"
     network.load_state_dict(loop.best)
-    loop.optimizer.release()
     return progress
 
 
@@ -206,7 +202,6 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.start = time.perf_counter()
-        keep_freed_memory()
         self.batch_size = min(self.config.batch_size, len(self.train))
         if self.fabric.world_size > self.batch_size:
             raise CgatError(
@@ -214,10 +209,9 @@ class TrainingLoop:
             )
         rate, decay = self.config.learning_rate, self.config.weight_decay
         self.averaged = self.network.to(self.fabric.device)
-        self.optimizer = FlatAdamW(self._groups(self.network), lr=rate, weight_decay=decay)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=rate, weight_decay=decay, fused=True)
         if self.config.averaging < 1:
             self.averaged = copy.deepcopy(self.network)
-            self.averages = [Flat(group["params"]) for group in self._groups(self.averaged)]
         self.model, self.wrapped = self.fabric.setup(self.network, self.optimizer)
         self._place_targets()
         self.progress, self.best = Progress(), copy.deepcopy(self.network.state_dict())
@@ -235,11 +229,11 @@ class TrainingLoop:
         self.targets = self.fabric.to_device(targets.where(known, 0).float())
         self.weights = self.fabric.to_device(weights.float())
 
-    def _groups(self, network: nn.Module) -> list[dict[str, Any]]:
+    def _groups(self) -> list[dict[str, Any]]:
         """What is trained; the output network apart where the rest learns at a rate of its own."""
         together = self.config.trunk_rate == 1
         shares: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in network.named_parameters():
+        for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 share = 1.0 if together or name.startswith("output.") else self.config.trunk_rate
                 shares.setdefault(share, []).append(parameter)
@@ -262,19 +256,22 @@ class TrainingLoop:
         errors = (values - self.targets.index_select(0, there)).abs() * self.weights.index_select(0, there)
         loss = errors.sum() / (self.batch_size / self.fabric.world_size)  # the processes' mean is the MAE
         self.fabric.backward(loss)
-        self.optimizer.take_gradients(self.config.clip)
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.wrapped.step()
+        self.optimizer.zero_grad()
         if self.averaged is not self.network:
             self._average(step + 1)
         self.losses.append(loss.detach())
         if (step + 1) % _CHECK_EVERY == 0 or self.config.evaluates(step + 1):
             self._check_finite(step + 1)
 
+    @torch.no_grad()
     def _average(self, steps: int) -> None:
         """Add the weights after `steps` steps to the mean, in which the initial ones have no share (as in Adam's)."""
         rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
-        for average, flat in zip(self.averages, self.optimizer.flat, strict=True):
-            average.vector.data.lerp_(flat.vector.data, min(1.0, rate))
+        for average, parameter in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            average.lerp_(parameter, min(1.0, rate))
 
     def _check_finite(self, step: int) -> None:
         if not math.isfinite(self._mean(self.losses[-1:])):
@@ -422,17 +419,3 @@ def kept_on(device: torch.device, graphs: PackedGraphs) -> PackedGraphs | Reside
         return graphs
     free, _ = torch.cuda.mem_get_info(device)
     return ResidentGraphs.of(graphs, device) if 2 * (graphs.nodes.nbytes + graphs.edges.nbytes) <= free else graphs
-
-
-def keep_freed_memory() -> None:
-    """Let this process take again what it has freed, as every training step does with megabytes at a time.
-
-    glibc gives such memory back to the system, which fills it with zeros when it is asked for again: a fifth of the
-    time of a step of a small network. Other systems' libraries keep more by themselves; nothing is done there.
-    """
-    if os.name != "posix":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(_MMAP_THRESHOLD, 2**25)  # bytes; the largest that every version takes
-        library.mallopt(_TRIM_THRESHOLD, 2**29)

@@ -1,18 +1,22 @@
-"""The crystal graph attention network, top to bottom in the order of the paper.
+"""The crystal graph attention network in the order of the paper, in plain operations.
 
 Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023), section IV B; the network is that of
-Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width.
+Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width, h hidden
+width. The functions marked `faster` are what the equations say; what runs is their fast form in
+`cgatlib.model.kernels`, unless `plain_equations` asks for them. Initial weights are drawn as in the released code.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from importlib import resources
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,10 +27,11 @@ from torch_geometric.data import Batch
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.graphs.neighbours import RESOLUTION
-from cgatlib.model.kernels import Rows, attention_sum, edge_fcnn, generated_network
+from cgatlib.model import kernels
+from cgatlib.model.kernels import Rows
 
-_BLOCK = 8  # rows of one kind side by side
-
+P = ParamSpec("P")
+R = TypeVar("R")
 EdgeUpdate = Literal["plain", "attention", "hypernetwork"]
 ElementVectors = Literal["matscholar", "one-hot"]
 _LARGEST = {
@@ -144,13 +149,68 @@ def element_vectors(kind: ElementVectors = "matscholar") -> Tensor:
     return torch.from_numpy(_matscholar())
 
 
-def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
-    """PyTorch's default initialisation of linear layers, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
-    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in))
+_plain: ContextVar[bool] = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain_equations() -> Iterator[None]:
+    """Compute as the equations are written here: slowly, with automatic differentiation."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def faster(kernel: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let `kernel`, which returns the same for the same arguments, stand in for the decorated equation."""
+
+    def decorate(equation: Callable[P, R]) -> Callable[P, R]:
+        @wraps(equation)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return equation(*args, **kwargs) if _plain.get() else kernel(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+# FCNN: the networks with one hidden layer of equations 1a, 1c, 2a, 2c, 2d, of the composition and of the pooling
+
+
+def fcnn(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> tuple[Tensor, ...]:
+    """FCNN^n(x) for all heads n of one or more networks: a hidden layer with leaky ReLU, then a linear one.
+
+    Args:
+        x: (rows, width). w_in: (nets, heads, h, width). b_in: (nets, heads, 1, h). w_out: (nets, heads, h, out).
+        b_out: (nets, heads, out).
+
+    Returns:
+        (rows, heads, out) of each net.
+    """
+    hidden = F.leaky_relu(F.linear(x, w_in.flatten(0, 2), b_in.flatten()))  # (rows, nets * heads * h)
+    hidden = hidden.unflatten(1, w_out.shape[:3]).permute(1, 2, 0, 3)  # (nets, heads, rows, h)
+    return (hidden @ w_out + b_out.unsqueeze(2)).transpose(1, 2).unbind()
+
+
+@faster(kernels.edge_fcnn)
+def edge_fcnn(
+    tables: Sequence[Tensor], rows: Rows, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
+) -> tuple[Tensor, ...]:
+    """FCNN^n(h_i || e_ij || h_j) for every edge: `fcnn` of a row of each table, side by side.
+
+    Args:
+        tables: (rows, width) each. rows: the row of every edge in each of them. Weights as in `fcnn`.
+
+    Returns:
+        (E, heads, out) of each net.
+    """
+    x = torch.cat([table[row] for table, row in zip(tables, rows.index, strict=True)], dim=1)  # h_i || e_ij || h_j
+    return fcnn(x, w_in, b_in, w_out, b_out)
 
 
 class MultiHeadFCNN(nn.Module):
-    """FCNN^n for all heads n: one hidden layer with leaky ReLU per head; `nets` such networks side by side."""
+    """The weights of `fcnn`."""
 
     def __init__(self, width: int, hidden: int, out: int, heads: int, nets: int = 1) -> None:
         super().__init__()
@@ -161,39 +221,101 @@ class MultiHeadFCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, heads, out) from (rows, width), for a single net."""
-        hidden = F.leaky_relu_(F.linear(x, self.w_in.flatten(0, 2), self.b_in.flatten()))
-        hidden = hidden.unflatten(1, self.w_out.shape[1:3]).transpose(0, 1)  # (heads, rows, hidden)
-        return torch.baddbmm(self.b_out.squeeze(0).unsqueeze(1), hidden, self.w_out.squeeze(0)).transpose(0, 1)
+        return fcnn(x, self.w_in, self.b_in, self.w_out, self.b_out)[0]
 
     def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> tuple[Tensor, ...]:
-        """FCNN^n(a || b || ...) of every edge, (E, heads, out) of each net, for a row of each of the `tables`.
-
-        Args:
-            tables: (rows, width) each. rows: the row of every edge in each of the tables, which lie one below another.
-        """
-        return edge_fcnn(tables, self.w_in, self.b_in, self.w_out, self.b_out, rows)
+        """`edge_fcnn` with these weights."""
+        return edge_fcnn(tables, rows, self.w_in, self.b_in, self.w_out, self.b_out)
 
 
-class Blocks(NamedTuple):
-    """Rows of several kinds sorted into blocks of one kind each, which zeros fill up."""
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    """PyTorch's default initialisation of linear layers, U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) / math.sqrt(fan_in))
 
-    place: Tensor  # (N,) of every row among those of the blocks
-    kind: Tensor  # (blocks,)
 
-    @classmethod
-    def of(cls, kind: Tensor, n_kinds: int) -> "Blocks":
-        """From the kind of every row, (N,)."""
-        count = torch.bincount(kind, minlength=n_kinds)
-        blocks = (count + _BLOCK - 1) // _BLOCK
-        start = (blocks.cumsum(0) - blocks) * _BLOCK - (count.cumsum(0) - count)  # of a kind: in blocks - in order
-        order = torch.sort(kind, stable=True)
-        place = torch.arange(len(kind), device=kind.device) + start.index_select(0, order.values)
-        return cls(torch.empty_like(place).index_copy_(0, order.indices, place), torch.repeat_interleave(blocks))
+# Equations 1a to 1d: atoms
 
-    def filled(self, x: Tensor) -> Tensor:
-        """(blocks, rows of a block, C) from (N, C)."""
-        room = x.new_zeros(len(self.kind) * _BLOCK, x.shape[1])
-        return room.index_copy(0, self.place, x).unflatten(0, (-1, _BLOCK))
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of a batch, ordered by receiver."""
+
+    sender: Tensor  # (E,) node j
+    receiver: Tensor  # (E,) node i
+    count: Tensor  # (E,) how many edges of the crystal it stands for, or their weight (only ratios matter)
+    rank: Tensor  # (E,) rank of the listed neighbour, a row of e_0
+    feature: Tensor  # (E,) row of the matrix of distinct edge features
+    n_nodes: int
+    n_features: int
+
+    @cached_property
+    def receiver_first(self) -> Rows:
+        """Rows of (h_i || e_ij || h_j) for every edge."""
+        return Rows((self.receiver, self.feature, self.sender), (self.n_nodes, self.n_features, self.n_nodes))
+
+    @cached_property
+    def sender_first(self) -> Rows:
+        """Rows of (h_j || e_ij || h_i) for every edge."""
+        return Rows((self.sender, self.feature, self.receiver), (self.n_nodes, self.n_features, self.n_nodes))
+
+
+@faster(kernels.attention_sum)
+def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
+    """Sum of messages weighted by a softmax of their scores over the edges of each receiver.
+
+    Args:
+        s: (E, heads, C) scores, or (E, heads, 1) where one score holds for all channels. m: (E, heads, C) messages.
+        weight: (E,) how many times each edge counts. receiver: (E,) node that the edge arrives at.
+        n: number of receivers N; one without edges gets zeros.
+        epsilon: next to the largest term of the sum, which is 1, as in the released code.
+
+    Returns:
+        (N, heads, C).
+    """
+    index = receiver.view(-1, 1, 1).expand_as(s)
+    top = s.new_full((n, *s.shape[1:]), -torch.inf).scatter_reduce(0, index, s.detach(), "amax")  # so that exp is <= 1
+    exp = weight.view(-1, 1, 1) * torch.exp(s - top[receiver])
+    total = exp.new_full(top.shape, epsilon).index_add(0, receiver, exp)
+    a = exp / total[receiver]  # 1b: a_ij = exp(s_ij) / sum_j exp(s_ij)
+    return m.new_zeros(n, *m.shape[1:]).index_add(0, receiver, a * m)  # in 1d: sum_j a_ij m_ij
+
+
+class NodeUpdate(nn.Module):
+    """Equations 1a to 1d."""
+
+    def __init__(self, config: ModelConfig, step: int) -> None:
+        super().__init__()
+        width = 2 * config.atom_width + config.edge_width
+        self.fcnn = MultiHeadFCNN(width, config.hidden, config.atom_width, config.heads, nets=2)  # of 1a and of 1c
+        self.hfcnn = Conditioned(config.atom_width, step, config.condition)
+
+    def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor, change: Tensor) -> Tensor:
+        """h_(t+1) - h_t, (N, C), from h_t (N, C), e (R, D), h_0 and h_t - h_(t-1) (N, C)."""
+        s, m = self.fcnn.on_edges((h, e, h), edges.receiver_first)  # 1a, 1c: (E, heads, C)
+        am = attention_sum(s, m, edges.count, edges.receiver, len(h))  # 1b: (N, heads, C)
+        return self.hfcnn(am.mean(1), initial, change)  # 1d: HFCNN of the mean over the heads
+
+
+# HFCNN of equation 1d: a network whose weights another network generates
+
+
+@faster(kernels.generated_network)
+def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    """Four layers, with weights of its own for every row n: theta_n = sum_k w[.., k] z_n[k] + v.
+
+    Args:
+        x: (N, C). z: (layers, N, C) what generates the weights. w: (layers, C, C, C). v: (layers, C, C).
+        b: (layers, N, C), the generated biases.
+
+    Returns:
+        (N, C).
+    """
+    for layer in range(len(w)):
+        if layer:
+            x = torch.tanh(F.layer_norm(x, x.shape[1:]))
+        theta = torch.einsum("oik,nk->noi", w[layer], z[layer]) + v[layer]
+        x = torch.einsum("noi,ni->no", theta, x) + b[layer]
+    return x
 
 
 class HFCNN(nn.Module):
@@ -215,104 +337,13 @@ class HFCNN(nn.Module):
         self.w_bias = nn.Parameter(0.1 * gain * torch.randn(self.layers, width, width))
         self.b_bias = _uniform(self.layers, width, fan_in=width)
 
-    def forward(self, x: Tensor, condition: Tensor, blocks: Blocks | None = None) -> Tensor:
-        """The generated network applied to `x` (N, width).
-
-        Args:
-            x: (N, width). condition: (N, width) that the network of each row is generated from; with `blocks`
-                (kinds, width), that of each kind.
-            blocks: rows of one kind share a network.
-        """
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The network generated from each row of `condition` (N, width), applied to that of `x` (N, width)."""
         z = condition.expand(self.layers, *condition.shape)
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
-            z = torch.baddbmm(bias, z, weight).tanh_()  # (layer, rows, width)
-        theta = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, rows, width)
-        if blocks is None:
-            return generated_network(x, z, self.w_weight, self.b_weight, theta)
-        w = torch.baddbmm(self.b_weight.flatten(1).unsqueeze(1), z, self.w_weight.flatten(1, 2).mT)
-        each = torch.arange(self.layers, device=x.device).unsqueeze(1) * len(condition) + blocks.kind
-        shape = *each.shape, *self.b_weight.shape[1:]
-        matrix = w.flatten(0, 1).index_select(0, each.flatten()).view(shape).mT.unbind()  # (block, in, out) of a layer
-        bias = theta.flatten(0, 1).index_select(0, each.flatten()).view(*each.shape, 1, -1).unbind()
-        y = torch.baddbmm(bias[0], blocks.filled(x), matrix[0])  # (block, row, out)
-        for b, m in zip(bias[1:], matrix[1:], strict=True):
-            y = torch.baddbmm(b, F.layer_norm(y, y.shape[2:]).tanh_(), m)
-        return y.flatten(0, 1).index_select(0, blocks.place)
-
-
-class Composition(nn.Module):
-    """ROOST: a vector of the composition from a graph of its elements (doi:10.1038/s41467-020-19964-7)."""
-
-    hidden = 256
-
-    def __init__(self, width: int, steps: int, n_features: int) -> None:
-        super().__init__()
-        self.embedding = nn.Linear(n_features, width - 1)
-        layers = range(steps)
-        self.scores = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, 1, 1) for _ in layers)
-        self.messages = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, width, 1) for _ in layers)
-        self.pool = MultiHeadFCNN(width, self.hidden, 1, 1)
-        self.powers = nn.Parameter(torch.randn(steps + 1))
-
-    def forward(self, elements: Tensor, batch: Batch, n_graphs: int) -> Tensor:
-        """(G, C) from the vectors of all elements (103, F)."""
-        number, graph, fraction = _fractions(batch, n_graphs)
-        fraction = fraction.to(elements.dtype).unsqueeze(1)
-        x = torch.cat([self.embedding(elements).index_select(0, number - 1), fraction], dim=1)
-        *weights, last = (fraction**self.powers).unbind(1)  # (M,) of each step and of the pooling
-        receiver, sender = _pairs(graph, n_graphs)
-        rows = Rows.of(torch.stack([receiver, sender + len(x)], dim=1), 2 * len(x))
-        for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
-            (s,), (m,) = (cast(MultiHeadFCNN, fcnn).on_edges((x, x), rows) for fcnn in (score, message))
-            x = x + _weighted(s, m, weight.index_select(0, sender), receiver, len(x))
-        return _weighted(self.pool(x), x.unsqueeze(1), last, graph, n_graphs)
-
-
-def _weighted(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int) -> Tensor:
-    return attention_sum(s, m, weight, receiver, n, epsilon=1e-13).squeeze(1)
-
-
-def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Atomic number, graph and atomic fraction of every distinct element of every graph, (M,) each."""
-    key, element = torch.unique(batch.batch * 128 + batch.numbers, return_inverse=True)
-    atoms = torch.zeros_like(key).index_add_(0, element, batch.multiplicity)
-    graph = key // 128
-    total = torch.zeros(n_graphs, dtype=key.dtype, device=key.device).index_add_(0, graph, atoms)
-    return key % 128, graph, atoms.float() / total[graph].float()  # single precision, as in the released code
-
-
-def _pairs(graph: Tensor, n_graphs: int) -> Tensor:
-    """All ordered pairs (receiver, sender) of different elements of one graph, (2, pairs); `graph` (M,) ascends."""
-    size = torch.bincount(graph, minlength=n_graphs)
-    start = size.cumsum(0) - size
-    per_row = size[graph]
-    receiver = torch.repeat_interleave(per_row)
-    sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
-    sender = sender + start[graph[receiver]]
-    return torch.stack([receiver, sender])[:, receiver != sender]
-
-
-class OutputNetwork(nn.Module):
-    """The residual network from the crystal embedding to (value, log standard deviation), "regression head".
-
-    The `labels` that it is made for share all layers but the last.
-    """
-
-    def __init__(self, widths: tuple[int, ...], labels: int = 1) -> None:
-        super().__init__()
-        pairs = list(pairwise(widths))
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
-        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
-        self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip
-        self.last = nn.Linear(widths[-1], 2 * labels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(G, 2 labels) from (G, widths[0]), in single precision in any case: a value in half has three digits."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.scales.dtype)
-            for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
-                x = scale * linear(x).relu_() + skip(x)
-            return self.last(x)
+            z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, N, width)
+        b = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, N, width)
+        return generated_network(x, z, self.w_weight, self.b_weight, b)
 
 
 class Conditioned(nn.Module):
@@ -334,74 +365,7 @@ class Conditioned(nn.Module):
         return self.network(aggregate, self.damping * initial + (1 - self.damping) * aggregate)
 
 
-@dataclass(frozen=True)
-class Edges:
-    """The edges of a batch, ordered by receiver."""
-
-    sender: Tensor  # (E,) node j
-    receiver: Tensor  # (E,) node i
-    count: Tensor  # (E,) how many edges of the crystal it stands for, or their weight (only ratios matter)
-    rank: Tensor  # (E,) rank of the listed neighbour, a row of e_0
-    feature: Tensor  # (E,) row of the matrix of distinct edge features
-    n_nodes: int
-    n_features: int
-
-    @cached_property
-    def receiver_first(self) -> Rows:
-        """Rows of (h_i || e_ij || h_j) for every edge."""
-        return self._rows(self.receiver, self.sender)
-
-    @cached_property
-    def sender_first(self) -> Rows:
-        """Rows of (h_j || e_ij || h_i) for every edge."""
-        return self._rows(self.sender, self.receiver)
-
-    def between_elements(self, element: Tensor, n_elements: int) -> tuple["Edges", Tensor]:
-        """The distinct edges when each end is known by its `element` (N,) alone, and which of them each edge is, (E,).
-
-        There are a third fewer of them in a batch of 64 crystals.
-        """
-        pair = element.index_select(0, self.receiver) * n_elements + element.index_select(0, self.sender)
-        key, which = torch.unique(pair * self.n_features + self.feature, return_inverse=True)
-        pair, feature = key // self.n_features, key % self.n_features
-        alike = replace(
-            self, sender=pair % n_elements, receiver=pair // n_elements, feature=feature, n_nodes=n_elements
-        )
-        return alike, which
-
-    def _rows(self, first: Tensor, second: Tensor) -> Rows:
-        n, r = self.n_nodes, self.n_features
-        return Rows.of(torch.stack([first, self.feature + n, second + n + r], dim=1), 2 * n + r)
-
-
-class NodeUpdate(nn.Module):
-    """Equations 1a to 1d."""
-
-    def __init__(self, config: ModelConfig, step: int) -> None:
-        super().__init__()
-        width = 2 * config.atom_width + config.edge_width
-        self.fcnn = MultiHeadFCNN(width, config.hidden, config.atom_width, config.heads, nets=2)  # of 1a and of 1c
-        self.hfcnn = Conditioned(config.atom_width, step, config.condition)
-
-    def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor, change: Tensor) -> Tensor:
-        """h_(t+1) - h_t, (N, C), from h_t (N, C), e (R, D), h_0 and h_t - h_(t-1) (N, C)."""
-        s, m = self.fcnn.on_edges((h, e, h), edges.receiver_first)  # 1a, 1c: (E, heads, C)
-        aggregate = attention_sum(s, m, edges.count, edges.receiver, len(h)).mean(1)  # 1b, sums of 1d: (N, C)
-        return self.hfcnn(aggregate, initial, change)
-
-    def first(self, vectors: Tensor, element: Tensor, e: Tensor, edges: Edges) -> Tensor:
-        """The same at the first step, where h_t and the condition are those of a node's element.
-
-        So what edges or nodes have in common is computed once.
-
-        Args:
-            vectors: h_0 of each element in the batch, (U, C). element: (N,) row of each node. e, edges: as above.
-        """
-        alike, which = edges.between_elements(element, len(vectors))
-        s, m = self.fcnn.on_edges((vectors, e, vectors), alike.receiver_first)  # (distinct edges, heads, C)
-        s, m = s.index_select(0, which), m.index_select(0, which)
-        aggregate = attention_sum(s, m, edges.count, edges.receiver, len(element)).mean(1)
-        return self.hfcnn.network(aggregate, vectors, Blocks.of(element, len(vectors)))
+# Equations 2a to 2d: edges
 
 
 class PlainEdgeUpdate(nn.Module):
@@ -433,7 +397,7 @@ class AttentionEdgeUpdate(nn.Module):
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
         """New edge features (E, D) and the edges that refer to them; `initial` (R, D) is e_0 by rank."""
         s, m = self.fcnn.on_edges((h, e, h), edges.sender_first)  # 2a, 2c: (E, heads, D)
-        am = torch.softmax(s, dim=1) * m  # 2b: normalised over the heads
+        am = torch.softmax(s, dim=1) * m  # 2b: a_ij, normalised over the heads
         if isinstance(self.update, Conditioned):
             condition = initial[edges.rank]
             update = self.update(am.mean(1), condition, condition)
@@ -441,6 +405,57 @@ class AttentionEdgeUpdate(nn.Module):
             update = self.update(am.flatten(1)).squeeze(1)  # 2d: the heads side by side
         own = torch.arange(len(update), device=h.device)
         return e[edges.feature] + update, replace(edges, feature=own, n_features=len(own))
+
+
+# The composition (ROOST), the pooling to a crystal, the prediction
+
+
+class Composition(nn.Module):
+    """ROOST: a vector of the composition from a graph of its elements (doi:10.1038/s41467-020-19964-7)."""
+
+    hidden, epsilon = 256, 1e-13  # as in the released code
+
+    def __init__(self, width: int, steps: int, n_features: int) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(n_features, width - 1)
+        layers = range(steps)
+        self.scores = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, 1, 1) for _ in layers)
+        self.messages = nn.ModuleList(MultiHeadFCNN(2 * width, self.hidden, width, 1) for _ in layers)
+        self.pool = MultiHeadFCNN(width, self.hidden, 1, 1)
+        self.powers = nn.Parameter(torch.randn(steps + 1))
+
+    def forward(self, elements: Tensor, batch: Batch, n_graphs: int) -> Tensor:
+        """(G, C) from the vectors of all elements (103, F)."""
+        number, graph, fraction = _fractions(batch, n_graphs)
+        fraction = fraction.to(elements.dtype).unsqueeze(1)
+        x = torch.cat([self.embedding(elements).index_select(0, number - 1), fraction], dim=1)
+        *weights, last = (fraction**self.powers).unbind(1)  # (M,) of each step and of the pooling
+        receiver, sender = _pairs(graph, n_graphs)
+        rows = Rows((receiver, sender), (len(x), len(x)))
+        for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
+            (s,), (m,) = (cast(MultiHeadFCNN, fcnn).on_edges((x, x), rows) for fcnn in (score, message))
+            x = x + attention_sum(s, m, weight.index_select(0, sender), receiver, len(x), self.epsilon).squeeze(1)
+        return attention_sum(self.pool(x), x.unsqueeze(1), last, graph, n_graphs, self.epsilon).squeeze(1)
+
+
+def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Atomic number, graph and atomic fraction of every distinct element of every graph, (M,) each."""
+    key, element = torch.unique(batch.batch * 128 + batch.numbers, return_inverse=True)
+    atoms = torch.zeros_like(key).index_add_(0, element, batch.multiplicity)
+    graph = key // 128
+    total = torch.zeros(n_graphs, dtype=key.dtype, device=key.device).index_add_(0, graph, atoms)
+    return key % 128, graph, atoms.float() / total[graph].float()  # single precision, as in the released code
+
+
+def _pairs(graph: Tensor, n_graphs: int) -> Tensor:
+    """All ordered pairs (receiver, sender) of different elements of one graph, (2, pairs); `graph` (M,) ascends."""
+    size = torch.bincount(graph, minlength=n_graphs)
+    start = size.cumsum(0) - size
+    per_row = size[graph]
+    receiver = torch.repeat_interleave(per_row)
+    sender = torch.arange(len(receiver), device=graph.device) - (per_row.cumsum(0) - per_row)[receiver]
+    sender = sender + start[graph[receiver]]
+    return torch.stack([receiver, sender])[:, receiver != sender]
 
 
 class Pooling(nn.Module):
@@ -458,6 +473,29 @@ class Pooling(nn.Module):
         s = self.score(torch.cat([h, composition.index_select(0, batch.batch)], dim=1))
         pooled = attention_sum(s, self.message(h), batch.multiplicity.to(h.dtype), batch.batch, n_graphs)
         return pooled.mean(1) if self.mean else pooled.flatten(1)
+
+
+class OutputNetwork(nn.Module):
+    """The residual network from the crystal embedding to (value, log standard deviation), "regression head".
+
+    The `labels` that it is made for share all layers but the last.
+    """
+
+    def __init__(self, widths: tuple[int, ...], labels: int = 1) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.scales = nn.Parameter(torch.zeros(len(pairs)))  # ReZero (arXiv:2003.04887): each block starts as its skip
+        self.last = nn.Linear(widths[-1], 2 * labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(G, 2 labels) from (G, widths[0]), in single precision in any case: a value in half has three digits."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.scales.dtype)
+            for linear, skip, scale in zip(self.linears, self.skips, self.scales, strict=True):
+                x = scale * linear(x).relu_() + skip(x)
+            return self.last(x)
 
 
 class CGAT(nn.Module):
@@ -495,14 +533,13 @@ class CGAT(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """Crystal embedding (G, embedding_width): everything but the output network."""
         n_graphs = len(batch.ptr) - 1
-        number, element = torch.unique(batch.numbers, return_inverse=True)
-        vectors = self.atom(self.elements.index_select(0, number - 1)).to(self.rank.dtype)
-        h = initial = change = vectors.index_select(0, element)
+        vectors = self.atom(self.elements).to(self.rank.dtype)  # (103, C)
+        h = initial = change = vectors.index_select(0, batch.numbers - 1)
         sender, receiver = batch.edge_index
         e = ranks = self.edge_table()
         edges = Edges(sender, receiver, batch["count"].to(h.dtype), batch.rank, batch.rank, len(h), len(e))
         for step, node in enumerate(cast(Iterable[NodeUpdate], self.nodes)):
-            update = node(h, e, edges, initial, change) if step else node.first(vectors, element, e, edges)
+            update = node(h, e, edges, initial, change)
             if step < len(self.edges):
                 e, edges = self.edges[step](h, e, edges, ranks)
             h, change = h + update, update

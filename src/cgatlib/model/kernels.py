@@ -1,12 +1,15 @@
-"""The three sums that dominate the cost of the network, each with a backward pass written out.
+"""The fast forms of three functions of `cgatlib.model.cgat`, of the same names: equal in value and in gradient.
 
-Written by hand because automatic differentiation would keep every edge's hidden layer (hundreds of megabytes at the
-paper's sizes). Here the backward pass recomputes what is cheap, one head at a time so that a head's hidden layer stays
-in the processor's cache, and keeps only what is small.
+Their backward passes are written by hand, because automatic differentiation would keep every edge's hidden layer
+(hundreds of megabytes at the paper's sizes). Here the backward pass recomputes what is cheap, some heads at a time so
+that their hidden layers stay in the processor's cache, and keeps only what is small.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,60 +48,57 @@ class _AttentionSum(Function):
 
 
 def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
-    """Attention-weighted sum of messages, equation 1b and the sum over j of 1d.
-
-    sum_j w_j exp(s_j) m_j / (sum_j w_j exp(s_j) + epsilon) over the edges j of each receiver.
-
-    Args:
-        s: (E, heads, C) scores, or (E, heads, 1) where one score holds for all channels. m: (E, heads, C) messages.
-        weight: (E,) how many times each edge counts. receiver: (E,) node that the edge arrives at.
-        n: number of receivers N; one without edges gets zeros.
-        epsilon: next to the largest term of the sum, which is 1, as in the released code.
-
-    Returns:
-        (N, heads, C).
-    """
+    """Equation 1b and the sum over j of 1d."""
     exact = torch.promote_types(s.dtype, torch.float32)  # sums over edges do not survive half precision
     return _AttentionSum.apply(s.contiguous().to(exact), m.to(exact), weight, receiver, n, epsilon)
 
 
-class Rows(NamedTuple):
-    """For every edge, K rows of a matrix of P parts; and the same read backwards."""
+@dataclass(frozen=True)
+class Rows:
+    """Which row of each of K tables an edge takes; the P rows of all of them, one table below another, are the parts.
 
-    parts: Tensor  # (K E,) rows whose sum is the edge's hidden layer, edge by edge
-    first: Tensor  # (E,) where those of each edge begin
-    edges: Tensor  # (K E,) edges in the order of the parts they use
-    start: Tensor  # (P,) where the edges of each part begin
-    pieces: tuple[Tensor, Tensor] | None  # where no more than _PIECE edges of one part begin; those of each part
+    Args:
+        index: (E,) of each table. sizes: rows of each table.
+        in_pieces: add up the edges of a part in two stages, since a shell rank is a part of thousands of edges, which a
+            GPU would add up one after the other; by default on a GPU.
+    """
 
-    @classmethod
-    def of(cls, parts: Tensor, n_parts: int, in_pieces: bool | None = None) -> "Rows":
-        """From the rows of each edge, (E, K).
+    index: Sequence[Tensor]
+    sizes: Sequence[int]
+    in_pieces: bool | None = None
 
-        Args:
-            in_pieces: add up in two stages, since a shell rank is a part of thousands of edges, which a GPU would add
-                up one after the other; by default on a GPU.
-        """
-        device, used = parts.device, parts.flatten()
-        order = torch.sort(used, stable=True)
-        start = torch.searchsorted(order.values, torch.arange(n_parts, device=device))
-        pieces = None
-        if in_pieces or (in_pieces is None and device.type != "cpu"):
-            begin = torch.cat([start, torch.arange(0, len(used), _PIECE, device=device)]).sort().values
-            pieces = begin, torch.searchsorted(begin, start)
-        first = torch.arange(0, len(used), parts.shape[1], device=device)
-        return cls(used, first, order.indices // parts.shape[1], start, pieces)
+    @cached_property
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        """Parts of each edge, edge by edge, (K E,), and where those of each edge begin, (E,)."""
+        below = itertools.accumulate(self.sizes[:-1], initial=0)
+        parts = torch.stack([row + start for row, start in zip(self.index, below, strict=True)], dim=1)
+        return parts.flatten(), torch.arange(0, parts.numel(), parts.shape[1], device=parts.device)
+
+    @cached_property
+    def _edges(self) -> tuple[Tensor, Tensor]:
+        """Edges of each part, part by part, (K E,), and where those of each part begin, (P,)."""
+        order = torch.sort(self._parts[0], stable=True)
+        start = torch.searchsorted(order.values, torch.arange(sum(self.sizes), device=order.values.device))
+        return order.indices // len(self.index), start
+
+    @cached_property
+    def _pieces(self) -> tuple[Tensor, Tensor]:
+        """Where no more than _PIECE edges of one part begin; those of each part."""
+        edges, start = self._edges
+        begin = torch.cat([start, torch.arange(0, len(edges), _PIECE, device=start.device)]).sort().values
+        return begin, torch.searchsorted(begin, start)
 
     def sums(self, x: Tensor) -> Tensor:
-        """Sums of the rows of every edge, (E, h), from x (P, h)."""
-        return _bags(x, self.parts, self.first)
+        """Sums of the parts of every edge, (E, h), from x (P, h)."""
+        return _bags(x, *self._parts)
 
     def back(self, x: Tensor) -> Tensor:
         """Sums over the edges of every part, (P, h), from x (E, h)."""
-        if self.pieces is None:
-            return _bags(x, self.edges, self.start)
-        begin, of_part = self.pieces
-        return _bags(_bags(x, self.edges, begin), torch.arange(len(begin), device=x.device), of_part)
+        edges, start = self._edges
+        if not (x.device.type != "cpu" if self.in_pieces is None else self.in_pieces):
+            return _bags(x, edges, start)
+        begin, of_part = self._pieces
+        return _bags(_bags(x, edges, begin), torch.arange(len(begin), device=x.device), of_part)
 
 
 def _bags(x: Tensor, rows: Tensor, start: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class _EdgeFCNN(Function):
         parts[: len(tables[0])] += b_in.flatten()
         parts = parts.unflatten(1, (-1, hidden))
         ctx.save_for_backward(parts, w_in, w_out, *tables)
-        outs = tuple(parts.new_empty(len(rows.first), heads, width) for _ in range(nets))
+        outs = tuple(parts.new_empty(len(rows.index[0]), heads, width) for _ in range(nets))
         weights, biases, out = w_out.flatten(0, 1).unbind(), b_out.flatten(0, 1).unbind(), _by_head(outs)
         for some in _in_turn(parts, rows):
             each = _hidden(parts[:, some], rows).unbind(1)
@@ -168,7 +168,7 @@ def _by_head(tensors: tuple[Tensor, ...]) -> list[Tensor]:
 def _in_turn(parts: Tensor, rows: Rows) -> list[slice]:
     """Heads (of all nets) whose hidden layers fit together into the processor's cache, or one head at a time."""
     _, heads, hidden = parts.shape
-    size = max(1, _CACHE // max(1, hidden * len(rows.first)))
+    size = max(1, _CACHE // max(1, hidden * len(rows.index[0])))
     return [slice(first, first + size) for first in range(0, heads, size)]
 
 
@@ -178,20 +178,9 @@ def _hidden(parts: Tensor, rows: Rows) -> Tensor:
 
 
 def edge_fcnn(
-    tables: Sequence[Tensor], w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, rows: Rows
+    tables: Sequence[Tensor], rows: Rows, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
 ) -> tuple[Tensor, ...]:
-    """One-hidden-layer networks, all heads, on a concatenation of rows of the tables for every edge.
-
-    The first layer is linear in the concatenation, so it acts once on each row of a table, and an edge only adds up.
-
-    Args:
-        tables: (rows, width) each; the rows of all of them, one table below another, are the P parts of edges.
-        w_in: (nets, heads, h, width of all tables). b_in: (nets, heads, 1, h). w_out: (nets, heads, h, C).
-        b_out: (nets, heads, C). rows: which parts an edge adds up, one of each table.
-
-    Returns:
-        (E, heads, C) of each net.
-    """
+    """FCNN^n of every edge; its first layer, being linear, acts once on each row of a table, and an edge adds up."""
     device, dtype = w_in.device.type, tables[0].dtype
     if torch.is_autocast_enabled(device) and dtype != torch.float64:  # as autocast itself
         dtype = torch.get_autocast_dtype(device)
@@ -254,15 +243,5 @@ def _outer(x: Tensor, z: Tensor, pairs: Tensor) -> Tensor:
 
 
 def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
-    """Layers (W(z) + V) x + b whose matrix W(z)[o, i] = sum_k w[o, i, k] z[k] differs from row to row.
-
-    All but the last are followed by a layer normalisation and tanh.
-
-    Args:
-        x: (N, C). z: (layers, N, C) what generates the matrices.
-        w: (layers, C, C, C). v: (layers, C, C). b: (layers, N, C).
-
-    Returns:
-        (N, C).
-    """
+    """Layers with weights of its own for every row, contracted with the row instead of being written out."""
     return _Generated.apply(x.to(z.dtype), z, w.to(z.dtype), v.to(z.dtype), b.to(z.dtype))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _TRAINING_CODE = (
     *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store", "model.cgat", "model.kernels"),
-    *("flat", "inputs", "splits", "training", "transfer", "runs.trainer"),
+    *("inputs", "splits", "training", "transfer", "runs.trainer"),
 )
 
 MEANING = 1

@@ -1,0 +1,160 @@
+"""The fast forms of the network's sums against the equations as written, and against numerical gradients; float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from cgatlib.graphs.packing import pack
+from cgatlib.model import cgat, kernels
+from cgatlib.model.cgat import CGAT, ModelConfig, attention_sum, edge_fcnn, generated_network, plain_equations
+from cgatlib.model.kernels import Rows
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+NODES, EDGES, HEADS, WIDTH = 5, 9, 2, 3
+RECEIVER = torch.tensor([0, 0, 0, 1, 1, 3, 3, 3, 3])  # 2 and 4 receive nothing
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64).requires_grad_()
+
+
+def positive(*shape: int) -> torch.Tensor:
+    return (0.5 + torch.rand(shape, dtype=torch.float64)).requires_grad_()
+
+
+def edge_arguments() -> tuple:
+    """Three tables, of which the last rows belong to no edge and one row is taken three times by the first edge."""
+    nets, heads, hidden, sizes, widths = 2, 5, 4, (4, 5, 4), (3, 2, 3)
+    tables = [random(*shape) for shape in zip(sizes, widths, strict=True)]
+    rows = Rows([torch.randint(0, size - 1, (EDGES,)) for size in sizes], sizes)
+    weights = random(nets, heads, hidden, sum(widths)), random(nets, heads, 1, hidden)
+    return tables, rows, *weights, random(nets, heads, hidden, WIDTH), random(nets, heads, WIDTH)
+
+
+def messages(heads=HEADS, channels=WIDTH) -> tuple:
+    return random(EDGES, heads, channels), random(EDGES, heads, WIDTH), positive(EDGES)
+
+
+CASES = {
+    "attention": (attention_sum, lambda: (*messages(), RECEIVER, NODES)),
+    "attention, receivers in any order": (attention_sum, lambda: (*messages(), RECEIVER[torch.randperm(EDGES)], NODES)),
+    "attention, large epsilon": (attention_sum, lambda: (*messages(), RECEIVER, NODES, 0.3)),
+    "attention, one score for all channels": (attention_sum, lambda: (*messages(1, 1), RECEIVER, NODES, 1e-13)),
+    "edges": (edge_fcnn, edge_arguments),
+    "generated": (
+        generated_network,
+        lambda: (random(6, 4), random(3, 6, 4), random(3, 4, 4, 4), random(3, 4, 4), random(3, 6, 4)),
+    ),
+}
+
+
+def value_and_gradients(function, arguments) -> list[torch.Tensor]:
+    flat = [x for a in arguments for x in (a if isinstance(a, list) else [a])]
+    leaves = [x for x in flat if isinstance(x, torch.Tensor) and x.requires_grad]
+    out = function(*arguments)
+    out = torch.stack(out) if isinstance(out, tuple) else out
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    return [out.detach(), *torch.autograd.grad((out * direction).sum(), leaves)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_kernel_equals_its_equation(name):
+    function, make = CASES[name]
+    arguments = make()
+    fast = value_and_gradients(function, arguments)
+    with plain_equations():
+        plain = value_and_gradients(function, arguments)
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name != "attention, large epsilon"]
+)  # it is next to a constant
+def test_each_kernels_gradient_is_the_numerical_one(name):
+    function, make = CASES[name]
+    arguments = make()
+    if function is edge_fcnn:
+        tables, rows, *weights = arguments
+        assert gradcheck(lambda *tensors: edge_fcnn(tensors[4:], rows, *tensors[:4]), (*weights, *tables))
+    else:
+        assert gradcheck(function, arguments)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 10])
+def test_it_does_not_matter_how_many_heads_share_the_cache(at_once, monkeypatch):
+    arguments = edge_arguments()
+    expected = value_and_gradients(edge_fcnn, arguments)
+    monkeypatch.setattr(kernels, "_CACHE", at_once * EDGES * 4)
+    for a, b in zip(value_and_gradients(edge_fcnn, arguments), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("edge_update", "condition"), [("plain", "damped"), ("attention", "difference")])
+def test_the_network_is_its_equations(edge_update, condition, table, tiny_graph):
+    config = ModelConfig(8, 6, 2, 3, 4, "whole", (16, 8), edge_update=edge_update, condition=condition, roost_steps=2)
+    network = CGAT(config)
+    torch.nn.init.constant_(network.output.scales, 0.5)
+    crystals = [table.crystal(i) for i in range(9)]
+    batch = pack([(c.lattice, c.numbers, c.frac_coords) for c in crystals], tiny_graph)[0].batch(np.arange(9))
+
+    def gradients() -> list[torch.Tensor]:
+        value = network(batch)
+        return [value.detach(), *torch.autograd.grad(value.square().sum(), list(network.parameters()))]
+
+    fast = gradients()
+    with plain_equations():
+        plain = gradients()
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_receivers_without_edges_get_zeros():
+    out = attention_sum(*messages(), RECEIVER, NODES)
+    assert (out[[2, 4]] == 0).all()
+    assert (out[[0, 1, 3]] != 0).all()
+    empty = random(0, HEADS, WIDTH)
+    out = attention_sum(empty, empty, torch.zeros(0), torch.zeros(0, dtype=torch.long), NODES)
+    out.sum().backward()
+    assert torch.equal(out, torch.zeros(NODES, HEADS, WIDTH))
+
+
+def test_an_edge_that_counts_twice_equals_two_edges():
+    s, m, _ = messages()
+    count = torch.tensor([1.0, 3, 1, 2, 1, 1, 1, 4, 1])
+    repeat = torch.repeat_interleave(torch.arange(EDGES), count.long())
+    once = attention_sum(s, m, count, RECEIVER, NODES)
+    often = attention_sum(s[repeat], m[repeat], torch.ones(len(repeat)), RECEIVER[repeat], NODES)
+    torch.testing.assert_close(once, often, rtol=1e-13, atol=1e-14)
+
+
+def test_large_scores_do_not_overflow():
+    s = torch.tensor([1000.0, 999.0, -1000.0]).view(3, 1, 1).requires_grad_()
+    m = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1)
+    out = attention_sum(s, m, torch.ones(3), torch.zeros(3, dtype=torch.long), 1)
+    out.sum().backward()
+    share = 1 / (1 + torch.tensor(1.0).exp())
+    torch.testing.assert_close(out.squeeze(), 1 + share)
+    assert torch.isfinite(s.grad).all()
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+@pytest.mark.parametrize(("edges", "parts"), [(0, 3), (1, 4), (500, 3), (64, 40), (1000, 5)])
+def test_sums_over_the_edges_of_a_part_however_many(edges, parts, in_pieces):
+    """A part without edges, one of more edges than are added up at a time, and one that ends with a piece."""
+    used = torch.randint(0, parts - 1, (edges,))
+    x = random(edges, WIDTH).detach()
+    expected = torch.zeros(parts, WIDTH).index_add_(0, used, x)
+    torch.testing.assert_close(Rows([used], [parts], in_pieces).back(x), expected)
+
+
+def test_a_kernel_has_the_signature_of_its_equation():
+    for name in ("attention_sum", "edge_fcnn", "generated_network"):
+        assert getattr(cgat, name).__annotations__ == getattr(kernels, name).__annotations__
