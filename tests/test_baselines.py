@@ -24,7 +24,7 @@ from cgatlib.evaluation.baselines import (
     read_baselines,
     write_baselines,
 )
-from cgatlib.evaluation.comparison import paired_difference
+from cgatlib.evaluation.comparison import compare
 from cgatlib.graphs.store import graph_store
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.store import Runs
@@ -217,7 +217,7 @@ def test_baselines_are_scored_on_the_test_crystals_of_a_run(
     found, simple = (baseline(name, Task.of(experiment, other_table)) for name in ("ridge", "mean"))
     assert found.n_train == run.metrics["n_train"]
     assert simple.mae == pytest.approx(run.metrics["test_mad"])
-    assert paired_difference([run.errors], [found.errors]).crystals == run.metrics["n_test"]
+    assert compare([run.errors], [found.errors]).crystals == run.metrics["n_test"]
 
 
 @pytest.fixture

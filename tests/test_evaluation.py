@@ -17,12 +17,11 @@ from cgatlib.evaluation.comparison import (
     gap_scores,
     leakage_ratio,
     over_splits,
-    paired_difference,
     report_table,
     score_interval,
 )
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Scored, restrict
-from cgatlib.evaluation.statistics import corrected_interval
+from cgatlib.evaluation.statistics import mean_interval
 from cgatlib.runs.tested import SEEN, digests, errors_of, levels, seen_in
 
 METALS = "Li Na K Rb Cs Mg Ca Sr Ba Sc Y Ti Zr V Nb".split()
@@ -123,7 +122,7 @@ class TestIntervals:
 class TestPairedDifference:
     def test_what_both_share_cancels(self, errors, rng):
         other = 0.9 * errors * np.exp(rng.normal(0, 0.05, 400))
-        found = paired_difference(frames(other), frames(errors))
+        found = compare(frames(other), frames(errors))
         assert found.difference.value == pytest.approx(other.mean() - errors.mean())
         assert found.reduction.value == pytest.approx(1 - other.mean() / errors.mean())
         assert found.ratio.value == pytest.approx(other.mean() / errors.mean())
@@ -133,24 +132,24 @@ class TestPairedDifference:
         assert found.difference.high < 0
 
     def test_equal_predictions_differ_by_nothing(self, errors):
-        found = paired_difference(frames(errors), frames(errors))
+        found = compare(frames(errors), frames(errors))
         assert (found.difference.low, found.difference.high) == (0, 0)
         assert (found.reduction.low, found.reduction.high) == (0, 0)
 
     def test_several_seeds_against_one(self, errors):
-        found = paired_difference(frames(errors), frames(2 * errors[0]))
+        found = compare(frames(errors), frames(2 * errors[0]))
         assert found.seeds == (3, 1)
         assert found.reduction.low < 0.5 < found.reduction.high
 
     def test_order_of_rows_does_not_matter(self, errors, rng):
         first, second = frames(errors), frames(1.1 * errors)
         shuffled = [frame.sample(frac=1, random_state=int(rng.integers(99))) for frame in first]
-        assert paired_difference(shuffled, second) == paired_difference(first, second)
+        assert compare(shuffled, second) == compare(first, second)
 
     def test_other_metrics_are_compared_too(self, rng):
         gaps = np.where(np.arange(200) % 2 == 0, 0.0, 2.0)
         good, bad = (frames(rng.normal(0, sd, (3, 200)), gaps, "band_gap") for sd in (0.05, 1.0))
-        found = paired_difference(good, bad, BALANCED_ACCURACY)
+        found = compare(good, bad, BALANCED_ACCURACY)
         assert found.difference.low > 0.1
         assert found.first.high <= 1
 
@@ -159,7 +158,7 @@ class TestPairedDifference:
         second = [frame.assign(crystal=[np.uint64(1), *frame["crystal"][1:]]) for frame in second]
         sentence = f"test crystals differ: only the first has {digest(0)} and only the second has 0000000000000001$"
         with pytest.raises(CgatError, match=sentence):
-            paired_difference(first, second)
+            compare(first, second)
 
     def test_predictions_in_order_are_checked_too(self, errors):
         whole = Scored.of(frames(errors))
@@ -168,13 +167,13 @@ class TestPairedDifference:
 
     def test_missing_crystals_are_counted(self, errors):
         with pytest.raises(CgatError, match=r"only the second has .* and 297 more$"):
-            paired_difference(frames(errors[:, :100], np.linspace(-3, 1, 400)[:100]), frames(errors))
+            compare(frames(errors[:, :100], np.linspace(-3, 1, 400)[:100]), frames(errors))
 
     def test_other_kinds_of_crystal_are_refused_by_name(self, errors):
         gaps, others = np.tile([0.0, 2.0], 200), np.tile([0.0, 2.0], 200)
         others[7] = 0.0
         with pytest.raises(CgatError, match=f"{digest(7)} are metals in one of the first and the second alone"):
-            paired_difference(frames(errors, gaps, "band_gap"), frames(errors, others, "band_gap"))
+            compare(frames(errors, gaps, "band_gap"), frames(errors, others, "band_gap"))
 
 
 class TestPredictions:
@@ -235,7 +234,7 @@ class TestRepeatedSplits:
             over_splits([good, bad], n_train=1000)
 
     def test_the_textbook_interval_without_overlap(self):
-        estimate = corrected_interval(np.array([1.0, 2.0, 3.0]), 0.0)
+        estimate = mean_interval(np.array([1.0, 2.0, 3.0]), 0.0)
         half = stats.t.ppf(0.975, 2) / math.sqrt(3)
         assert (estimate.low, estimate.value, estimate.high) == pytest.approx((2 - half, 2, 2 + half))
 
@@ -358,7 +357,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         own = [np.exp(rng.normal(0, 0.3, 600)) * np.exp(rng.normal(0, 0.5, (3, 600))) for _ in range(2)]
         seeds = [1 + rng.normal(0, 0.03, (3, 1)) for _ in range(2)]
         full, none = (frames(common * o * s * f, polymorphs=2) for o, s, f in zip(own, seeds, (0.9, 1.0), strict=True))
-        found = paired_difference(full, none, resamples=500, rng_seed=int(rng.integers(1 << 30)))
+        found = compare(full, none, resamples=500, rng_seed=int(rng.integers(1 << 30)))
         held += [found.second.low < mean_error < found.second.high, found.reduction.low < 0.1 < found.reduction.high]
     assert (held / 300 > 0.92).all(), held / 300
 
@@ -370,7 +369,7 @@ def test_two_thousand_crystals_take_less_than_a_second(rng):
     seconds = []
     for _ in range(5):
         start = time.process_time()
-        paired_difference(first, second)
+        compare(first, second)
         seconds.append(time.process_time() - start)
     assert min(seconds) < 1
 

@@ -281,13 +281,14 @@ def test_curve_points_are_ordered_and_take_errors_along():
             "train_size": [200, 100, 100],
             "seed": [0, 1, 0],
             "mae": [1.0, 3.0, 2.0],
-            "errors": [np.ones(4), 3 * np.ones(4), 2 * np.ones(4)],
+            "errors": [pd.Series(k * np.ones(4)).rename_axis("group") for k in (1, 3, 2)],
         }
     )
     points = curve_points(rows)
     assert points.sizes.tolist() == [100, 100, 200]
     assert points.maes.tolist() == [2, 3, 1]
     assert points.errors.mean(axis=1).tolist() == [2, 3, 1]
+    assert points.groups.tolist() == [0, 1, 2, 3]
 
 
 def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
@@ -341,7 +342,7 @@ def test_bands_of_one_functional_leave_out_the_common_shift_of_its_test_set(pair
     rng = np.random.default_rng(3)
     difficulty = {"SCAN": rng.exponential(1.0, 50), "PBEsol": rng.exponential(1.0, 60)}
     parts = [difficulty[f] / difficulty[f].mean() for f in pairs["functional"]]
-    scored = pairs.assign(errors=[mae * part for mae, part in zip(pairs["mae"], parts, strict=True)])
+    scored = pairs.assign(errors=[pd.Series(mae * part) for mae, part in zip(pairs["mae"], parts, strict=True)])
     for one in panel_series(scored, noise=1e-6):
         low, high = one.band(np.array([45e3]))
         assert high[0] / low[0] < 1.01

@@ -28,7 +28,11 @@ def run(n: int, seed: int, mae: float, ids=None) -> Stored:
     errors *= mae / errors.mean()
     split = SplitConfig()
     experiment = SimpleNamespace(seed=seed, split=split, label="volume_per_atom", functional="PBEsol")
-    return Stored(experiment, {"n_train": n, "test_mae": mae}, pd.DataFrame({"crystal": ids, "error": errors}))
+    return Stored(
+        experiment,
+        {"n_train": n, "test_mae": mae},
+        pd.DataFrame({"crystal": ids, "group": range(len(ids)), "error": errors}),
+    )
 
 
 def law(sizes, noise=0.0, floor=0.0) -> list[Stored]:

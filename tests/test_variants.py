@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -17,7 +18,11 @@ GRAPH = GraphConfig(neighbours=6, ties="deterministic")
 def runs(*maes):
     """Stand-ins for finished runs of the seeds 0, 1, ... with these test errors."""
     return [
-        SimpleNamespace(experiment=SimpleNamespace(seed=seed, label="e_form"), metrics={"test_mae": mae})
+        SimpleNamespace(
+            experiment=SimpleNamespace(seed=seed, label="e_form"),
+            metrics={"test_mae": mae},
+            errors=pd.DataFrame({"crystal": [1, 2], "group": [0, 1], "error": [mae, -mae]}),
+        )
         for seed, mae in enumerate(maes)
     ]
 

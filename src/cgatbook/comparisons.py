@@ -4,44 +4,39 @@ import math
 from collections.abc import Mapping
 
 import pandas as pd
-from scipy import stats
 
 from cgatlib import CgatError
+from cgatlib.evaluation.comparison import compare
 from cgatlib.figures.style import MODES, QUANTITIES
-
-LEVEL = 0.95
 
 
 def gains(results: pd.DataFrame) -> pd.DataFrame:
-    """Relative reduction of the test MAE by transfer, paired by seed.
+    """Relative reduction of the test MAE by transfer, runs of a seed being paired.
 
     Args:
         results: `studies.results` with runs without and with transfer on the same training set.
 
     Returns:
-        One row per functional, label, label of the source and mode: ``gain`` (mean over seeds of 1 - MAE /
-        MAE without transfer), ``low`` and ``high`` (95 % interval of that mean, Student's t; infinitely wide
-        for a single seed) and ``seeds``.
+        One row per functional, label, label of the source and mode: ``gain`` (1 - MAE / MAE without transfer),
+        ``low`` and ``high`` (95 % interval; infinitely wide for a single seed) and ``seeds``.
     """
     place = ["functional", "label", "train_size", "seed"]
-    scratch = results[results["mode"] == "none"].set_index(place)["test_mae"]
+    scratch = results[results["mode"] == "none"].set_index(place)["errors"]
     rows = []
     moved = results[results["mode"] != "none"]
     groups = ["functional", "label", "source_label", "mode", "learning_rate"]
     for key, group in moved.groupby(groups, sort=False):
-        own = group.set_index(place)["test_mae"]
-        values = 1 - own / scratch.reindex(own.index)
-        rows.append({**dict(zip(groups, key, strict=True)), **interval(values.dropna())})
-    return pd.DataFrame(rows).rename(columns={"mean": "gain"})
-
-
-def interval(values: pd.Series) -> dict[str, float]:
-    """``mean``, ``low``, ``high`` (95 % interval of the mean) and number ``seeds`` of values from several seeds."""
-    n, mean = len(values), float(values.mean())
-    half = math.inf
-    if n > 1:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
-    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": n}
+        own = group.set_index(place)["errors"]
+        own = own[own.index.isin(scratch.index)]
+        first, second = (
+            [errors.rename("error").reset_index() for errors in some] for some in (own, scratch.loc[own.index])
+        )
+        gain = compare(first, second).reduction
+        low, high = (gain.low, gain.high) if len(own) > 1 else (-math.inf, math.inf)
+        rows.append(
+            {**dict(zip(groups, key, strict=True)), "gain": gain.value, "low": low, "high": high, "seeds": len(own)}
+        )
+    return pd.DataFrame(rows)
 
 
 def direction(low: float, high: float) -> str:
@@ -154,7 +149,7 @@ def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.
         results: `studies.results`. label: property. column: the error, ``"test_mae"`` or ``"validation_mae"``.
 
     Returns:
-        The rows with the error as ``mae``, and with ``errors`` (T,) on the test crystals if it is the test error.
+        The rows with the error as ``mae``, and with ``errors``, series (T,) on the test crystals, of the test error.
 
     Raises:
         CgatError: two runs of a functional were tested on different crystals.
@@ -168,4 +163,4 @@ def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.
         for key, errors in zip(group["key"], group["errors"], strict=True):
             if not errors.index.equals(first["errors"].index):
                 raise CgatError(f"run {key} was tested on other {functional} crystals than run {first['key']}")
-    return found.assign(errors=[errors.to_numpy() * factor for errors in rows["errors"]])
+    return found.assign(errors=[errors * factor for errors in rows["errors"]])

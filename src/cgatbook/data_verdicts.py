@@ -13,8 +13,6 @@ from cgatlib.figures.style import FUNCTIONAL_NAMES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
 
-_RESAMPLES = 2000
-
 
 def labels_shift(
     evidence: Evidence,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pandas as pd
 from scipy import stats
 
-from cgatbook.comparisons import interval
 from cgatbook.stored import StoredResults
 from cgatbook.variants import change_text, error_change
 from cgatbook.verdicts import (
@@ -23,9 +22,9 @@ from cgatbook.verdicts import (
 )
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import GAP_THRESHOLD
-from cgatlib.evaluation.comparison import Comparison, Score, compare, paired_difference, score_interval, score_of
+from cgatlib.evaluation.comparison import Comparison, Score, compare, score_interval
 from cgatlib.evaluation.metrics import OPEN_GAP_MAE, Scored
-from cgatlib.evaluation.statistics import Estimate
+from cgatlib.evaluation.statistics import Estimate, mean_interval
 
 _BASELINES = {"ridge": "a linear model of the composition", "boosting": "boosted trees on the composition"}
 
@@ -70,7 +69,7 @@ def _comparisons(results: StoredResults, entry: str, reference: str, non_metals:
     found = {}
     for size in sorted(set.intersection(*sizes)):
         parts = [[run.errors for run in some if run.metrics["n_train"] == size] for some in (own, other)]
-        found[size] = paired_difference(parts[0], parts[1])
+        found[size] = compare(parts[0], parts[1])
     return found
 
 
@@ -97,7 +96,7 @@ def smaller_on_metals(evidence: Evidence, entry: str) -> Verdict:
     """Whether the gaps of metals are predicted with a smaller error than those of other crystals."""
     (own,) = runs_of(evidence.real, (entry,))
     scored = Scored.of([run.errors for run in own])
-    scores = [score_of(scored.at(rows)) for rows in (~scored.kinds, scored.kinds)]
+    scores = [score_interval(scored.at(rows)) for rows in (~scored.kinds, scored.kinds)]
     share = 1 - scored.kinds.mean()
     effect = _relative(*scores)
     values = " eV and ".join(f"{score.estimate.value:.3f}" for score in scores)
@@ -113,7 +112,7 @@ def beats_baseline(evidence: Evidence, entry: str, baseline: str) -> Verdict:
     found = [b for b in found if b.split["seed"] == e.split.seed]
     if not found or baseline not in _BASELINES:
         raise CgatError(f"the archive has no baseline {baseline!r} for {entry}")
-    c = paired_difference([run.errors for run in own], [found[0].errors])
+    c = compare([run.errors for run in own], [found[0].errors])
     text = f"error reduction against {_BASELINES[baseline]} {share_text(c.reduction)}"
     return Verdict(decide(c.reduction, "better"), text, data_text(evidence.real, own), subject_of(own))
 
@@ -134,8 +133,7 @@ def reached_sooner(evidence: Evidence, entry: str, reference: str, stated: Seque
         outcome = Outcome.FAILS if values.isna().all() else Outcome.OPEN
         text = f"reached by {values.notna().sum()} of {len(values)} runs"
         return Verdict(outcome, text, data_text(evidence.real, own), subject_of(own))
-    found = interval(values)
-    share = Estimate(found["mean"], found["low"], found["high"])
+    share = mean_interval(values)
     rest = Estimate(1 - share.value, 1 - share.high, 1 - share.low)
     paper = evidence.published[stated[0]].value / evidence.published[stated[1]].value
     text = (

@@ -188,7 +188,7 @@ def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:
         Columns ``key``, ``functional``, ``label``, ``mode``, ``train_size``, ``source_functional``,
         ``source_label``, ``pretrain_size`` (0 without transfer), ``learning_rate``, ``seed``, ``test_mae``,
         ``validation_mae`` (unit of the label), ``best_step``, ``seconds`` and ``errors``, a series of the absolute
-        errors by the digest of the test crystal, in the order of the runs (unit of the label).
+        errors by the test crystal's digest and the number of its formula, in the order of the runs (unit of the label).
     """
     runs = list(runs)
     sizes = {run.experiment.key: int(run.metrics["n_train"]) for run in [*runs, *sources]}
@@ -212,7 +212,7 @@ def results(runs: Iterable[Run], sources: Iterable[Run] = ()) -> pd.DataFrame:
                 "validation_mae": float(m["validation_mae"]),
                 "best_step": int(m["best_step"]),
                 "seconds": float(m["seconds"]),
-                "errors": run.errors.set_index("crystal")["error"].astype(float).abs(),
+                "errors": run.errors.set_index(["crystal", "group"])["error"].astype(float).abs(),
             }
         )
     return pd.DataFrame(rows)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgatbook.comparisons import interval, number
+from cgatbook.comparisons import number
 from cgatlib import CgatError
+from cgatlib.evaluation.comparison import compare
 from cgatlib.evaluation.noise import MOVES
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.graphs.neighbours import GraphConfig
@@ -44,10 +45,14 @@ def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[
 
 
 def error_change(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, float]:
-    """Relative change of the test MAE against `reference`, paired by seed, with its 95 % interval over the seeds."""
-    maes = [{run.experiment.seed: run.metrics["test_mae"] for run in some} for some in (runs, reference)]
-    own, other = (pd.Series(values).sort_index() for values in maes)
-    return interval(own / other - 1)
+    """Relative change of the test MAE against `reference`, runs of a seed being paired, with its 95 % interval."""
+    first, second = ([run.errors for run in sorted(some, key=_seed)] for some in (runs, reference))
+    ratio = compare(first, second).ratio
+    return {"mean": ratio.value - 1, "low": ratio.low - 1, "high": ratio.high - 1}
+
+
+def _seed(run: Run) -> int:
+    return run.experiment.seed
 
 
 def variant_table(

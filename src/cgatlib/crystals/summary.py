@@ -19,7 +19,7 @@ import pandas as pd
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import GAP_THRESHOLD, PROPERTIES, SYMBOLS
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.evaluation.statistics import Estimate, formula_weights, histogram_edges
+from cgatlib.evaluation.statistics import Estimate, histogram_edges, redraw_formulas
 
 if TYPE_CHECKING:
     from cgatlib.runs.sources import Source
@@ -28,8 +28,6 @@ FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
 VOLUME_STEP = 1e-3
 """Relative difference in volume below which two cells of one formula and size are called alike."""
-
-_RESAMPLES = 2000
 
 
 def describe(table: CrystalTable) -> dict[str, Any]:
@@ -87,10 +85,10 @@ class Shift:
         means = float(pairs["first"].mean()), float(pairs["second"].mean())
         if not sums.any():
             return cls(len(pairs), means, (0.0, -math.inf, math.inf))
-        drawn = np.concatenate([weights @ sums for weights in formula_weights(np.arange(len(sums)), _RESAMPLES, 0)])
+        drawn = redraw_formulas(lambda weights: weights @ sums, np.arange(len(sums)))
         with np.errstate(divide="ignore", invalid="ignore"):
             value, resampled = (np.divide(some[..., 0], some[..., 1]) - 1 for some in (sums.sum(axis=0), drawn))
-        found = Estimate.of(float(value), resampled[~np.isnan(resampled)])
+        found = Estimate.of(float(value), resampled)
         return cls(len(pairs), means, (found.value, found.low, found.high))
 
 

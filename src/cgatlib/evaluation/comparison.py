@@ -1,19 +1,6 @@
-"""How certain a test error and a difference of two test errors are.
+"""Test errors of kinds of run: scores with intervals, paired comparisons, splits, classification, leakage.
 
-Two things are uncertain: which compositions the test set happens to hold, and which seeds were run. Compositions are
-resampled with replacement, all polymorphs of a formula together (Field and Welsh, J. R. Stat. Soc. B 69, 369 (2007),
-doi:10.1111/j.1467-9868.2007.00593.x). Seeds are too few for that: three of them drawn with replacement understate
-their own scatter. Their mean is multiplied in every resample by a draw from Student's t distribution with
-(seeds - 1) degrees of freedom instead, so that the interval is the usual one of a mean where the seeds dominate. Of the
-variance between seeds, the part that is there because the test crystals are few is taken off first (the interaction of
-a two-way analysis of variance): the resampled formulas hold it already. A single seed says nothing about other seeds;
-its interval is that of the test set alone.
-
-The intervals rely on large numbers of formulas: with sixty of them and errors of a long-tailed distribution those of a
-MAE hold the true one in about 90 % of simulated test sets, with some hundreds in 95 to 97 %.
-
-All draws depend on the number of formulas and of seeds only. Two kinds of run that share test set and seeds are
-therefore resampled in pairs, and what they have in common cancels in their difference.
+Pure functions on tables of errors; neither torch nor the crystals or their labels are needed.
 """
 
 from __future__ import annotations
@@ -27,7 +14,14 @@ import pandas as pd
 
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Metric, Scored, Seeds
-from cgatlib.evaluation.statistics import Array, Estimate, corrected_interval, formula_weights, seed_factors
+from cgatlib.evaluation.statistics import (
+    RESAMPLES,
+    Array,
+    Estimate,
+    mean_interval,
+    redraw_formulas,
+    seed_factors,
+)
 from cgatlib.runs.tested import SEEN
 
 
@@ -69,21 +63,19 @@ class Comparison:
         return Estimate(1 - r.value, 1 - r.high, 1 - r.low, level=r.level)
 
 
-def score_interval(seeds: Seeds, metric: Metric = MAE, *, resamples: int = 2000, rng_seed: int = 0) -> Score:
+def score_interval(
+    seeds: Seeds | Scored, metric: Metric = MAE, *, resamples: int = RESAMPLES, rng_seed: int = 0
+) -> Score:
     """A metric of one kind of run with its 95 % interval.
 
     Args:
-        seeds: errors, one table per seed. metric: what to measure.
+        seeds: errors, one table per seed, or in order already. metric: what to measure.
         resamples, rng_seed: of the interval; equal ones give equal numbers.
 
     Raises:
         CgatError: as `Scored.of`.
     """
-    return score_of(Scored.of(seeds), metric, resamples, rng_seed)
-
-
-def score_of(scored: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Score:
-    """`score_interval` of errors that are in order already."""
+    scored = Scored.of(seeds)
     values = metric_by_seed(scored, metric)
     (samples,) = _resample([scored], metric, resamples, rng_seed)
     return Score(
@@ -95,8 +87,14 @@ def score_of(scored: Scored, metric: Metric = MAE, resamples: int = 2000, rng_se
     )
 
 
-def paired_difference(
-    first: Seeds, second: Seeds, metric: Metric = MAE, *, resamples: int = 2000, rng_seed: int = 0
+def compare(
+    first: Seeds | Scored,
+    second: Seeds | Scored,
+    metric: Metric = MAE,
+    *,
+    resamples: int = RESAMPLES,
+    rng_seed: int = 0,
+    names: tuple[str, str] = ("the first", "the second"),
 ) -> Comparison:
     """Compare two kinds of run on the same test crystals.
 
@@ -104,18 +102,14 @@ def paired_difference(
     whether or not they have anything in common; otherwise the seeds count as independent.
 
     Args:
-        first, second: errors of one label, one table per seed.
+        first, second: errors of one label, one table per seed, or in order already. names: of both, for messages.
         metric: what to compare. resamples, rng_seed: of the intervals.
 
     Raises:
         CgatError: the test crystals differ, or as `Scored.of`.
     """
-    return compare(Scored.of(first, "the first"), Scored.of(second, "the second"), metric, resamples, rng_seed)
-
-
-def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, rng_seed: int = 0) -> Comparison:
-    """`paired_difference` of errors in order; `CgatError` when the test crystals differ."""
-    a.require_same(b, "the first", "the second")
+    a, b = Scored.of(first, names[0]), Scored.of(second, names[1])
+    a.require_same(b, *names)
     x, y = float(metric_by_seed(a, metric).mean()), float(metric_by_seed(b, metric).mean())
     xs, ys = _resample([a, b], metric, resamples, rng_seed)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -134,15 +128,13 @@ def compare(a: Scored, b: Scored, metric: Metric = MAE, resamples: int = 2000, r
 def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Comparison:
     """Compare two kinds of run by their MAE on several splits of one small set.
 
-    The mean over splits, each the mean over its seeds, with the corrected interval of Nadeau and Bengio (Machine
-    Learning 52, 239 (2003), doi:10.1023/A:1024068626366): training sets of different splits overlap,
-    so that the variance of the mean of J splits is (1/J + n_test/n_train) times that between the splits.
+    The mean over splits, each the mean over its seeds, with the interval of `mean_interval` for overlapping splits.
 
     Args:
         splits: for every split the seeds of the first and of the second kind. n_train: training crystals (mean).
 
     Raises:
-        CgatError: fewer than two splits; or as `paired_difference`, for any of them.
+        CgatError: fewer than two splits; or as `compare`, for any of them.
     """
     if len(splits) < 2:
         raise CgatError(f"an interval over splits needs at least two of them, not {len(splits)}")
@@ -156,10 +148,10 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Compar
     crystals = sum(len(a.crystals) for a, _ in pairs)
     test_to_train = crystals / len(pairs) / n_train
     return Comparison(
-        first=corrected_interval(x, test_to_train),
-        second=corrected_interval(y, test_to_train),
-        difference=corrected_interval(x - y, test_to_train),
-        reduction=corrected_interval(1 - x / y, test_to_train),
+        first=mean_interval(x, test_to_train),
+        second=mean_interval(y, test_to_train),
+        difference=mean_interval(x - y, test_to_train),
+        reduction=mean_interval(1 - x / y, test_to_train),
         seeds=(sum(len(a.errors) for a, _ in pairs), sum(len(b.errors) for _, b in pairs)),
         crystals=crystals,
         formulas=sum(a.formulas for a, _ in pairs),
@@ -173,24 +165,22 @@ def metric_by_seed(scored: Scored, metric: Metric = MAE) -> Array:
 
 
 def _estimate(value: float, samples: Array, scored: Scored) -> Estimate:
-    """Percentile interval; resamples without a value are left out, a single formula leaves all open."""
-    samples = samples[~np.isnan(samples)]
-    if scored.formulas < 2 or len(samples) == 0:
-        return Estimate(value, -math.inf, math.inf)
-    return Estimate.of(value, samples)
+    """Percentile interval; a single formula leaves all open."""
+    return Estimate.of(value, samples if scored.formulas > 1 else samples[:0])
 
 
 def _resample(several: Sequence[Scored], metric: Metric, resamples: int, rng_seed: int) -> list[Array]:
     """For each of several kinds of run on one test set, the metric's mean over redrawn seeds and formulas, (R,)."""
-    blocks: list[list[Array]] = [[] for _ in several]
-    for weights in formula_weights(several[0].groups, resamples, rng_seed):
-        for found, scored in zip(blocks, several, strict=True):
-            found.append(metric.of(scored, weights))
+
+    def values(weights: Array) -> Array:
+        return np.hstack([metric.of(scored, weights) for scored in several])
+
+    drawn = redraw_formulas(values, several[0].groups, resamples, rng_seed)
+    ends = np.cumsum([len(scored.errors) for scored in several])[:-1]
     samples = []
-    for found, scored in zip(blocks, several, strict=True):
-        drawn = np.concatenate(found)  # (R, S)
-        factors = seed_factors(metric_by_seed(scored, metric), drawn, rng_seed)
-        samples.append(np.minimum(drawn.mean(axis=1) * factors, metric.highest))
+    for own, scored in zip(np.split(drawn, ends, axis=1), several, strict=True):
+        factors = seed_factors(metric_by_seed(scored, metric), own, rng_seed=rng_seed)[:, 0]
+        samples.append(np.minimum(own.mean(axis=1) * factors, metric.highest))
     return samples
 
 
@@ -215,7 +205,7 @@ def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.Data
     rows = []
     for name, own in scored.items():
         own.require_same(scored[reference], repr(name), repr(reference))
-        score = score_of(own)
+        score = score_interval(own)
         row = {"mode": name, "seeds": score.seeds, "crystals": score.crystals, "mae": score.estimate.value}
         row |= {"low": score.estimate.low, "high": score.estimate.high, "spread": score.spread}
         row |= dict.fromkeys(("reduction", "reduction_low", "reduction_high"), math.nan)
@@ -243,8 +233,7 @@ class GapScores:
 
 
 def gap_scores(seeds: Seeds) -> GapScores:
-    """Score predicted band gaps as a classification, with intervals; compare two kinds of run by
-    `paired_difference` with the metrics of `cgatlib.evaluation.metrics`.
+    """Score predicted band gaps as a classification, with intervals.
 
     Raises:
         CgatError: the errors are not of band gaps, or of metals only or non-metals only; or as `Scored.of`.
@@ -255,10 +244,10 @@ def gap_scores(seeds: Seeds) -> GapScores:
     if 0 in (metals, non_metals):
         raise CgatError(f"a classification needs both kinds of crystal: {metals} metals, {non_metals} non-metals")
     return GapScores(
-        balanced_accuracy=score_of(scored, BALANCED_ACCURACY),
-        roc_auc=score_of(scored, ROC_AUC),
-        f1=score_of(scored, F1),
-        open_gap_mae=score_of(scored, OPEN_GAP_MAE),
+        balanced_accuracy=score_interval(scored, BALANCED_ACCURACY),
+        roc_auc=score_interval(scored, ROC_AUC),
+        f1=score_interval(scored, F1),
+        open_gap_mae=score_interval(scored, OPEN_GAP_MAE),
         metals=metals,
         non_metals=non_metals,
     )

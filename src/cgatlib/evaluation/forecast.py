@@ -46,7 +46,8 @@ class Forecast:
             raise CgatError("a forecast needs runs that were tested on the same crystals")
         errors = [np.abs(run.errors["error"].to_numpy(np.float64)) for run in ordered]
         sizes = np.array([run.metrics["n_train"] for run in ordered], dtype=float)
-        points = Points(sizes, np.array([run.metrics["test_mae"] for run in ordered]), np.stack(errors))
+        groups = ordered[0].errors["group"].to_numpy()
+        points = Points(sizes, np.array([run.metrics["test_mae"] for run in ordered]), np.stack(errors), groups)
         e = ordered[0].experiment
         return cls(bootstrap(points), int(sizes.max()), e.split.train, e.label, e.functional)
 

@@ -42,8 +42,8 @@ class Scored:
     seen: NDArray[np.str_] | None = None
 
     @classmethod
-    def of(cls, seeds: Seeds, name: str = "the errors") -> Scored:
-        """Bring the errors of the seeds into one order.
+    def of(cls, seeds: Seeds | Scored, name: str = "the errors") -> Scored:
+        """Bring the errors of the seeds into one order; those that are already stay as they are.
 
         Args:
             seeds: one table per seed. name: of the seeds, for messages.
@@ -52,6 +52,8 @@ class Scored:
             CgatError: there are no seeds, two seeds have other test crystals, a crystal occurs twice, or an error is
                 not finite.
         """
+        if isinstance(seeds, Scored):
+            return seeds
         if not seeds:
             raise CgatError(f"{name}: no seed was given")
         parts = [_one_seed(frame, f"{name}, seed number {i}") for i, frame in enumerate(seeds, start=1)]

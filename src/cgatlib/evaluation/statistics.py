@@ -1,9 +1,25 @@
-"""Resampling: how certain numbers are that were computed from test crystals and seeds."""
+"""How certain a number is that follows from test crystals and seeds: the one resampler under every interval.
+
+Two things are uncertain: which compositions the test set happens to hold, and which seeds were run. Compositions are
+resampled with replacement, all polymorphs of a formula together (Field and Welsh, J. R. Stat. Soc. B 69, 369 (2007),
+doi:10.1111/j.1467-9868.2007.00593.x). Seeds are too few for that: three of them drawn with replacement understate
+their own scatter. The mean of the runs of one kind is multiplied in every resample by a draw from Student's t
+distribution instead, so that the interval is the usual one of a mean where the seeds dominate. Of the variance between
+seeds, the part that is there because the test crystals are few is taken off first (the interaction of a two-way
+analysis of variance): the resampled formulas hold it already. A single seed says nothing about other seeds; its
+interval is that of the test set alone, unless a scatter is known from elsewhere.
+
+All draws depend on the number of formulas, the training size and the number of seeds only. Kinds of run that share
+these are therefore resampled in pairs, and what they have in common cancels in their difference or crossing.
+
+The intervals rely on large numbers of formulas: with sixty of them and errors of a long-tailed distribution those of a
+MAE hold the true one in about 90 % of simulated test sets, with some hundreds in 95 to 97 %.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +28,7 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 
+RESAMPLES = 2000
 _BLOCK = 4_000_000  # weights held at a time
 _FARTHEST = 20.0  # two seeds draw exponents without bound; e^20 is as good as any
 
@@ -28,52 +45,107 @@ class Estimate:
 
     @classmethod
     def of(cls, value: float, samples: Array, level: float = 0.95) -> Estimate:
-        """Central percentile interval of samples (R,); infinite samples count as larger than any number."""
+        """Central percentile interval of samples (R,); infinite ones count as larger than any number, NaN not."""
+        samples = samples[~np.isnan(samples)]
+        if len(samples) == 0:
+            return cls(float(value), -math.inf, math.inf, level=level)
         tails = [(1 - level) / 2, (1 + level) / 2]
         low, high = np.quantile(samples, tails, method="inverted_cdf")
         return cls(float(value), float(low), float(high), float(np.isinf(samples).mean()), level)
 
 
-def corrected_interval(values: Array, test_to_train: float, level: float = 0.95) -> Estimate:
-    """Mean of values (J,) of J splits with the interval of Nadeau and Bengio; test_to_train is n_test / n_train."""
-    splits, mean = len(values), float(np.mean(values))
-    error = math.sqrt((1 / splits + test_to_train) * float(np.var(values, ddof=1)))
-    half = float(stats.t.ppf((1 + level) / 2, splits - 1)) * error
+def mean_interval(values: ArrayLike, test_to_train: float = 0.0, level: float = 0.95) -> Estimate:
+    """Mean of values (J,) of seeds or splits with Student's interval; infinitely wide for a single value.
+
+    Training sets of different splits overlap, so that the variance of the mean of J splits is (1/J + n_test/n_train)
+    times that between the splits (Nadeau and Bengio, Machine Learning 52, 239 (2003), doi:10.1023/A:1024068626366).
+    """
+    values = np.asarray(values, dtype=float)
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return Estimate(mean, -math.inf, math.inf, level=level)
+    error = math.sqrt((1 / n + test_to_train) * float(values.var(ddof=1)))
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
     return Estimate(mean, mean - half, mean + half, level=level)
 
 
-def formula_weights(groups: NDArray[np.intp], resamples: int, rng_seed: int) -> Iterator[Array]:
-    """How often each crystal was drawn, (R, T) in blocks of rows, formulas being drawn with replacement."""
+def redraw_formulas(
+    metric: Callable[[Array], Array], groups: NDArray[np.integer], resamples: int = RESAMPLES, rng_seed: int = 0
+) -> Array:
+    """Values of P runs on redrawn test crystals, (R, P).
+
+    Args:
+        metric: values (r, P) of the runs for weights (r, T), how often each test crystal was drawn.
+        groups: (T,) number of each crystal's formula from 0: what is drawn together.
+        resamples, rng_seed: equal ones give equal draws.
+    """
     n = int(groups.max()) + 1
     rng = np.random.default_rng([rng_seed, n])
     step = max(1, _BLOCK // len(groups))
+    blocks = []
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        yield counts.astype(float)[:, groups]
+        blocks.append(metric(counts.astype(float)[:, groups]))
+    return np.concatenate(blocks)
 
 
-def seed_factors(values: Array, drawn: Array, rng_seed: int) -> Array:
-    """Factors (R,) by which the mean of the seeds' values (S,) may be off: exp of Student's t times the relative error.
+def seed_factors(
+    values: Array, drawn: Array, sizes: ArrayLike = 0, rng_seed: int = 0, scatter: Array | None = None
+) -> Array:
+    """What the mean of the runs of a size may be off by: factors (R, P), equal for the runs of a size.
 
-    Normal draws of the seeds over one root of a chi-squared draw have a multivariate t distribution, so that the same
-    draws serve several kinds of run and keep what these have in common. drawn (R, S) are the values of the seeds on
-    redrawn formulas: what moves there differently from seed to seed is the part of the test crystals.
+    Normal draws, one for each run, that multiply its deviation from the mean, over one root of a chi-squared draw have
+    a multivariate t distribution: the same draws serve several kinds of run and keep what these have in common.
+
+    Args:
+        values: (P,) of the runs. drawn: (R, P), on redrawn formulas.
+        sizes: (P,) training sizes, or one number: the runs of a size are seeds of each other. rng_seed: of the draws.
+        scatter: (R,) relative standard deviation of a run that is the only one of its size; that of the other sizes
+            where it is not given and there are any, else none.
     """
-    resamples, seeds = drawn.shape
-    if seeds == 1 or not values.mean() > 0:
-        return np.ones(resamples)
-    deviations = values / values.mean() - 1
-    with np.errstate(invalid="ignore"):
-        interaction = drawn / drawn.mean(axis=1, keepdims=True)
-    crystals = np.nanvar(interaction, axis=0).sum()  # both sums over the seeds carry the same factor 1 / (S - 1)
-    between = (deviations**2).sum()
-    kept = math.sqrt(max(0.0, 1 - crystals / between)) if between > 0 else 0.0
-    rng = np.random.default_rng([rng_seed, seeds, 1])
-    normal, squares = rng.standard_normal((resamples, seeds)), rng.chisquare(seeds - 1, resamples)
-    exponents = kept * (normal @ deviations) / np.sqrt(seeds * squares)
+    sizes = np.broadcast_to(sizes, values.shape)
+    parts = {size: np.flatnonzero(sizes == size) for size in np.unique(sizes)}
+    free = len(values) - len(parts)
+    kept = between_runs(*(_relative(x, list(parts.values())) for x in (values[None], drawn)))
+    root = student_root(free, len(drawn), rng_seed) if free else np.zeros(len(drawn))
+    if scatter is None:
+        scatter = root * math.sqrt((kept**2).sum() / max(free, 1))
+    alone = np.random.default_rng([rng_seed, *values.view(np.uint32)])  # unrelated between kinds of run
+    exponents = np.empty_like(drawn)
+    for size, part in parts.items():
+        runs = len(part)
+        if runs == 1:
+            exponents[:, part] = (scatter * alone.standard_normal(len(drawn)))[:, None]
+            continue
+        normal = np.random.default_rng([rng_seed, round(size), runs]).standard_normal((len(drawn), runs))
+        exponents[:, part] = (root * (normal @ kept[part]) / math.sqrt(runs * (runs - 1)))[:, None]
     return np.exp(np.clip(exponents, -_FARTHEST, _FARTHEST))
+
+
+def student_root(free: int, resamples: int, rng_seed: int) -> Array:
+    """(R,) draws that make normal draws those of Student's t with `free` degrees of freedom."""
+    return np.sqrt(free / np.random.default_rng([rng_seed, free, 1]).chisquare(free, resamples))
+
+
+def between_runs(deviations: Array, redrawn: Array) -> Array:
+    """Deviations (P,) between runs, of (1, P), without the part that the finite test set has in them.
+
+    What runs differ by on redrawn crystals, (R, P), beyond what they differ by anyway, is due to the crystals, and the
+    redrawn values hold it already.
+    """
+    total, crystals = float((deviations**2).sum()), float(np.nanvar(redrawn, axis=0).sum())
+    return deviations[0] * math.sqrt(max(0.0, 1 - crystals / total) if total > 0 else 0.0)
+
+
+def _relative(values: Array, parts: Iterable[NDArray[np.intp]]) -> Array:
+    """Relative deviations (R, P) of values from the mean of their part; none where that is zero."""
+    deviations = np.zeros_like(values)
+    for part in parts:
+        mean = values[:, part].mean(axis=1, keepdims=True)
+        deviations[:, part] = np.divide(values[:, part] - mean, mean, where=mean != 0, out=deviations[:, part])
+    return deviations
 
 
 def histogram_edges(values: ArrayLike, *, bins: int = 60, coverage: float = 0.995) -> list[float]:

@@ -72,12 +72,17 @@ def aligned(series: Sequence[Series]) -> list[Series]:
 def curve_points(rows: pd.DataFrame, size: str = "train_size") -> Points:
     """Points of a table [<size>, seed, mae] in the order of sizes and seeds, which paired resampling needs.
 
-    A column `errors` of equally long arrays (absolute errors on common test crystals) is taken along.
+    A column `errors` of series of one length (absolute errors on common test crystals) is taken along, and the number
+    of each crystal's formula where that is a level "group" of their index.
     """
     require_columns(rows, (size, "seed", "mae"), "a size scaling")
     ordered = rows.sort_values([size, "seed"])
-    errors = np.stack(ordered["errors"].to_list()) if "errors" in ordered else None
-    return Points(ordered[size].to_numpy(float), ordered["mae"].to_numpy(float), errors)
+    sizes, maes = ordered[size].to_numpy(float), ordered["mae"].to_numpy(float)
+    if "errors" not in ordered:
+        return Points(sizes, maes)
+    index = ordered["errors"].iloc[0].index
+    groups = index.get_level_values("group").to_numpy() if "group" in index.names else None
+    return Points(sizes, maes, np.stack([errors.to_numpy() for errors in ordered["errors"]]), groups)
 
 
 def shaded(rows: pd.DataFrame, by: str, against: str) -> list[Series]:
