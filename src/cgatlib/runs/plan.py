@@ -9,19 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Experiment
-from cgatlib.runs.plan_file import Entry, Start, read_plan, refuse_misfits
+from cgatlib.runs.plan_file import Entry, Start, read_plan
 from cgatlib.runs.sources import Source, join_sources, load_source
 from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
+from cgatlib.values import from_plain
+
+T = TypeVar("T")
 
 Rates = Callable[[str], float]
 """Learning rate of the runs of an entry, by the entry's name."""
@@ -230,6 +233,8 @@ def _first_rate(entries: Mapping[str, Entry]) -> Rates:
     return rate
 
 
-def _changed(config: Any, what: str, changes: Mapping[str, Any]) -> Any:
-    refuse_misfits(what, changes, config)
-    return replace(config, **changes)
+def _changed(config: T, what: str, changes: Mapping[str, Any]) -> T:
+    for name in changes:
+        if name not in vars(config):
+            raise CgatError(f"{what}: unknown field {name!r}; known: {', '.join(vars(config))}")
+    return from_plain(type(config), {**vars(config), **changes}, what)

@@ -3,40 +3,130 @@
 A file holds ``about`` (a sentence), ``tables``, ``defaults`` and ``runs``; `Entry` lists the fields of a run, which
 override those of ``defaults``. A table is a file (``{file: hse.parquet, functional: HSE}``) or several tables in one
 (``{join: [pbe, hse]}``), whose rows have the labels of both: ``band_gap``, and ``band_gap@HSE`` of the second. With
-``space_groups: true`` it has the space groups, too, and another fingerprint. A plan may come from somebody else, so
-that the work it can ask for is bounded.
+``space_groups: true`` it has the space groups, too, and another fingerprint. A plan may come from somebody else: it is
+read in bounded time and memory, and the work it can ask for is bounded.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import PROPERTIES, functional_name
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
-from cgatlib.runs import sources
-from cgatlib.runs.plan_yaml import load_yaml
-from cgatlib.transfer import STEPLESS
+from cgatlib.training import TrainingConfig
+from cgatlib.transfer import STEPLESS, TransferConfig
 
 MOST_RUNS, MOST_IN_A_ROW = 5_000, 10
 """Runs and trials of a plan, and entries each of which needs the one before."""
-_NAME = re.compile(r"\w[\w .+-]{0,99}")  # a table's is part of a file's name
-_UNPRINTED = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+LONGEST, MOST_VALUES = 200_000, 50_000
+"""Bytes of a file; values in it, those that aliases repeat included. (Reading such a file takes two seconds.)"""
+
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x08\x0e-\x1f\x7f]*$")]
+Name = Annotated[str, Field(pattern=r"^\w[\w .+-]{0,99}$")]  # a table's is part of a file's name
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Wholes = Annotated[tuple[Whole, ...], Field(min_length=1)]
+Sizes = Annotated[tuple[Annotated[Whole, Field(gt=0)] | None, ...], Field(min_length=1)]
+M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Start:
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Start(_Strict):
     """The entry whose networks are transferred; ``None`` takes its run of the same seed and split, of its only size."""
 
-    run: str
-    seed: int | None = None
-    split: int | None = None
-    size: int | None = None
+    run: Word
+    seed: Whole | None = None
+    split: Whole | None = None
+    size: Whole | None = None
+
+
+class _Of(_Strict):
+    of: Word
+
+
+class _Table(_Strict):
+    file: Word
+    functional: Word
+    labels: dict[Word, Word] = {}
+    agree: dict[Word, tuple[Word, Number]] = {}
+    space_groups: bool = False
+    pairs: dict[Word, Word] = {}
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = ""
+    origin: Word = ""
+
+
+class _Joined(_Strict):
+    join: Annotated[tuple[Word, ...], Field(min_length=2)]
+    space_groups: bool = False
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = ""
+    origin: Word = ""
+
+
+class _File(_Strict):
+    about: Word
+    tables: dict[Name, Any]
+    defaults: dict[Word, Any] = {}
+    runs: dict[Name, Any]
+
+
+class _RunFields(_Strict):
+    """What a run states besides the fields of its transfer and training."""
+
+    table: Word
+    label: Word
+    model: Word
+    seeds: Wholes = (0,)
+    sizes: Sizes = (None,)
+    splits: Wholes = (0,)
+    more_labels: tuple[Word, ...] = ()
+    groups: Word = "formula"
+    network: dict[Word, Any] = {}
+    graph: dict[Word, Any] = {}
+    start: Start | None = Field(None, alias="from")
+    rates: Annotated[tuple[Number, ...], Field(min_length=1)] | None = Field(None, alias="learning_rate")
+    rate_of: _Of | None = Field(None, alias="learning_rate of")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, values: Any) -> Any:
+        """A run's name alone is where to start from; one learning rate is a list of one, or that of another run."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if isinstance(values.get("from"), str):
+            values["from"] = {"run": values["from"]}
+        rate = values.get("learning_rate")
+        if isinstance(rate, dict):
+            values["learning_rate of"] = values.pop("learning_rate")
+        elif isinstance(rate, int | float):
+            values["learning_rate"] = (rate,)
+        return values
+
+
+def _fields_of(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass as those of a model, numbers bounded."""
+    bounded: dict[Any, Any] = {int: Whole, float: Number, int | None: Whole | None, float | None: Number | None}
+    bounded[tuple[float, ...]] = tuple[Number, ...]
+    hints = get_type_hints(config)
+    return {f.name: (bounded.get(hints[f.name], hints[f.name]), f.default) for f in fields(config)}
+
+
+_TRANSFER = _fields_of(TransferConfig)
+_TRAINING = {name: kind for name, kind in _fields_of(TrainingConfig).items() if name != "learning_rate"}
+_Run: type[_RunFields] = create_model("_Run", __base__=_RunFields, **_TRANSFER, **_TRAINING)
 
 
 @dataclass(frozen=True)
@@ -75,111 +165,18 @@ class Entry:
         """Names of the entries without which its runs are not known."""
         return {name for name in (self.start.run if self.start else None, self.rate_of) if name is not None}
 
-
-Fits = Callable[[Any], bool]
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and not _UNPRINTED.search(value)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and _number(value) and 0 <= value < 2**31
-
-
-def _or_null(fits: Fits) -> Fits:
-    return lambda value: value is None or fits(value)
-
-
-def _each(fits: Fits) -> Fits:
-    return lambda value: isinstance(value, list) and bool(value) and all(map(fits, value))
-
-
-def _by_name(fits: Fits) -> Fits:
-    return lambda value: isinstance(value, dict) and all(map(_text, value)) and all(map(fits, value.values()))
-
-
-_TEXT = ("a word", _text)
-_WHOLE = ("a whole number from 0 to 2147483647", _whole)
-_NUMBER = ("a finite number", _number)
-_WHOLES = ("a list of whole numbers from 0 to 2147483647", _each(_whole))
-_WORDS = ("a list of words", _each(_text))
-_TRUTH = ("true or false", lambda value: isinstance(value, bool))
-_SETTINGS = ("settings by name", _by_name(lambda value: True))
-_COLUMNS = ("names of columns by label", _by_name(_text))
-_KINDS = {bool: _TRUTH, int: _WHOLE, float: _NUMBER, str: _TEXT, tuple: _WHOLES}
-
-_TRANSFER = {
-    "mode": _TEXT,
-    "target_statistics": _TEXT,
-    "reinitialise_head": _TRUTH,
-    "test_crystals": _TEXT,
-    "source_label": _TEXT,
-    "head_first": _NUMBER,
-    "interpolate": _TRUTH,
-}
-_TRAINING = {
-    "steps": _WHOLE,
-    "batch_size": _WHOLE,
-    "weight_decay": _NUMBER,
-    "cycles": _WHOLE,
-    "lowest": _NUMBER,
-    "evaluations": _WHOLE,
-    "validation_size": ("a whole number or null", _or_null(_whole)),
-    "precision": _TEXT,
-    "schedule": _TEXT,
-    "averaging": _NUMBER,
-    "clip": ("a number or null", _or_null(_number)),
-    "patience": ("a number or null", _or_null(_number)),
-    "trunk_rate": _NUMBER,
-    "label_weights": ("a list of numbers", _each(_number)),
-}
-_RUN = {
-    "table": _TEXT,
-    "label": _TEXT,
-    "model": _TEXT,
-    "seeds": _WHOLES,
-    "sizes": (
-        "a list of whole numbers above 0 or null",
-        _each(lambda size: size is None or (_whole(size) and size > 0)),
-    ),
-    "splits": _WHOLES,
-    "more_labels": _WORDS,
-    "groups": _TEXT,
-    "network": _SETTINGS,
-    "graph": _SETTINGS,
-    "from": (
-        "a run's name or {run: ..., seed: ..., split: ..., size: ...}",
-        lambda value: _text(value) or isinstance(value, dict),
-    ),
-    "learning_rate": (
-        "a number, a list of numbers or {of: run}",
-        lambda value: _number(value) or isinstance(value, dict) or _each(_number)(value),
-    ),
-    **_TRANSFER,
-    **_TRAINING,
-}
-_TABLE = {
-    "file": _TEXT,
-    "functional": _TEXT,
-    "labels": _COLUMNS,
-    "agree": (
-        "[column, share] by label",
-        _by_name(lambda value: isinstance(value, list) and len(value) == 2 and _text(value[0]) and _number(value[1])),
-    ),
-    "space_groups": _TRUTH,
-    "pairs": _COLUMNS,
-    "fingerprint": ("16 hexadecimal digits", lambda value: _text(value) and bool(re.fullmatch("[0-9a-f]{16}", value))),
-    "origin": _TEXT,
-}
-_JOINED = {"join": _WORDS, **{name: _TABLE[name] for name in ("space_groups", "fingerprint", "origin")}}
-_START = {"run": _TEXT, "seed": _WHOLE, "split": _WHOLE, "size": _WHOLE}
-_PLAN = {"about": _TEXT, "tables": _SETTINGS, "defaults": _SETTINGS, "runs": _SETTINGS}
-assert set(sources.FIELDS) <= set(_TABLE)
+    @classmethod
+    def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
+        """The entry that a file's values, defaults included, declare."""
+        run = _checked(_Run, values, f"run {name}")
+        own = {key: getattr(run, key) for key in _RunFields.model_fields}
+        own["rates"], own["rate_of"] = run.rates or (), run.rate_of.of if run.rate_of else None
+        stated: list[dict[str, Any]] = [
+            {key: getattr(run, key) for key in names if key in run.model_fields_set} for names in (_TRANSFER, _TRAINING)
+        ]
+        if not own["rates"] and own["rate_of"] is None and stated[0].get("mode") not in STEPLESS:
+            raise CgatError(f"run {name} does not state its learning_rate")
+        return cls(name=name, transfer=stated[0], training=stated[1], **own)
 
 
 def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Entry]]:
@@ -189,21 +186,17 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
         CgatError: not YAML, beyond the bounds above, a name given twice, unknown, missing or with odd characters, a
             value of the wrong kind, or runs that need each other.
     """
-    content = load_yaml(Path(path))
-    _check(f"{path}", content, _PLAN, ("about", "tables", "runs"))
-    for what in ("tables", "runs"):
-        for name in content[what]:
-            if not _NAME.fullmatch(name):
-                raise CgatError(
-                    f"{path}: {what}: {_shown(name)} is no name: up to 100 letters, digits, '_. +-' make one"
-                )
-    _check_tables(content["tables"])
-    defaults = content.get("defaults", {})
-    _check("defaults", defaults, _RUN)
-    entries = {name: _entry(name, defaults, values) for name, values in content["runs"].items()}
+    content = _checked(_File, load_yaml(Path(path)), f"{path}")
+    tables = _tables(content.tables)
+    _checked(_Run, content.defaults, "defaults", whole=False)
+    entries = {}
+    for name, values in content.runs.items():
+        if not isinstance(values, dict):
+            raise CgatError(f"run {name} must be settings by name, not {_shown(values)}")
+        entries[name] = Entry.of(name, {**content.defaults, **values})
     for entry in entries.values():
         known: list[tuple[str, str | None, Iterable[str]]] = [
-            ("table", entry.table, content["tables"]),
+            ("table", entry.table, tables),
             *(("label", label, PROPERTIES) for label in (entry.label, *entry.more_labels)),
             ("model", entry.model, MODELS.keys() & GRAPHS.keys()),
             ("from", entry.start.run if entry.start else None, entries),
@@ -213,24 +206,27 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
             if value is not None and value not in names:
                 raise CgatError(f"run {entry.name}: unknown {what} {value!r}; known: {', '.join(sorted(names))}")
     _refuse_too_much(path, entries)
-    return content["about"], content["tables"], entries
+    return content.about, tables, entries
 
 
-def _check_tables(tables: Mapping[str, Any]) -> None:
-    """Check the declarations of tables, and give each its functional in our writing; a joined one has its first's."""
-    alone = {name: table for name, table in tables.items() if not (isinstance(table, dict) and "join" in table)}
-    for name, table in alone.items():
-        _check(f"table {name}", table, _TABLE, ("file", "functional"))
-        table["functional"] = functional_name(table["functional"])
-    for name in tables.keys() - alone.keys():
-        _check(f"table {name}", tables[name], _JOINED)
-        parts = tables[name]["join"]
+def _tables(declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The declarations of tables, each with its functional in our writing; a joined one has its first's."""
+    joined = {name for name, table in declared.items() if isinstance(table, dict) and "join" in table}
+    found: dict[str, dict[str, Any]] = {}
+    for name, table in declared.items():
+        kind: type[BaseModel] = _Joined if name in joined else _Table
+        found[name] = _checked(kind, table, f"table {name}").model_dump(exclude_unset=True)
+    for name in found.keys() - joined:
+        found[name]["functional"] = functional_name(found[name]["functional"])
+    for name in joined:
+        parts = found[name]["join"]
         for part in parts:
-            if part not in alone:
-                raise CgatError(f"table {name}: unknown table {part!r} to join; known: {', '.join(alone)}")
-        if len(set(parts)) < max(2, len(parts)):
+            if part not in found.keys() - joined:
+                raise CgatError(f"table {name}: unknown table {part!r} to join; known: {', '.join(found)}")
+        if len(set(parts)) < len(parts):
             raise CgatError(f"table {name}: join must name several tables, each once")
-        tables[name]["functional"] = alone[parts[0]]["functional"]
+        found[name]["functional"] = found[parts[0]]["functional"]
+    return found
 
 
 def _refuse_too_much(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -248,47 +244,41 @@ def _refuse_too_much(path: Path, entries: Mapping[str, Entry]) -> None:
         raise CgatError(f"{path}: a plan has at most {MOST_RUNS} runs and trials, not {runs}")
 
 
-def _entry(name: str, defaults: Mapping[str, Any], values: Any) -> Entry:
-    _check(f"run {name}", values, _RUN)
-    merged = {**defaults, **values}
-    rate, needed = merged.pop("learning_rate", None), ["table", "label", "model"]
-    _check(f"run {name}", merged, _RUN, needed)
-    if rate is None and merged.get("mode") not in STEPLESS:
-        raise CgatError(f"run {name} does not state its learning_rate")
-    if isinstance(rate, dict):
-        _check(f"run {name}: learning_rate", rate, {"of": _TEXT}, ["of"])
-    start = merged.pop("from", None)
-    if isinstance(start, dict):
-        _check(f"run {name}: from", start, _START, ["run"])
-    fields: dict[str, Any] = {
-        "start": Start(**(start if isinstance(start, dict) else {"run": start})) if start is not None else None,
-        "transfer": {key: merged.pop(key) for key in _TRANSFER if key in merged},
-        "training": {key: merged.pop(key) for key in _TRAINING if key in merged},
-        "rate_of": rate["of"] if isinstance(rate, dict) else None,
-        "rates": () if rate is None or isinstance(rate, dict) else tuple(rate if isinstance(rate, list) else [rate]),
-        **{key: tuple(merged.pop(key)) for key in ("seeds", "sizes", "splits", "more_labels") if key in merged},
-    }
-    return Entry(name=name, **merged, **fields)
+def _checked(kind: type[M], values: Any, where: str, whole: bool = True) -> M:
+    """A model of the values; what lacks may lack unless they are `whole`. Raises `CgatError` with one sentence."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            if whole or problem["type"] != "missing":
+                raise CgatError(_sentence(kind, problem, where)) from error
+    return kind.model_construct()
 
 
-def refuse_misfits(where: str, values: Mapping[str, Any], config: Any) -> None:
-    """Raise `CgatError` unless `values` are fields of the dataclass `config` and of the kinds of its own values."""
-    own = {item.name: getattr(config, item.name) for item in fields(config)}
-    _check(where, values, {name: _KINDS.get(type(value), ("", lambda _: True)) for name, value in own.items()})
+_KINDS = {
+    **dict.fromkeys(("dict_type", "model_type"), "settings by name"),
+    "tuple_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+}
+"""What pydantic calls otherwise, in a reader's words."""
 
 
-def _check(where: str, values: Any, known: Mapping[str, tuple[str, Fits]], needed: Iterable[str] = ()) -> None:
-    if not isinstance(values, dict):
-        raise CgatError(f"{where} must be settings by name, not {_shown(values)}")
-    for name, value in values.items():
-        if name not in known:
-            raise CgatError(f"{where}: unknown field {_shown(name)}; known: {', '.join(known)}")
-        what, fits = known[name]
-        if not fits(value):
-            raise CgatError(f"{where}: {name} must be {what}, not {_shown(value)}")
-    for name in needed:
-        if name not in values:
-            raise CgatError(f"{where} does not state its {name}")
+def _sentence(kind: type[BaseModel], problem: Mapping[str, Any], where: str) -> str:
+    *place, name = [str(part) for part in problem["loc"]] or [""]
+    if problem["type"] == "missing":
+        return f"{': '.join([where, *place])} does not state its {name}"
+    if problem["type"] == "extra_forbidden":
+        models: dict[str, type[BaseModel]] = {"from": Start, "learning_rate of": _Of}
+        known = (models[place[0]] if place else kind).model_fields
+        names = ", ".join(found.alias or field for field, found in known.items() if found.alias != "learning_rate of")
+        return f"{': '.join([where, *place])}: unknown field {_shown(name)}; known: {names}"
+    where = ": ".join(filter(None, [where, *place, name]))
+    if problem["type"] in _KINDS:
+        return f"{where} must be {_KINDS[problem['type']]}, not {_shown(problem['input'])}"
+    return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, not {_shown(problem['input'])}"
 
 
 def _shown(value: Any) -> str:
@@ -297,3 +287,57 @@ def _shown(value: Any) -> str:
     except ValueError:  # more digits than Python writes out
         text = f"a number of more than {2**12} digits"
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of bounded size in which a name given twice is an error, lists are tuples and 1e-3 is a number."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.values, self.sizes = 0, dict[int, int]()  # what was composed; of each node, what lies in it
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        before, alias = self.values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self.values += self.sizes.get(id(node), MOST_VALUES) if alias else 1  # in itself it would be without an end
+        if self.values > MOST_VALUES:
+            raise CgatError(f"a plan holds at most {MOST_VALUES} values, those that aliases repeat included")
+        self.sizes[id(node)] = self.values - before
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, times in names.items():
+            if times > 1:
+                raise CgatError(f"{name!r} stands twice in the settings that begin in line {node.start_mark.line + 1}")
+        return node
+
+    def construct_tuple(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
+        return tuple(self.construct_sequence(node, deep=True))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.construct_tuple)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_yaml(path: Path) -> Any:
+    """What the file says, in plain Python values.
+
+    Raises:
+        CgatError: it cannot be read, is not YAML, or beyond the bounds.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise CgatError(f"a plan has at most {LONGEST} bytes")
+        return yaml.load(content.decode(), Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except CgatError as error:
+        raise CgatError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise CgatError(f"{path} cannot be read as a plan: it is nested too deeply") from error
+    except (OSError, yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise CgatError(f"{path} cannot be read as a plan: {' '.join(str(error).split())}") from error
