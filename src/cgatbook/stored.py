@@ -73,15 +73,25 @@ class StoredResults:
         """Time of all runs together."""
         return sum(float(run.metrics["seconds"]) for run in self.archive.values())
 
+    @cached_property
+    def _found(self) -> dict[str, list[Run]]:
+        return {}
+
     def runs(self, name: str) -> list[Run]:
         """Runs of an entry of the plan; `MissingRunsError` when one of them is not in the archive."""
-        try:
-            experiments = self.plan.experiments(name, self._store)
-        except UndecidedError as error:
-            raise MissingRunsError(name) from error
-        if any(e.key not in self.archive for e in experiments):
+        if name not in self._found:
+            self._found[name] = self._runs(name)
+        if not self._found[name]:
             raise MissingRunsError(name)
-        return [self.archive[e.key] for e in experiments]
+        return self._found[name]
+
+    def _runs(self, name: str) -> list[Run]:
+        """All runs of an entry, or none."""
+        try:
+            keys = [e.key for e in self.plan.experiments(name, self._store)]
+        except UndecidedError:
+            return []
+        return [self.archive[key] for key in keys] if all(key in self.archive for key in keys) else []
 
     def has(self, name: str) -> bool:
         """Whether all runs of an entry are in the archive."""

@@ -1,0 +1,256 @@
+"""Evidence on the paper's claims from error against size: lines, what follows from them, and whether they are lines.
+
+What follows from a line that the data reject cannot hold (`cgatbook.claims.verdict.decide`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cgatbook.claims.evidence import Evidence, of_runs
+from cgatbook.claims.verdict import Effect, Finding, Outcome, Side, share_text
+from cgatbook.comparisons import in_units
+from cgatbook.scaling_cells import size_text
+from cgatbook.stored import StoredResults
+from cgatlib.evaluation.scaling import (
+    Points,
+    ScalingFit,
+    balance,
+    bootstrap,
+    crossing_size,
+    equivalent_size,
+    hold_out_largest,
+    optimal_split,
+    r_squared,
+)
+from cgatlib.evaluation.statistics import Estimate
+from cgatlib.figures.sizes import curve_points
+from cgatlib.runs.experiment import Run
+
+STRAIGHT = 0.9  # of the variance of ln MAE, below which a line says little
+REJECTED = "; the data reject the straight line this rests on"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Errors against one size, with their line."""
+
+    points: Points
+    runs: list[Run]
+    fit: ScalingFit
+    curvature: Estimate
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, runs: Sequence[Run], against: str = "train_size") -> "Curve":
+        """From a table of `cgatbook.studies.results` in units, and the runs that it is of."""
+        points = curve_points(rows, against)
+        return cls(
+            points, [r for r in runs if r.experiment.key in set(rows["key"])], bootstrap(points), curvature(points)
+        )
+
+    @property
+    def straight(self) -> bool:
+        """Whether the data allow a straight line."""
+        return self.curvature.low <= 0 <= self.curvature.high
+
+
+def curvature(points: Points) -> Estimate:
+    """Second derivative of ln MAE in ln n with its 95 % interval (least squares, Student's t).
+
+    Positive where the error falls more slowly at large n; infinitely wide for three points or fewer.
+    """
+    x, y = np.log(points.sizes), np.log(points.maes)
+    basis = np.stack([np.ones_like(x), x - x.mean(), (x - x.mean()) ** 2], axis=1)
+    values, *_ = np.linalg.lstsq(basis, y, rcond=None)
+    free = len(x) - 3
+    if free < 1:
+        return Estimate(2 * float(values[2]), -math.inf, math.inf)
+    scatter = float(((y - basis @ values) ** 2).sum()) / free
+    half = float(stats.t.ppf(0.975, free)) * math.sqrt(scatter * float(np.linalg.inv(basis.T @ basis)[2, 2]))
+    return Estimate(*(2 * (float(values[2]) + shift) for shift in (0.0, -half, half)))
+
+
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Curves of one or several entries of a plan."""
+
+    evidence: Evidence
+    results: StoredResults
+    entries: tuple[str, ...]
+    rows: pd.DataFrame
+    runs: list[Run]
+
+    @classmethod
+    def of(cls, evidence: Evidence, *entries: str) -> "Sizes":
+        """All runs of the entries; of several pre-training sizes, at the training sizes that all of them have."""
+        return evidence.once(cls._of, evidence, *entries)
+
+    @classmethod
+    def _of(cls, evidence: Evidence, *entries: str) -> "Sizes":
+        results = evidence.dft.of(*entries)
+        rows = results.table(*entries)
+        rows = in_units(rows, rows["label"].iloc[0])
+        shared = set.intersection(*(set(part["train_size"]) for _, part in rows.groupby("pretrain_size")))
+        runs = [run for name in entries for run in results.runs(name)]
+        return cls(evidence, results, entries, rows[rows["train_size"].isin(shared)], runs)
+
+    def at(self, mode: str) -> Curve:
+        """Error against training size of a way of training."""
+        return Curve.of(self.rows[self.rows["mode"] == mode], self.runs)
+
+    def after(self, pretrain_size: int) -> Curve:
+        """Error against training size after a pre-training."""
+        return Curve.of(self.rows[self.rows["pretrain_size"] == pretrain_size], self.runs)
+
+    @cached_property
+    def by_pretraining(self) -> Curve:
+        """Error against pre-training size at the largest training set."""
+        rows = self.rows[self.rows["train_size"] == self.rows["train_size"].max()]
+        return Curve.of(rows, self.runs, "pretrain_size")
+
+    @property
+    def pretrain_sizes(self) -> list[int]:
+        """Sizes of the pre-training sets."""
+        return sorted(self.rows["pretrain_size"].unique())
+
+    def finding(self, curves: Sequence[Curve], effect: Effect, text: str, *, line: bool = True) -> list[Finding]:
+        """What an effect of the lines of some curves says; `line`: whether it follows from their being straight."""
+        straight = not line or all(curve.straight for curve in curves)
+        sound = self.evidence.informative(*(curve.runs for curve in curves))
+        outcome, runs = effect.outcome(informative=sound, line=straight), curves[-1].runs
+        return [of_runs(self.results, runs, self.entries, outcome, text + ("" if straight else REJECTED), effect)]
+
+
+def straight_line(sizes: Sizes, curve: Curve) -> list[Finding]:
+    """ln MAE is a straight line in ln n: no significant curvature, and a line that explains the points."""
+    explained = r_squared(curve.points, curve.fit.law)
+    outcome = Outcome.FAILS if not curve.straight else Outcome.HOLDS if explained >= STRAIGHT else Outcome.OPEN
+    text = (
+        f"curvature {_number(curve.curvature)}, slope {_number(curve.fit.slope)}, R² {explained:.2f}; a line through "
+        f"the smaller sizes misses the largest by {hold_out_largest(curve.points).line_error:+.0%}"
+    )
+    return [
+        of_runs(sizes.results, curve.runs, sizes.entries, outcome, text, Effect(curve.curvature, "equal", "number"))
+    ]
+
+
+def error_falls(sizes: Sizes, curve: Curve) -> list[Finding]:
+    """The error falls with a size."""
+    effect = Effect(curve.fit.slope, axis="number")
+    return sizes.finding([curve], effect, f"slope {_number(curve.fit.slope)}", line=False)
+
+
+def slope_drops(sizes: Sizes, side: Side, margin: float = 0.0) -> list[Finding]:
+    """The slope against training size is lower after the largest than after the smallest pre-training, in relation."""
+    ends = sizes.pretrain_sizes[0], sizes.pretrain_sizes[-1]
+    few, many = (sizes.after(size) for size in ends)
+    text = f"slope {_number(few.fit.slope)} after {ends[0]:,} and {_number(many.fit.slope)} after {ends[1]:,} crystals"
+    return _lower(sizes, few, many, side, margin, text)
+
+
+def pretraining_slope(sizes: Sizes, side: Side, margin: float = 0.0) -> list[Finding]:
+    """The error falls more slowly with pre-training than with training size."""
+    training, pretraining = _both(sizes)
+    ratio, cost = (sizes.evidence.paper[f"numbers/{name}"].value for name in ("balanced_ratio", "cost_ratio_SCAN"))
+    text = (
+        f"slope {_number(pretraining.fit.slope)} against pre-training, {_number(training.fit.slope)} against training "
+        f"size, ratio {pretraining.fit.law.slope / training.fit.law.slope:.2f}; {ratio / cost:.2f} in the paper"
+    )
+    return _lower(sizes, training, pretraining, side, margin, text)
+
+
+def _lower(sizes: Sizes, first: Curve, second: Curve, side: Side, margin: float, text: str) -> list[Finding]:
+    """By which share the second slope is lower than the first."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        samples = np.nan_to_num(1 - second.fit.slopes / first.fit.slopes)
+    drop = Estimate.of(1 - second.fit.law.slope / first.fit.law.slope, samples)
+    effect = Effect(drop, side, margin=margin)
+    return sizes.finding([first, second], effect, f"{text}; lower by {share_text(drop)}")
+
+
+def meeting(sizes: Sizes) -> list[Finding]:
+    """Training from scratch catches up with full transfer, and beyond the largest training set."""
+    none, full = sizes.at("none"), sizes.at("full")
+    size, largest = crossing_size(none.fit, full.fit), none.points.sizes.max()
+    never = math.isinf(size.low)
+    effect = Estimate(0.0, -math.inf, -math.inf) if never else _log(size, largest)
+    paper = [
+        sizes.evidence.paper[f"numbers/{name}"].value for name in ("crossing_e_above_hull_SCAN", "training_sizes/1")
+    ]
+    text = f"the lines meet at {size_text(size)} crystals, {_times(size, largest)} the largest set"
+    text += f"; {paper[0] / paper[1]:.1f} times in the paper"
+    open_ended = math.isinf(size.high) and not never  # whether they meet at all is not known
+    effect = replace(effect, low=-math.inf) if open_ended else effect
+    return sizes.finding([none, full], Effect(effect, axis="ratio"), text)
+
+
+def equivalent(sizes: Sizes, at_least: float) -> list[Finding]:
+    """Training from scratch needs at least so many times the largest set to equal the best transfer."""
+    none, full = sizes.at("none"), sizes.at("full")
+    size, largest = equivalent_size(none.fit, full.fit), none.points.sizes.max()
+    text = f"{size_text(size)} crystals, {_times(size, largest)} the largest set"
+    return sizes.finding([none, full], Effect(_log(size, at_least * largest), axis="ratio"), text)
+
+
+def pays_equally(sizes: Sizes, ratio: float, side: Side, cost: str = "numbers/cost_ratio_SCAN") -> list[Finding]:
+    """Which calculation pays more at a ratio of pre-training to training crystals.
+
+    Args:
+        sizes: full transfer from several pre-training sizes. ratio: that the claim is about. side: ``"above"`` if
+            training pays more there, ``"below"`` if pre-training does, ``"equal"`` if both do.
+        cost: of a target calculation in PBE calculations.
+    """
+    training, pretraining = _both(sizes)
+    if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
+        return _no_fall(sizes, training)
+    even = balance(training.fit, pretraining.fit, sizes.evidence.paper[cost].value)
+    effect = Estimate(
+        *(math.log(ratio) - (math.log(x) if x > 0 else -math.inf) for x in (even.value, even.high, even.low))
+    )
+    text = (
+        f"both pay equally at {even.value:.2g} [{even.low:.2g}, {even.high:.2g}] pre-training crystals per training "
+        f"crystal; the claim is about {ratio:.2g}"
+    )
+    inside = side == "equal" and effect.low <= 0 <= effect.high
+    margin = math.log(ratio) if inside else 0.0  # equal holds within what equal set sizes are off
+    return sizes.finding([training, pretraining], Effect(effect, side, "ratio", margin=margin), text)
+
+
+def best_share(sizes: Sizes) -> list[Finding]:
+    """A fresh budget is best divided: a share for PBE that is neither nothing nor all."""
+    training, pretraining = _both(sizes)
+    if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
+        return _no_fall(sizes, training)
+    share = optimal_split(training.fit, pretraining.fit)
+    inside = share if share.high < 1 else replace(share, low=0.0)
+    text = f"best share for PBE {share_text(share)}"
+    return sizes.finding([training, pretraining], Effect(inside), text)
+
+
+def _no_fall(sizes: Sizes, curve: Curve) -> list[Finding]:
+    text = "the error does not fall with both sizes"
+    return [of_runs(sizes.results, curve.runs, sizes.entries, Outcome.OPEN, text)]
+
+
+def _both(sizes: Sizes) -> tuple[Curve, Curve]:
+    """Against training size after the largest pre-training, and against pre-training size at the largest training."""
+    return sizes.after(sizes.pretrain_sizes[-1]), sizes.by_pretraining
+
+
+def _log(size: Estimate, reference: float) -> Estimate:
+    """ln of a size over another."""
+    return Estimate(*(math.log(x / reference) if x > 0 else -math.inf for x in (size.value, size.low, size.high)))
+
+
+def _number(e: Estimate) -> str:
+    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+
+
+def _times(size: Estimate, largest: float) -> str:
+    value, low, high = ("never" if math.isinf(x) else f"{x / largest:.2g}" for x in (size.value, size.low, size.high))
+    return f"{value} [{low}, {high}] times"
