@@ -25,7 +25,7 @@ def test_formulas_are_read(formula, amounts):
     assert dict(element_amounts(formula)) == amounts
 
 
-@pytest.mark.parametrize("text", ["", "nacl", "Xx2", "Rf", "Fe2)", "(Fe2", "Fe-O", "2Fe", "()", "Fe0"])
+@pytest.mark.parametrize("text", ["", "nacl", "Xx2", "Rf", "D2O", "Fe2)", "(Fe2", "Fe-O", "2Fe", "()", "Fe0"])
 def test_other_texts_are_refused_by_name(text):
     with pytest.raises(CgatError, match="is no chemical formula of elements up to Lr") as caught:
         element_fractions(["NaCl", text])

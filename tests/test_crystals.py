@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cgatlib import CgatError
-from cgatlib.crystals.crystal import PROPERTIES, _pairs_within, check, functional_name, reduced_formula
+from cgatlib.crystals.crystal import PROPERTIES, check, functional_name, reduced_formula
 from cgatlib.crystals.importing import ImportRequest, import_crystals
 from cgatlib.crystals.readers import ReadOptions
 from cgatlib.crystals.summary import describe
@@ -63,18 +63,20 @@ def test_metadata_state_functional_and_units(table, tmp_path):
     assert '"e_form": "eV/atom"' in content
 
 
-def test_contradicted_functional_is_refused(table, tmp_path):
-    table.write(tmp_path / "t.parquet")
-    assert len(CrystalTable.read(tmp_path / "t.parquet", "PBE")) == 3
+@pytest.fixture(params=["in memory", "on disk"])
+def read(request):
+    return CrystalTable.read if request.param == "in memory" else CrystalTable.open
+
+
+def test_the_functional_is_stated_or_given_and_never_guessed(table, tmp_path, read):
+    table.write(tmp_path / "stated.parquet")
+    assert (len(read(tmp_path / "stated.parquet", "pbe")), read(tmp_path / "stated.parquet").functional) == (3, "PBE")
     with pytest.raises(CgatError, match="holds PBE data, but SCAN was asked for"):
-        CrystalTable.read(tmp_path / "t.parquet", "SCAN")
-
-
-def test_unstated_functional_is_never_guessed(table, tmp_path):
+        read(tmp_path / "stated.parquet", "SCAN")
     pq.write_table(table.table, tmp_path / "t.parquet")
-    with pytest.raises(CgatError, match="does not state its functional"):
-        CrystalTable.read(tmp_path / "t.parquet")
-    assert CrystalTable.read(tmp_path / "t.parquet", "r2scan").functional == "r2SCAN"
+    with pytest.raises(CgatError, match=r"t\.parquet does not state its functional"):
+        read(tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet", "r2scan").functional == "r2SCAN"
 
 
 def test_other_columns_are_kept_and_are_not_labels(table, tmp_path):
@@ -140,10 +142,13 @@ def test_tables_of_another_kind_are_refused(table, tmp_path, change, message):
         CrystalTable.read(tmp_path / "t.parquet", "PBE")
 
 
-def test_a_file_that_is_no_parquet_is_one_sentence(tmp_path):
+def test_a_file_that_is_no_crystal_table_is_one_sentence(tmp_path, read):
     (tmp_path / "t.parquet").write_text("hello")
     with pytest.raises(CgatError, match=r"cannot read .*t\.parquet as a parquet table"):
-        CrystalTable.read(tmp_path / "t.parquet", "PBE")
+        read(tmp_path / "t.parquet", "PBE")
+    pq.write_table(pa.table({"material_id": ["a"]}), tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match="column 'formula' is missing"):
+        read(tmp_path / "t.parquet", "PBE")
 
 
 @pytest.mark.parametrize("metadata", [b"{", b"[]", b"\xff", b"[" * 3000, b'{"functional": 1}', b'{"functional": " "}'])
@@ -159,6 +164,45 @@ def test_only_a_table_of_ours_is_replaced(table, tmp_path):
     pq.write_table(table.table, tmp_path / "other.parquet")
     with pytest.raises(CgatError, match=r"other\.parquet exists and is not a crystal table: it is not replaced"):
         table.write(tmp_path / "other.parquet")
+
+
+# Tables that stay on disk: what is read piece by piece is what is read at once
+
+
+@pytest.fixture(params=[1000, 7], ids=["one row group", "many row groups"])
+def path(request, other_table, tmp_path):
+    whole = other_table.table.append_column("band_gap", pa.nulls(len(other_table)))
+    pq.write_table(whole, tmp_path / "t.parquet", row_group_size=request.param)
+    return tmp_path / "t.parquet"
+
+
+def test_a_table_on_disk_equals_the_one_in_memory(path, other_table):
+    file = CrystalTable.open(path, "pbesol")
+    assert (len(file), file.functional, file.labels) == (len(other_table), "PBEsol", other_table.labels)
+    assert "band_gap" not in file.labels  # it has no value
+    assert file.fingerprint == CrystalTable.read(path, "PBEsol").fingerprint == other_table.fingerprint
+    assert "table" not in vars(file)  # nothing so far has read it whole
+    assert file.crystal(3).formula == other_table.formulas[3]
+
+
+def test_chunks_are_the_rows_in_order(path, other_table):
+    parts = list(CrystalTable.open(path, "PBEsol").chunks(10))
+    assert max(map(len, parts)) <= 10
+    whole = pa.concat_tables(parts)
+    assert whole.equals(pa.concat_tables(other_table.chunks(10)))
+    assert whole.column_names == [*other_table.table.column_names[:6], *other_table.labels]
+
+
+def test_a_bad_row_is_named_by_its_place_in_the_file(other_table, tmp_path):
+    table = other_table.table
+    lattices = table["lattice"].to_pylist()
+    lattices[23] = lattices[23][:-1]
+    pq.write_table(table.set_column(3, table.schema.field(3), pa.array(lattices)), tmp_path / "t.parquet")
+    with pytest.raises(CgatError, match="row 23 has a 'lattice' of the wrong length"):
+        list(CrystalTable.open(tmp_path / "t.parquet", "PBEsol").chunks(10))
+
+
+# One crystal
 
 
 def test_formulas_are_written_as_pymatgen_does():
@@ -253,20 +297,6 @@ def test_sparse_cells_need_the_real_search(make_crystal):
     sparse = replace(make_crystal(), lattice=12.0 * np.eye(3))
     assert check(sparse, neighbours=24) is None
     assert (check(sparse, neighbours=60) or "").startswith("fewer neighbours than 60: an atom has")
-
-
-def test_the_quick_overlap_test_agrees_with_the_search(make_crystal):
-    random = np.random.default_rng(0)
-    seen = set()
-    for _ in range(300):
-        lattice = np.diag(random.uniform(0.9, 4.0, 3)) + random.uniform(-0.3, 0.3, (3, 3))
-        crystal = replace(make_crystal(), lattice=lattice, frac_coords=random.uniform(-2, 2, (2, 3)))
-        if np.linalg.det(lattice) < 2.5:
-            continue
-        overlaps = len(_pairs_within(crystal, 0.4)[0]) > 0
-        assert (check(crystal) or "").startswith("overlapping") == overlaps
-        seen.add(overlaps)
-    assert seen == {True, False}
 
 
 def test_flat_cells_see_their_own_images(make_crystal):

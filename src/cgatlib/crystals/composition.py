@@ -7,8 +7,8 @@ featuriser, for all compositions at once.
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -22,33 +22,23 @@ from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS
 
 Array = NDArray[np.float64]
 
-_TOKEN = re.compile(r"([A-Z][a-z]?|[()])(\d*\.?\d*)")
-
 
 @cache
 def element_amounts(formula: str) -> MappingProxyType[str, float]:
     """Atoms of each element in a formula unit, e.g. ``Ca3(PO4)2`` -> Ca 3, P 2, O 8.
 
     Raises:
-        CgatError: the text is no formula, or names an element beyond Lr.
+        CgatError: the text is no formula, or names an element beyond Lr, or D, which is not taken for hydrogen.
     """
-    levels: list[dict[str, float]] = [defaultdict(float)]
-    place = 0
-    while token := _TOKEN.match(formula, place):
-        name, place = token[1], token.end()
-        if name == "(":
-            levels.append(defaultdict(float))
-        elif name == ")" and len(levels) > 1:
-            for symbol, amount in levels.pop().items():
-                levels[-1][symbol] += amount * float(token[2] or 1)
-        elif name in ATOMIC_NUMBERS:
-            levels[-1][name] += float(token[2] or 1)
-        else:
-            break
-    else:
-        if place == len(formula) and len(levels) == 1 and sum(levels[0].values()) > 0:
-            return MappingProxyType(dict(levels[0]))
-    raise CgatError(f"{formula!r} is no chemical formula of elements up to {SYMBOLS[-1]}")
+    from pymatgen.core.composition import Composition
+
+    amounts: dict[str, float] = {}
+    if ATOMIC_NUMBERS.keys() >= set(re.findall("[A-Z][a-z]?", formula)):
+        with suppress(ValueError):
+            amounts = Composition(formula).get_el_amt_dict()
+    if not amounts:
+        raise CgatError(f"{formula!r} is no chemical formula of elements up to {SYMBOLS[-1]}")
+    return MappingProxyType(amounts)
 
 
 def element_fractions(formulas: Sequence[str]) -> Array:
