@@ -10,9 +10,9 @@ import pytest
 from cgatbook import pages
 from cgatbook.tables import load_tables
 from cgatlib import CgatError
+from cgatlib.crystals import declared as sources
 from cgatlib.crystals.crystal import Crystal
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.runs import sources
 
 
 def crystal(name: str, volume: float) -> Crystal:

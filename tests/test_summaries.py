@@ -19,12 +19,12 @@ from cgatbook.studies import Study
 from cgatbook.tables import BookTable, get_runs, load_tables
 from cgatlib import CgatError
 from cgatlib.cli import main
+from cgatlib.crystals.declared import Source
 from cgatlib.crystals.summary import TableSummary, distributions, summarise
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import label_histograms
 from cgatlib.runs.archive import RunArchive
-from cgatlib.runs.sources import Source
 from cgatlib.runs.store import Runs
 
 NO_REJECTS = pd.DataFrame({"material_id": [], "reason": [], "source": []}, dtype=str)

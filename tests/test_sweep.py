@@ -17,10 +17,9 @@ from cgatlib.files import file_digest
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run
-from cgatlib.runs.plan import Plan
+from cgatlib.runs.plan import Ended, Plan, run_plan
 from cgatlib.runs.schedule import Pool, local_pool
 from cgatlib.runs.store import Runs
-from cgatlib.runs.sweep import Ended, run_plan
 
 RATES = [0.001, 0.02]
 

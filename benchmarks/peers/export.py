@@ -12,11 +12,11 @@ from benchmarks.peers.tasks import Task
 from cgatlib import CgatError
 from cgatlib.crystals.composition import composition_features
 from cgatlib.crystals.crystal import PROPERTIES
+from cgatlib.crystals.declared import load_source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.store import GraphStore
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.plan import Plan
-from cgatlib.runs.sources import load_source
 from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import SplitConfig
 

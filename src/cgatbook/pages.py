@@ -24,8 +24,8 @@ from cgatlib.runs.provenance import provenance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from cgatlib.crystals.declared import Source
     from cgatlib.runs.experiment import Run
-    from cgatlib.runs.sources import Source
 
 NOT_HERE = (
     "<strong>Stored results:</strong> the tables are not here; what this page shows comes from runs that are kept with "

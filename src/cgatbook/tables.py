@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cgatbook.notebooks import effective_values, find_root, read_notebooks, read_profile
 from cgatlib import CgatError
+from cgatlib.crystals.declared import load_source
 from cgatlib.crystals.summary import TableSummary, summarise
-from cgatlib.runs.sources import load_source
 
 if TYPE_CHECKING:
     from cgatlib.runs.experiment import Experiment, Run

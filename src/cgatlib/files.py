@@ -13,6 +13,7 @@ import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from cgatlib import CgatError
 if TYPE_CHECKING:
     from filelock import FileLock
 
+PACKAGE = Path(__file__).resolve().parent
 _log = logging.getLogger("cgatlib")  # without a handler, what it warns of goes to standard error as it is
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-(?P<host>.*)\.cgatlib\.(?P<kind>partial|old)")
 _LOCK = re.compile(r"\.(?P<name>.+)\.cgatlib\.lock")
@@ -32,11 +34,24 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
+def source_digest(package: Path = PACKAGE) -> str:
+    """Fingerprint of the package's own Python sources: 16 hex digits over names and contents.
+
+    Two processes with the same digest run the same code, committed or not.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
 def code_digest(*modules: str) -> str:
     """16 hex digits over the sources of modules of this package, by name without the package's: ``graphs.packing``."""
     digest = hashlib.sha256()
     for name in modules:
-        digest.update(Path(__file__).parent.joinpath(*name.split(".")).with_suffix(".py").read_bytes())
+        digest.update(PACKAGE.joinpath(*name.split(".")).with_suffix(".py").read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -17,9 +17,8 @@ from cgatlib.ensemble import load_model, released_models
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS, OutputNetwork
 from cgatlib.predictor import Predictor, import_released, reading_model
-from cgatlib.runs.plan import Plan
+from cgatlib.runs.plan import Plan, outlined
 from cgatlib.runs.store import Runs
-from cgatlib.runs.sweep import outlined
 from cgatlib.training import TrainingConfig, fit
 from fuzz.harness import Target
 

@@ -173,9 +173,8 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
 
 def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Experiment"]:
     """The experiments of a plan by key; those that are not there are told."""
-    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.plan import Plan, outlined
     from cgatlib.runs.store import Runs
-    from cgatlib.runs.sweep import outlined
 
     plan = Plan.read(plan_file)
     if data is not None:

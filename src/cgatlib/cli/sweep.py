@@ -8,10 +8,9 @@ import click
 from cgatlib import CgatError
 
 if TYPE_CHECKING:
-    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.plan import Ended, Plan, Summary
     from cgatlib.runs.schedule import Pool
     from cgatlib.runs.store import Runs
-    from cgatlib.runs.sweep import Ended, Summary
 
 _PATH = click.Path(path_type=Path)
 
@@ -70,9 +69,8 @@ def sweep(
           --slurm partition=gpu,gpus_per_node=1,timeout_min=240
     """
     from cgatlib.runs.archive import find_runs
-    from cgatlib.runs.plan import Plan
+    from cgatlib.runs.plan import Plan, doubts
     from cgatlib.runs.store import Runs
-    from cgatlib.runs.sweep import doubts
 
     root = root.resolve()  # jobs may start elsewhere
     plan = Plan.read(plan_file)
@@ -116,7 +114,7 @@ def _parameters(texts: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _list(plan: "Plan", store: "Runs") -> None:
-    from cgatlib.runs.sweep import outlined
+    from cgatlib.runs.plan import outlined
     from cgatlib.transfer import STEPLESS
 
     runs = outlined(plan, store)
@@ -131,7 +129,7 @@ def _list(plan: "Plan", store: "Runs") -> None:
 def _run(plan: "Plan", store: "Runs", pool: "Pool", workers: int) -> "Summary":
     from tqdm import tqdm
 
-    from cgatlib.runs.sweep import outlined, run_plan
+    from cgatlib.runs.plan import outlined, run_plan
 
     missing = store.missing([planned.experiment for planned in outlined(plan, store)])
     with tqdm(total=len(missing), unit=" runs", desc="sweep", disable=None) as bar:

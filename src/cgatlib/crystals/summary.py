@@ -22,7 +22,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import Estimate, histogram_edges, redraw_formulas
 
 if TYPE_CHECKING:
-    from cgatlib.runs.sources import Source
+    from cgatlib.crystals.declared import Source
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""

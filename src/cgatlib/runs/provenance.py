@@ -4,16 +4,15 @@ Only the standard library is imported here, so that every module can record its 
 asked for the device only when it is called for.
 """
 
-import hashlib
 import os
 import platform
 import subprocess
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cgatlib import __version__
+from cgatlib.files import PACKAGE, source_digest
 
 LIBRARIES = (
     "numpy",
@@ -27,21 +26,6 @@ LIBRARIES = (
     "matplotlib",
 )
 """Packages whose version can change a number or a figure."""
-
-PACKAGE = Path(__file__).resolve().parents[1]
-
-
-@cache
-def source_digest(package: Path = PACKAGE) -> str:
-    """Fingerprint of the package's own Python sources: 16 hex digits over names and contents.
-
-    Two processes with the same digest run the same code, committed or not.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:16]
 
 
 def _git(*arguments: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -54,32 +55,31 @@ def run_in_order(
     Returns:
         {key: reason} of those that could not be trained.
     """
-    failed: dict[str, str] = {}
-    waiting, running = dict(missing), dict[Future[None], str]()
+    sources = {key: e.source.key if e.source else "" for key, e in missing.items()}
+    order = TopologicalSorter({key: {source} & missing.keys() for key, source in sources.items()})
+    order.prepare()
+    failed, ready, running = dict[str, str](), list[str](), dict[Future[None], str]()
 
     def ended(key: str, reason: str | None) -> None:
         if reason is not None:
             failed[key] = reason
         report(key, reason)
+        order.done(key)
 
     with ExitStack() as stack:
         executor = stack.enter_context(pool.make())
-        while waiting or running:
-            for key, experiment in list(waiting.items()):
-                source = experiment.source.key if experiment.source else None
-                if source is not None and (source in failed or source in lost):
-                    del waiting[key]
-                    ended(key, f"its source {source} failed")
-                elif source not in waiting and source not in running.values():
-                    if pool.at_once is not None and len(running) >= pool.at_once:
-                        break
-                    del waiting[key]
-                    try:
-                        future = executor.submit(train, experiment)
-                    except BrokenExecutor:  # one process died; the run it had has failed, the others need a new pool
-                        executor = stack.enter_context(pool.make())
-                        future = executor.submit(train, experiment)
-                    running[future] = key
+        while order.is_active():
+            ready += order.get_ready()
+            while ready and (pool.at_once is None or len(running) < pool.at_once):
+                if sources[key := ready.pop(0)] in {*failed, *lost}:
+                    ended(key, f"its source {sources[key]} failed")
+                    continue
+                try:
+                    future = executor.submit(train, missing[key])
+                except BrokenExecutor:  # one process died; the run it had has failed, the others need a new pool
+                    executor = stack.enter_context(pool.make())
+                    future = executor.submit(train, missing[key])
+                running[future] = key
             done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
             for future in done:
                 ended(running.pop(future), _reason(future.exception()))

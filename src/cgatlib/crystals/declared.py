@@ -13,8 +13,7 @@ import pandas as pd
 
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable, joined, with_space_groups
-from cgatlib.files import made_once
-from cgatlib.runs.provenance import PACKAGE, source_digest
+from cgatlib.files import PACKAGE, made_once, source_digest
 
 FIELDS = ("file", "functional", "labels", "agree", "space_groups")
 """What a declaration says about the import of a table."""
