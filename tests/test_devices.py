@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgatlib import CgatError, training
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, pack
+from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, ModelConfig
 from cgatlib.runs.experiment import Experiment, Run
@@ -126,12 +126,19 @@ def test_graphs_stay_on_the_host_for_the_cpu(graphs):
     assert kept_on(torch.device("cpu"), graphs) is graphs
 
 
-@pytest.mark.parametrize(("spare", "moved"), [(-1, False), (0, True)])
-def test_graphs_move_when_half_of_the_free_memory_holds_them(graphs, spare, moved, monkeypatch):
+@pytest.mark.parametrize(("spare", "device"), [(-1, "cpu"), (0, "cuda")])
+def test_graphs_move_when_half_of_the_free_memory_holds_them(graphs, spare, device, monkeypatch):
     size = graphs.nodes.nbytes + graphs.edges.nbytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * size + spare, 10**12))
-    monkeypatch.setattr(training.ResidentGraphs, "of", lambda graphs, device: "moved")
-    assert kept_on(torch.device("cuda"), graphs) == ("moved" if moved else graphs)
+    assert kept_on(torch.device("cuda"), graphs).device == device
+
+
+@cuda
+def test_batches_made_on_a_gpu_are_the_same(graphs):
+    indices, target = np.array([3, 0, 2, 2, 1]), torch.arange(5.0)
+    ours, theirs = (g.batch(indices, target).cpu() for g in (graphs, kept_on(torch.device("cuda"), graphs)))
+    for key in ours.keys():  # noqa: SIM118 - PyG's Batch
+        assert torch.equal(ours[key], theirs[key]), key
 
 
 class Waits(TorchDispatchMode):
@@ -161,7 +168,7 @@ def test_waits_are_noticed():
 def test_a_step_waits_for_nothing(kind, graphs, targets, tmp_path):
     """On the CPU, where every operation of a step can be seen; on a GPU the test below asks the driver."""
     data = {
-        "graphs": GraphInputs(ResidentGraphs.of(graphs, "cpu"), np.arange(len(graphs)), targets),
+        "graphs": GraphInputs(graphs, np.arange(len(graphs)), targets),
         "embeddings": EmbeddingInputs(torch.randn(len(graphs), 3), targets),
     }[kind]
     loop = loop_on(data, SumOfElements() if kind == "graphs" else nn.Linear(3, 2), tmp_path)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cells import MOVES, perovskite, triclinic
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig
@@ -21,41 +22,11 @@ VARIANTS = {
 WHOLE = GraphConfig(neighbours=12)
 
 
-def perovskite():
-    coords = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    return 3.9 * np.eye(3), np.array([38, 22, 8, 8, 8]), coords
-
-
-def triclinic():
-    lattice = np.array([[4.1, 0.3, -0.2], [0.5, 4.6, 0.4], [-0.6, 0.2, 5.2]])
-    coords = np.array([[0.02, 0.11, 0.07], [0.52, 0.43, 0.31], [0.13, 0.62, 0.71], [0.66, 0.08, 0.83]])
-    return lattice, np.array([20, 6, 8, 8]), coords
-
-
 def copper():
     return 1.8 * (1 - np.eye(3)), np.array([29]), np.zeros((1, 3))
 
 
 CELLS = [perovskite(), triclinic(), copper()]
-
-
-def moved(cell, move):
-    lattice, numbers, coords = cell
-    rng = np.random.default_rng(0)
-    if move == "permutation":
-        order = rng.permutation(len(numbers))
-        return lattice, numbers[order], coords[order]
-    if move == "origin":
-        return lattice, numbers, coords + np.array([0.31, -3.7, 1.013])
-    if move == "rotation":
-        q, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        return lattice @ (q * np.sign(np.linalg.det(q))), numbers, coords
-    if move == "equivalent cell":
-        change = np.array([[1, 0, 0], [2, 1, 0], [-1, 1, 1]])
-        return change @ lattice, numbers, coords @ np.linalg.inv(change)
-    size = np.array([2, 1, 2])
-    cells = np.array([(i, 0, k) for i in range(2) for k in range(2)])
-    return lattice * size[:, None], np.tile(numbers, 4), ((coords + cells[:, None]) / size).reshape(-1, 3)
 
 
 def network(config=TINY, seed=0) -> CGAT:
@@ -80,12 +51,12 @@ def count(config: ModelConfig) -> int:
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("quotient", [True, False], ids=["quotient", "all atoms"])
-@pytest.mark.parametrize("move", ["permutation", "origin", "rotation", "equivalent cell", "supercell"])
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_prediction_belongs_to_the_crystal(variant, move, quotient):
     model = network(VARIANTS[variant])
     graph = replace(WHOLE, quotient=quotient)
-    before, after = outputs(model, graph=graph), outputs(model, [moved(c, move) for c in CELLS], graph)
+    before, after = outputs(model, graph=graph), outputs(model, [move(c) for c in CELLS], graph)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
     assert before.std(0).min() > 1e-4  # it does tell the crystals apart
 
@@ -119,20 +90,6 @@ def test_every_parameter_has_a_gradient(variant):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_mixed_precision_is_close_and_trains(variant):
-    """Half the digits in the matrix products; the sums over edges and the state of atoms keep single precision."""
-    single = network(VARIANTS[variant])
-    batch = pack(CELLS, WHOLE)[0].batch(np.arange(len(CELLS)))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = single(batch)
-    mixed.float().abs().sum().backward()
-    exact = single(batch)
-    assert (mixed - exact).abs().max() < 0.05 * exact.abs().max()
-    assert all(torch.isfinite(p.grad).all() for p in single.parameters() if p.grad is not None)
-
-
 def test_the_chemistry_and_the_geometry_count():
     model = network()
     lattice, numbers, coords = perovskite()
@@ -142,12 +99,6 @@ def test_the_chemistry_and_the_geometry_count():
     assert len(set(values.round(decimals=9).tolist())) == 3
     stretched = (lattice * np.array([[1.0], [1.0], [1.2]]), numbers, coords)
     assert not torch.allclose(outputs(model, [stretched]), outputs(model, [perovskite()]))
-
-
-def test_single_elements_have_no_neighbours_in_the_composition_graph():
-    output = outputs(network(), [copper()])
-    assert output.shape == (1, 2)
-    assert torch.isfinite(output).all()
 
 
 CHANGES = {
@@ -257,13 +208,6 @@ def test_parameter_counts_are_the_live_ones_of_the_released_code(config, paramet
 def test_every_named_model_has_graphs(name):
     graph, model = GRAPHS[name], MODELS[name]
     assert (graph.neighbours, graph.ties == "continuous") == (model.neighbours, model.ranks == "continuous")
-
-
-def test_named_models_differ_where_they_should():
-    assert GRAPHS["released"].receiver == "neighbour"
-    assert GRAPHS["paper"].receiver == "centre"
-    assert (MODELS["released"].edge_update, MODELS["released"].condition) == ("plain", "damped")
-    assert (MODELS["paper"].edge_update, MODELS["paper"].condition) == ("attention", "difference")
 
 
 @pytest.mark.parametrize(

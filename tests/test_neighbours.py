@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cells import close_packed, fluorite, perovskite, random_cell, rocksalt
 from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.optimization import neighbors
@@ -26,37 +27,6 @@ def listed(cell, config: GraphConfig):
     pairs = pairs_within(*cell, config)
     assert not isinstance(pairs, str), pairs
     return shell_lists(*pairs, cell[1], config)[:3]
-
-
-def random_cell(seed: int, atoms: int = 4, stretch: float = 1.0):
-    """A triclinic cell with atoms at general positions, no two nearer than 1.5 Å."""
-    rng = np.random.default_rng(seed)
-    lattice = np.diag([4.0, 4.4, 4.8 * stretch]) + rng.uniform(-0.8, 0.8, (3, 3))
-    while True:
-        coords = rng.random((atoms, 3))
-        delta = coords[:, None] - coords[None]
-        delta -= np.round(delta)
-        distance = np.linalg.norm(delta @ lattice, axis=-1)[np.triu_indices(atoms, 1)]
-        if (distance > 1.5).all():
-            return lattice, rng.integers(1, 90, atoms), coords
-
-
-def rocksalt(a: float = 5.6):
-    return a / 2 * (1 - np.eye(3)), np.array([11, 17]), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]])
-
-
-def perovskite(a: float = 3.9):
-    coords = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    return a * np.eye(3), np.array([38, 22, 8, 8, 8]), coords
-
-
-def close_packed(a: float = 3.2, c: float = 5.2):
-    lattice = np.array([[a, 0, 0], [-a / 2, a * 3**0.5 / 2, 0], [0, 0, c]])
-    return lattice, np.array([12, 12]), np.array([[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
-
-
-def fluorite(a: float = 5.4):
-    return a / 2 * (1 - np.eye(3)), np.array([20, 9, 9]), np.array([[0.0] * 3, [0.25] * 3, [0.75] * 3])
 
 
 TIES = {"rocksalt": rocksalt(), "perovskite": perovskite(), "close packed": close_packed(), "fluorite": fluorite()}
@@ -84,15 +54,6 @@ def ranks_by_hand(distance, tolerance: float):
     return np.array(ranks)
 
 
-def test_ranks_start_at_one_and_only_rise_by_one():
-    for cell in (rocksalt(), random_cell(1)):
-        centre, _, rank = listed(cell, GraphConfig())
-        for atom in range(len(cell[1])):
-            steps = np.diff(rank[centre == atom])
-            assert rank[centre == atom][0] == 1
-            assert set(steps.tolist()) <= {0, 1}
-
-
 def test_rocksalt_shells():
     centre, neighbour, rank = listed(rocksalt(), GraphConfig(neighbours=7))
     assert np.bincount(rank[centre == 0]).tolist() == [0, 6, 12]  # the seventh lies in the second shell
@@ -100,7 +61,7 @@ def test_rocksalt_shells():
     assert set(neighbour[(centre == 0) & (rank == 2)].tolist()) == {0}
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("neighbours", [1, 12, 24])
 def test_whole_shells_equal_a_search_by_hand(seed, neighbours):
     cell = random_cell(seed, atoms=1 + seed % 4, stretch=1 + seed % 3)
@@ -221,14 +182,6 @@ def test_reference_lists_equal_the_released_codes(shared):
             np.testing.assert_array_equal(ours, theirs)
             compared += 1
     assert compared == 24
-
-
-def test_golden_ranks_are_what_the_shells_rule_gives():
-    """Without the crystals: reference ranks start at 1, rise by at most 1 and end at 24 at most."""
-    ranks = np.load(Path(__file__).parent / "golden" / "inputs.npz")["ranks"]
-    assert (ranks[:, 0] == 1).all()
-    assert set(np.unique(np.diff(ranks, axis=1))) <= {0, 1}
-    assert ranks.max() <= 24
 
 
 @pytest.mark.parametrize("move", ["permutation", "shift", "both"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, sent
+from cgatlib.graphs.packing import PackedGraphs, sent
 from cgatlib.splits import Indices
 
 
@@ -45,7 +45,7 @@ class Embedding(Protocol):
 class GraphInputs:
     """Crystals as graphs: rows of a packed store."""
 
-    graphs: PackedGraphs | ResidentGraphs  # batches are made where they lie
+    graphs: PackedGraphs
     indices: Indices
     targets: Tensor  # (n,) or (n, L)
     known: Tensor | None = None  # (n,) the crystals' values by a cheaper functional, for `cgatlib.transfer`

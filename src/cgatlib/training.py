@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from cgatlib import CgatError
-from cgatlib.graphs.packing import PackedGraphs, ResidentGraphs, sent
+from cgatlib.graphs.packing import PackedGraphs, sent
 from cgatlib.inputs import Inputs, TargetStatistics, absolute_errors, in_one, label_shares, predict, training_rows
 from cgatlib.processes import end_with
 
@@ -410,7 +410,7 @@ def _caught(function: Callable[["Fabric"], T], parent: int, fabric: "Fabric") ->
         return error
 
 
-def kept_on(device: torch.device, graphs: PackedGraphs) -> PackedGraphs | ResidentGraphs:
+def kept_on(device: torch.device, graphs: PackedGraphs) -> PackedGraphs:
     """The graphs in the memory of a GPU if they take no more than half of what is free there.
 
     Otherwise as they are: batches are made on the host and sent, each when its turn comes.
@@ -418,4 +418,4 @@ def kept_on(device: torch.device, graphs: PackedGraphs) -> PackedGraphs | Reside
     if device.type != "cuda":
         return graphs
     free, _ = torch.cuda.mem_get_info(device)
-    return ResidentGraphs.of(graphs, device) if 2 * (graphs.nodes.nbytes + graphs.edges.nbytes) <= free else graphs
+    return replace(graphs, device=str(device)) if 2 * (graphs.nodes.nbytes + graphs.edges.nbytes) <= free else graphs

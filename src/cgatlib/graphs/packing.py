@@ -9,7 +9,8 @@ network function on fewer nodes and edges: the *quotient graph*.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from cgatlib import CgatError
 from cgatlib.crystals.geometry import misfit
 from cgatlib.graphs.neighbours import GraphConfig, IntArray, pairs_within, shell_lists
 
-T = TypeVar("T", IntArray, Tensor)
-_WORD = {2: np.int32, 4: np.int64}  # a record of so many int16, read in one piece
 _DataBatch = type(Batch())
+_NODE = ("numbers", "multiplicity")
+_EDGE = ("sender", "receiver", "rank", "count")
 
 
 @dataclass(frozen=True)
@@ -56,48 +57,36 @@ class Ranges:
         return rows
 
 
-def _columns(records: IntArray, rows: IntArray) -> IntArray:
-    """Rows of (n, columns) int16 `records` as (columns, rows) int64."""
-    n = records.shape[1]
-    wide = np.empty((n, len(rows)), dtype=np.int64)
-    wide[...] = records.view(_WORD[n])[:, 0].take(rows).view(np.int16).reshape(-1, n).T
-    return wide
+DTYPES: dict[str, str] = {"node_ptr": "<i8", "edge_ptr": "<i8", "nodes": "<i2", "edges": "<i2"}
+WIDTHS = {"node_ptr": (), "edge_ptr": (), "nodes": (2,), "edges": (4,)}
+"""Type and shape of an entry of every array of `PackedGraphs`."""
 
 
 @dataclass(frozen=True)
 class PackedGraphs:
     """G graphs with N nodes and E edges in all, as flat arrays (memory-mapped when they come from a store).
 
-    What is known of a node or of an edge lies side by side, so that a batch costs one gather of each.
+    What is known of a node or of an edge lies side by side, so that a batch costs one gather of each. Batches are made
+    on `device`, to which nodes and edges are copied once; the pointers stay on the host, which therefore knows every
+    size beforehand and never waits for the device.
     """
 
     node_ptr: IntArray  # (G + 1,) int64: nodes of graph g are node_ptr[g]:node_ptr[g + 1]
     edge_ptr: IntArray  # (G + 1,) int64
     nodes: IntArray  # (N, 2) int16: atomic number, multiplicity (atoms of the crystal that the node stands for)
     edges: IntArray  # (E, 4) int16: sender, receiver (within the graph; ascending), rank, count; as the properties say
+    device: str = "cpu"
 
     @classmethod
-    def of(
-        cls,
-        *,
-        node_ptr: IntArray,
-        edge_ptr: IntArray,
-        numbers: IntArray,
-        multiplicity: IntArray,
-        sender: IntArray,
-        receiver: IntArray,
-        rank: IntArray,
-        count: IntArray,
-    ) -> "PackedGraphs":
+    def of(cls, node_ptr: IntArray, edge_ptr: IntArray, **columns: IntArray) -> "PackedGraphs":
         """From one array for each property; `CgatError` when a graph is too large for 16 bits."""
-        records = {}
-        for name, columns in {"nodes": (numbers, multiplicity), "edges": (sender, receiver, rank, count)}.items():
-            wide = np.stack(columns, axis=1)
+        records: dict[str, Any] = {}
+        for name, parts in {"nodes": _NODE, "edges": _EDGE}.items():
+            wide = np.stack([columns[part] for part in parts], axis=1)
             if wide.size and wide.max() > np.iinfo(np.int16).max:
                 raise CgatError(f"a crystal is too large: its graph has a number {wide.max()} among the {name}")
             records[name] = wide.astype(DTYPES[name])
-        ptr = {"node_ptr": node_ptr.astype(DTYPES["node_ptr"]), "edge_ptr": edge_ptr.astype(DTYPES["edge_ptr"])}
-        return cls(**ptr, **records)
+        return cls(node_ptr.astype(DTYPES["node_ptr"]), edge_ptr.astype(DTYPES["edge_ptr"]), **records)
 
     def __len__(self) -> int:
         return len(self.node_ptr) - 1
@@ -132,15 +121,28 @@ class PackedGraphs:
         """(E,) edges of the crystal that the edge stands for, each with its weight (see `shell_lists`)."""
         return self.edges[:, 3]
 
+    @cached_property
+    def _records(self) -> tuple[Tensor, Tensor]:
+        """Nodes and edges on the device."""
+        return torch.from_numpy(self.nodes).to(self.device), torch.from_numpy(self.edges).to(self.device)
+
     def batch(self, indices: ArrayLike, target: Tensor | None = None) -> Batch:
         """The graphs `indices` (B,) as one PyG batch; `target` (B,) becomes ``y``."""
         indices = np.asarray(indices)
         node, edge = Ranges.of(self.node_ptr, indices), Ranges.of(self.edge_ptr, indices)
-        nodes, edges = _columns(self.nodes, node.rows), _columns(self.edges, edge.rows)
-        edges[:2] += np.repeat(node.ptr[:-1], edge.length)
-        graph = np.repeat(np.arange(len(indices)), node.length)
-        columns = named(nodes, edges, graph, node.ptr)
-        return pyg_batch({name: torch.from_numpy(column) for name, column in columns.items()}, target)
+        host = (node.ptr, node.shift, node.length, edge.shift, edge.length)
+        layout = sent(np.concatenate(host), torch.device(self.device))
+        ptr, node_shift, n_nodes, edge_shift, n_edges = layout.split([len(part) for part in host])
+        graph = torch.repeat_interleave(n_nodes, output_size=int(node.ptr[-1]))
+        edge_graph = torch.repeat_interleave(n_edges, output_size=int(edge.ptr[-1]))
+        nodes, edges = (
+            _gathered(records, shift, of)
+            for records, shift, of in zip(self._records, (node_shift, edge_shift), (graph, edge_graph), strict=True)
+        )
+        edges[:2] += ptr.index_select(0, edge_graph)
+        columns = {"numbers": nodes[0], "multiplicity": nodes[1], "edge_index": edges[:2], "rank": edges[2]}
+        columns |= {"count": edges[3], "batch": graph, "ptr": ptr}
+        return _pyg_batch(columns if target is None else columns | {"y": target})
 
     def graph(self, index: int) -> Data:
         """One graph as PyG `Data`; `Batch.from_data_list` of these equals `batch`."""
@@ -148,31 +150,10 @@ class PackedGraphs:
         return Data(**{key: batch[key] for key in ("numbers", "multiplicity", "edge_index", "rank", "count")})
 
 
-def named(nodes: T, edges: T, graph: T, ptr: T) -> dict[str, T]:
-    """The parts of a PyG batch from nodes (2, N), edges (4, E), the nodes' graph (N,) and ptr (B + 1,)."""
-    return {
-        "numbers": nodes[0],
-        "multiplicity": nodes[1],
-        "edge_index": edges[:2],
-        "rank": edges[2],
-        "count": edges[3],
-        "batch": graph,
-        "ptr": ptr,
-    }
-
-
-def pyg_batch(columns: dict[str, Tensor], target: Tensor | None) -> Batch:
-    """What `Batch(**columns, y=target)` makes; that takes ten times as long, more than all the rest of a batch."""
-    batch = type.__call__(_DataBatch)
-    batch.stores[0]._mapping.update(columns if target is None else columns | {"y": target})
-    return batch
-
-
 def _gathered(records: Tensor, shift: Tensor, graph: Tensor) -> Tensor:
     """Records (n, columns) int16 at graph-wise shifted places, (columns, rows) int64."""
-    at = shift.index_select(0, graph) + torch.arange(len(graph), device=records.device)
-    found = records.index_select(0, at)
-    return torch.empty(found.shape[::-1], dtype=torch.int64, device=records.device).copy_(found.t())
+    at = shift.index_select(0, graph) + torch.arange(len(graph), device=graph.device)
+    return records.index_select(0, at).t().to(torch.int64, memory_format=torch.contiguous_format)
 
 
 def sent(array: IntArray, device: torch.device) -> Tensor:
@@ -181,44 +162,11 @@ def sent(array: IntArray, device: torch.device) -> Tensor:
     return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
 
 
-@dataclass(frozen=True)
-class ResidentGraphs:
-    """`PackedGraphs` with nodes and edges as tensors of a device; the pointers stay on the host.
-
-    The host knows every size beforehand, so that making a batch never waits for the device.
-    """
-
-    node_ptr: IntArray  # (G + 1,) int64
-    edge_ptr: IntArray  # (G + 1,) int64
-    nodes: Tensor  # (N, 2) int16
-    edges: Tensor  # (E, 4) int16
-
-    @classmethod
-    def of(cls, graphs: PackedGraphs, device: torch.device | str) -> "ResidentGraphs":
-        """Copy `graphs` to a device: 4 bytes for each node, 8 for each edge."""
-        nodes, edges = (torch.from_numpy(np.array(part)).to(device) for part in (graphs.nodes, graphs.edges))
-        return cls(np.array(graphs.node_ptr), np.array(graphs.edge_ptr), nodes, edges)
-
-    def __len__(self) -> int:
-        return len(self.node_ptr) - 1
-
-    def batch(self, indices: ArrayLike, target: Tensor | None = None) -> Batch:
-        """The graphs `indices` (B,) as one PyG batch on the device, equal to `PackedGraphs.batch`."""
-        indices = np.asarray(indices)
-        node, edge = Ranges.of(self.node_ptr, indices), Ranges.of(self.edge_ptr, indices)
-        host = (node.ptr, node.shift, node.length, edge.shift, edge.length)
-        layout = sent(np.concatenate(host), self.nodes.device)
-        ptr, node_shift, n_nodes, edge_shift, n_edges = layout.split([len(part) for part in host])
-        graph = torch.repeat_interleave(n_nodes, output_size=int(node.ptr[-1]))
-        edge_graph = torch.repeat_interleave(n_edges, output_size=int(edge.ptr[-1]))
-        edges = _gathered(self.edges, edge_shift, edge_graph)
-        edges[:2] += ptr.index_select(0, edge_graph)
-        return pyg_batch(named(_gathered(self.nodes, node_shift, graph), edges, graph, ptr), target)
-
-
-DTYPES = {"node_ptr": "<i8", "edge_ptr": "<i8", "nodes": "<i2", "edges": "<i2"}
-WIDTHS = {"node_ptr": (), "edge_ptr": (), "nodes": (2,), "edges": (4,)}
-"""Type and shape of an entry of every array of `PackedGraphs`."""
+def _pyg_batch(columns: dict[str, Tensor]) -> Batch:
+    """What `Batch(**columns)` makes; that takes ten times as long, more than all the rest of a batch."""
+    batch = type.__call__(_DataBatch)
+    batch.stores[0]._mapping.update(columns)
+    return batch
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -285,8 +233,8 @@ def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists)
     kept = [i for i in range(len(cells)) if i not in rejected]
     sizes = np.array([len(cells[i][1]) for i in kept], dtype=np.int64)
     if len(kept) == 0:
-        empty = {name: np.zeros((int(name.endswith("ptr")), *WIDTHS[name]), dtype=DTYPES[name]) for name in DTYPES}
-        return PackedGraphs(**empty), rejected
+        none, start = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        return PackedGraphs.of(start, start, **dict.fromkeys((*_NODE, *_EDGE), none)), rejected
     first = np.cumsum(sizes) - sizes
     numbers = np.concatenate([cells[i][1] for i in kept]).astype(np.int64)
     crystal = np.repeat(np.arange(len(kept)), sizes)

@@ -10,14 +10,13 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,35 +39,10 @@ _CRYSTALS = "crystals.arrow"
 _FILES = (*(f"{array}.bin" for array in DTYPES), _CRYSTALS)
 _GRAPH_CODE = ("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store")
 _AGAIN = "remove it to build it again"
-_READ = 4096  # texts that are read at a time
 _CHUNK = 500  # crystals handed to a worker at a time; for fewer no second process is started
-_ROWS = 1 << 16  # crystals whose identities and labels are written at a time
 _GEOMETRY = ["lattice", "numbers", "frac_coords"]
 
 Packed = tuple[PackedGraphs, dict[int, str]]  # graphs, {row: why it has none}
-
-
-class Texts(Sequence[str]):
-    """A column of texts that stays where it is, in a mapped file: a million of them as a list are 60 MB."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
-
-    def __len__(self) -> int:
-        return len(self._column)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        if isinstance(index, slice):
-            return Texts(self._column[index])
-        return str(self._column[int(index)].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _READ):
-            yield from self._column.slice(start, _READ).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -86,15 +60,15 @@ class GraphStore:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    @property
-    def ids(self) -> Sequence[str]:
+    @cached_property
+    def ids(self) -> list[str]:
         """Material ids, one per graph."""
-        return Texts(self.crystals["material_id"])
+        return self.crystals["material_id"].to_pylist()
 
-    @property
-    def formulas(self) -> Sequence[str]:
+    @cached_property
+    def formulas(self) -> list[str]:
         """Reduced formulas, one per graph: the groups of a split."""
-        return Texts(self.crystals["formula"])
+        return self.crystals["formula"].to_pylist()
 
     @property
     def space_groups(self) -> list[int]:
@@ -124,15 +98,15 @@ class GraphStore:
         lost = [name for name in _FILES if not (path / name).is_file()]
         if lost:
             raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing; {_AGAIN}")
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, length in meta.lengths.items():
             size = (path / f"{name}.bin").stat().st_size
             shape = (length, *WIDTHS[name])
             expected = math.prod(shape) * np.dtype(DTYPES[name]).itemsize
             if size != expected:
                 raise CgatError(f"{path / name}.bin has {size} bytes where {expected} were written; {_AGAIN}")
-            # The view as a plain array is mapped all the same, and faster to index.
-            arrays[name] = np.asarray(np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="r", shape=shape))
+            # Private pages: PyTorch warns of arrays that cannot be written to. A plain array is faster to index.
+            arrays[name] = np.asarray(np.memmap(path / f"{name}.bin", dtype=DTYPES[name], mode="c", shape=shape))
         stamps = _stamps(path)
         if stamps != meta.stamps and _fingerprint(path, tuple(stamps.items())) != meta.fingerprint:
             raise CgatError(f"the graph store {path} is damaged: its files are not those that were written; {_AGAIN}")
@@ -221,60 +195,6 @@ def packed_chunks(table: "CrystalTable", config: GraphConfig, workers: int) -> I
             yield rows, packed.result()
 
 
-class StoreWriter:
-    """The files of a store that is being written: arrays, identities and labels, rejects."""
-
-    def __init__(self, folder: Path) -> None:
-        self.lengths = dict.fromkeys(DTYPES, 0)
-        self.reason = "the table is empty"  # for which the last of the crystals without a graph has none
-        self._path = folder / "crystals.arrow"
-        self._pending: list[pa.Table] = []  # fewer than _ROWS crystals
-        self._crystals: pa.RecordBatchFileWriter | None = None
-        self._files = ExitStack()
-        self._arrays = {name: self._files.enter_context((folder / f"{name}.bin").open("wb")) for name in DTYPES}
-        self._rejects = csv.writer(self._files.enter_context((folder / "rejects.csv").open("w", newline="")))
-        self._rejects.writerow(["material_id", "reason"])
-
-    def __enter__(self) -> "StoreWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._files:
-            if error is None and self._pending:
-                self._write_crystals()
-
-    def append(self, rows: pa.Table, packed: Packed) -> None:
-        """Append a chunk; pointers continue from where the previous chunk ended."""
-        graphs, rejected = packed
-        for name, file in self._arrays.items():
-            array = getattr(graphs, name)
-            if name.endswith("_ptr") and self.lengths[name]:
-                array = array[1:] + self.lengths[name.replace("_ptr", "s")]
-            file.write(np.ascontiguousarray(array).tobytes())
-        for name in ("node_ptr", "edge_ptr"):
-            self.lengths[name] += len(graphs) + (self.lengths[name] == 0)
-        self.lengths["nodes"] += len(graphs.nodes)
-        self.lengths["edges"] += len(graphs.edges)
-        for row, reason in rejected.items():
-            self._rejects.writerow([rows["material_id"][row].as_py(), reason])
-            self.reason = reason
-        kept = np.setdiff1d(np.arange(len(rows)), np.fromiter(rejected, dtype=np.int64, count=len(rejected)))
-        labels = [name for name in rows.column_names if name not in (*_GEOMETRY, "n_atoms")]
-        self._pending.append(rows.select(labels).take(kept))
-        if sum(map(len, self._pending)) >= _ROWS:
-            self._write_crystals(_ROWS)
-
-    def _write_crystals(self, n: int | None = None) -> None:
-        """Write the first `n` pending crystals (all by default) as one batch, whatever chunks they came in."""
-        pending = pa.concat_tables(self._pending)
-        if self._crystals is None:
-            self._crystals = self._files.enter_context(pa.ipc.new_file(str(self._path), pending.schema))
-        self._crystals.write_table(pending.slice(0, n).combine_chunks())
-        self._pending = [] if n is None else [pending.slice(n).combine_chunks()]
-
-
 @cache
 def graph_code() -> str:
     """Fingerprint of the modules that make graphs: those made by other code are made again."""
@@ -313,16 +233,32 @@ def _is_store(folder: Path) -> bool:
 
 
 def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: int) -> None:
+    """Chunk by chunk, so that what is held at a time does not grow with the number of crystals."""
     folder.mkdir()
-    with StoreWriter(folder) as writer, tqdm(total=len(table), unit=" crystals", desc="graphs") as bar:
-        for rows, packed in packed_chunks(table, config, workers):
-            writer.append(rows, packed)
+    lengths, reason, crystals = dict.fromkeys(DTYPES, 0), "the table is empty", None
+    with ExitStack() as files:
+        arrays = {name: files.enter_context((folder / f"{name}.bin").open("wb")) for name in DTYPES}
+        rejects = csv.writer(files.enter_context((folder / "rejects.csv").open("w", newline="")))
+        rejects.writerow(["material_id", "reason"])
+        bar = files.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs"))
+        for rows, (graphs, rejected) in packed_chunks(table, config, workers):
+            for name, file in arrays.items():  # pointers come before what they point to
+                array = getattr(graphs, name)
+                if name.endswith("_ptr") and lengths[name]:
+                    array = array[1:] + lengths[name.replace("_ptr", "s")]
+                lengths[name] += len(array)
+                file.write(np.ascontiguousarray(array).tobytes())
+            for row, reason in rejected.items():
+                rejects.writerow([rows["material_id"][row].as_py(), reason])
+            kept = rows.drop_columns([*_GEOMETRY, "n_atoms"]).take(np.delete(np.arange(len(rows)), list(rejected)))
+            crystals = crystals or files.enter_context(pa.ipc.new_file(str(folder / _CRYSTALS), kept.schema))
+            crystals.write_table(kept.combine_chunks())
             bar.update(len(rows))
-    if writer.lengths["node_ptr"] < 2:
-        raise CgatError(f"no crystal has a graph: {writer.reason}")
+    if lengths["node_ptr"] < 2:
+        raise CgatError(f"no crystal has a graph: {reason}")
     stamps = _stamps(folder)
     fingerprint = _fingerprint(folder, tuple(stamps.items()))
-    meta = _Meta(config, table.functional, table.fingerprint, fingerprint, graph_code(), writer.lengths, stamps)
+    meta = _Meta(config, table.functional, table.fingerprint, fingerprint, graph_code(), lengths, stamps)
     (folder / "store.json").write_text(json.dumps(asdict(meta), indent=1))
 
 

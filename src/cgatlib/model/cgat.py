@@ -259,7 +259,6 @@ class Edges:
         return Rows((self.sender, self.feature, self.receiver), (self.n_nodes, self.n_features, self.n_nodes))
 
 
-@faster(kernels.attention_sum)
 def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
     """Sum of messages weighted by a softmax of their scores over the edges of each receiver.
 
@@ -272,11 +271,13 @@ def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int
     Returns:
         (N, heads, C).
     """
+    exact = torch.promote_types(s.dtype, torch.float32)  # sums over edges do not survive half precision
+    s, m = s.to(exact), m.to(exact)
     index = receiver.view(-1, 1, 1).expand_as(s)
     top = s.new_full((n, *s.shape[1:]), -torch.inf).scatter_reduce(0, index, s.detach(), "amax")  # so that exp is <= 1
-    exp = weight.view(-1, 1, 1) * torch.exp(s - top[receiver])
+    exp = weight.view(-1, 1, 1) * torch.exp(s - top.index_select(0, receiver))
     total = exp.new_full(top.shape, epsilon).index_add(0, receiver, exp)
-    a = exp / total[receiver]  # 1b: a_ij = exp(s_ij) / sum_j exp(s_ij)
+    a = exp / total.index_select(0, receiver)  # 1b: a_ij = exp(s_ij) / sum_j exp(s_ij)
     return m.new_zeros(n, *m.shape[1:]).index_add(0, receiver, a * m)  # in 1d: sum_j a_ij m_ij
 
 

@@ -1,4 +1,4 @@
-"""The fast forms of three functions of `cgatlib.model.cgat`, of the same names: equal in value and in gradient.
+"""The fast forms of two functions of `cgatlib.model.cgat`, of the same names: equal in value and in gradient.
 
 Their backward passes are written by hand, because automatic differentiation would keep every edge's hidden layer
 (hundreds of megabytes at the paper's sizes). Here the backward pass recomputes what is cheap, some heads at a time so
@@ -21,36 +21,6 @@ _SLOPE = 0.01  # of the leaky ReLU, as in the released code
 _LAYER_NORM = 1e-5  # added to the variance, PyTorch's default
 _PIECE = 64  # edges that are added up one after the other
 _CACHE = 2**19  # numbers of hidden layers worked on at a time: 2 MB in single precision
-
-
-class _AttentionSum(Function):
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float) -> Tensor:
-        shape = (n, *s.shape[1:])
-        index = receiver.view(-1, 1, 1).expand_as(s)
-        top = s.new_full(shape, -torch.inf).scatter_reduce_(0, index, s, "amax")
-        a = top.index_select(0, receiver)
-        torch.sub(s, a, out=a).exp_().mul_(weight.view(-1, 1, 1))
-        total = s.new_full(shape, epsilon).index_add_(0, receiver, a)
-        out = s.new_zeros(n, *m.shape[1:]).index_add_(0, receiver, a * m).div_(total)
-        ctx.save_for_backward(a, m, weight, receiver, total, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        a, m, weight, receiver, total, out = ctx.saved_tensors
-        to_m = (grads[0] / total).index_select(0, receiver).mul_(a)
-        to_s = out.index_select(0, receiver)
-        to_s = torch.sub(m, to_s, out=to_s).mul_(to_m).sum_to_size(a.shape)
-        to_weight = to_s.sum((1, 2)) / weight if ctx.needs_input_grad[2] else None
-        return to_s, to_m, to_weight, None, None, None
-
-
-def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
-    """Equation 1b and the sum over j of 1d."""
-    exact = torch.promote_types(s.dtype, torch.float32)  # sums over edges do not survive half precision
-    return _AttentionSum.apply(s.contiguous().to(exact), m.to(exact), weight, receiver, n, epsilon)
 
 
 @dataclass(frozen=True)
