@@ -6,6 +6,7 @@
   const SPACE = { top: 12, right: 16, bottom: 44, left: 62 };
   const short = (n) => (n >= 999500 ? `${+(n / 1e6).toPrecision(3)} M` : n >= 999.5 ? `${+(n / 1e3).toPrecision(3)} k` : `${+n.toPrecision(3)}`);
   const ink = (colour) => (colour ? `color-mix(in srgb, ${colour} 72%, currentColor)` : "currentColor"); // seen in both themes
+  const inkOn = (colour) => (d3.hcl(colour).l < 49.5 ? "#fff" : "#000");
   const formula = (text) => text.replace(/\d/g, (n) => "₀₁₂₃₄₅₆₇₈₉"[n]);
   const digits = (n, k = 3) => String(+n.toPrecision(k)).replace("-", "−");
   let made = 0;
@@ -268,15 +269,17 @@
     function turned() {
       const [yaw, pitch] = turn, [cy, sy, cp, sp] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
       const spin = ([x, y, z]) => [cy * x + sy * z, cp * y - sp * (cy * z - sy * x), sp * y + cp * (cy * z - sy * x)];
-      const scale = (0.44 * size) / d3.max([...atoms.map((a) => a.at), ...box3], (v) => Math.hypot(...v));
-      const flat = (v) => { const [x, y, z] = spin(v); return { x: size / 2 + scale * x, y: size / 2 - scale * y, z }; };
+      const corners = [...atoms.map((a) => a.at), ...box3].map(spin);
+      const middle = [0, 1].map((k) => d3.sum(d3.extent(corners, (v) => v[k])) / 2);
+      const scale = (0.44 * size) / d3.max(corners, (v) => Math.hypot(v[0] - middle[0], v[1] - middle[1]));
+      const flat = (v) => { const [x, y, z] = spin(v); return { x: size / 2 + scale * (x - middle[0]), y: size / 2 - scale * (y - middle[1]), z }; };
       const edges = d3.range(8).flatMap((i) => [1, 2, 4].filter((bit) => !(i & bit)).map((bit) => [flat(box3[i]), flat(box3[i | bit])]));
       svg.selectAll("*").remove();
       svg.selectAll("line").data(edges).join("line").attr("x1", ([a]) => a.x).attr("y1", ([a]) => a.y).attr("x2", ([, b]) => b.x).attr("y2", ([, b]) => b.y);
       const seen = d3.sort(atoms.map((atom) => ({ ...atom, ...flat(atom.at) })), (atom) => atom.z);
       const ball = svg.selectAll("g").data(seen).join("g").attr("transform", (a) => `translate(${a.x},${a.y})`);
       ball.append("circle").attr("r", (a) => (a.rank ? 9 : 12)).attr("fill", (a) => (a.rank ? colour(a.rank) : "#fff"));
-      ball.append("text").attr("dy", "0.35em").style("fill", (a) => (a.rank && d3.hcl(colour(a.rank)).l < 60 ? "#fff" : "#000")).text((a) => a.symbol);
+      ball.append("text").attr("dy", "0.35em").style("fill", (a) => inkOn(a.rank ? colour(a.rank) : "#fff")).text((a) => a.symbol);
     }
     const by = (dx, dy) => { turn = [turn[0] + dx, Math.max(-1.57, Math.min(1.57, turn[1] + dy))]; turned(); };
     svg.call(d3.drag().on("drag", (event) => by(event.dx / 80, event.dy / 80)));
@@ -304,7 +307,7 @@
       const value = Object.values(kinds)[kind.index], known = data.table.flat().map(value).filter((v) => v > 0);
       const scale = d3.scaleSequentialLog(d3.extent(known), (t) => d3.interpolateBlues(0.12 + 0.75 * t));
       buttons.style("background", (e) => (value(e.symbol) > 0 ? scale(value(e.symbol)) : "none"))
-        .style("color", (e) => (value(e.symbol) > 0 ? (d3.hcl(scale(value(e.symbol))).l < 58 ? "#fff" : "#000") : null));
+        .style("color", (e) => (value(e.symbol) > 0 ? inkOn(scale(value(e.symbol))) : null));
     };
     const kind = choice(box.append("div").attr("class", "touch-form"), "Elements", Object.keys(kinds), () => paint());
     const cells = data.table.flatMap((row, y) => row.flatMap((symbol, x) => (/[.*]/.test(symbol) ? [] : [{ symbol, x, y }])));
