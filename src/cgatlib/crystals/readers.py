@@ -44,6 +44,9 @@ BATCH = 2048  # rows of a parquet file that are held at a time
 MISSING_WORDS = frozenset({"", "na", "n/a", "none", "null", "-"})
 """Ways in which text sources write that a value is missing; ``nan`` is not among them, it is a bad value."""
 
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON and files may hold them, and they cannot be written
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+|nan|inf)(e[-+]?\d+)?", re.IGNORECASE)
+
 Row = Crystal | Reject
 
 
@@ -111,24 +114,7 @@ class LabelPlan:
         asked = {ours: (theirs,) if theirs else known.get(ours, (ours,)) for ours, theirs in options.labels.items()}
         keys = {VOLUME: (VOLUME,), **(asked or known)}
         required = frozenset() if options.allow_missing else frozenset(asked or always) - {VOLUME}
-        if columns is None:
-            return cls(keys, required)
-        there = ", ".join(map(repr, columns))
-        found = {ours: tuple(k for k in theirs if k in columns) for ours, theirs in keys.items()}
-        for ours in asked:
-            if not found[ours] and ours != VOLUME:
-                raise CgatError(f"no column {asked[ours][0]!r} for {ours}; there are: {there}")
-        found = {ours: theirs for ours, theirs in found.items() if theirs}
-        if not found and not asked:
-            names = ", ".join(name for theirs in known.values() for name in theirs)
-            raise CgatError(
-                f"no column is a label known here ({names}); name one, e.g. --label e_form=COLUMN, or take the "
-                f"volume alone with --label {VOLUME}; there are: {there}"
-            )
-        for key in (key for theirs in found.values() for key in theirs):
-            if list(columns).count(key) > 1:
-                raise CgatError(f"column {key!r} is there more than once: which one is meant?")
-        return cls(found, required)
+        return cls(keys if columns is None else _present(keys, asked, columns), required)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -139,7 +125,7 @@ class LabelPlan:
         """Labels of one row; `BadRow` where a required or every label is missing, or a value is no number."""
         labels = {}
         for ours, theirs in self.keys.items():
-            values = [v for v in (row.get(key) for key in theirs) if not _is_missing(v)]
+            values = [v for v in map(row.get, theirs) if v is not None and str(v).strip().lower() not in MISSING_WORDS]
             if values:
                 labels[ours] = _number(ours, values[0])
             elif ours in self.required:
@@ -150,8 +136,25 @@ class LabelPlan:
         return labels
 
 
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING_WORDS)
+def _present(
+    keys: Mapping[str, tuple[str, ...]], asked: Mapping[str, tuple[str, ...]], columns: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Those keys that are columns of a table, each once, and at least those that were asked for."""
+    there = ", ".join(map(repr, columns))
+    found = {ours: tuple(key for key in theirs if key in columns) for ours, theirs in keys.items()}
+    for ours, theirs in asked.items():
+        if not found[ours] and ours != VOLUME:
+            raise CgatError(f"no column {theirs[0]!r} for {ours}; there are: {there}")
+    if not any(found.values()) and not asked:
+        names = ", ".join(key for ours, theirs in keys.items() if ours != VOLUME for key in theirs)
+        raise CgatError(
+            f"no column is a label known here ({names}); name one, e.g. --label e_form=COLUMN, or take the "
+            f"volume alone with --label {VOLUME}; there are: {there}"
+        )
+    for key in (key for theirs in found.values() for key in theirs):
+        if list(columns).count(key) > 1:
+            raise CgatError(f"column {key!r} is there more than once: which one is meant?")
+    return {ours: theirs for ours, theirs in found.items() if theirs}
 
 
 def _number(name: str, value: object) -> float:
@@ -178,20 +181,11 @@ def _row_id(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     return ""
 
 
-def _is_text(text: str) -> bool:
-    """Whether a text can be written: JSON and files may hold halves of characters."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _row(where: str, material_id: str, row: Mapping[str, Any], labels: LabelPlan, read: Callable[[], Geometry]) -> Row:
     """The crystal of a row whose geometry `read` gives, or the reject that its `BadRow` explains."""
     if not material_id:
         return Reject("", "id missing", where)
-    if not _is_text(material_id):
+    if _HALF.search(material_id):
         return Reject(material_id, "undecodable id: not UTF-8", where)
     try:
         return Crystal(material_id, *read(), labels=labels.pick(row), source=where)
@@ -289,7 +283,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Row]:
                 yield Reject("", str(fields), where)
                 continue
             row = dict(zip(rows.header, fields, strict=False))
-            if not all(map(_is_text, fields)):
+            if _HALF.search("".join(fields)):
                 yield Reject(_row_id(row, options.ids), "undecodable line: not UTF-8", where)
             elif len(fields) != len(rows.header):
                 reason = f"undecodable line: {len(fields)} fields where the header has {len(rows.header)}"
@@ -422,7 +416,7 @@ def read_folder(path: Path, options: ReadOptions) -> Iterator[Row]:
 def _listed_structure(row: Sequence[str], fields: int, file: Path | None) -> Geometry:
     if len(row) != fields:
         raise BadRow(f"undecodable line: {len(row)} fields, {fields} in the first line")
-    if not all(map(_is_text, row)):
+    if _HALF.search("".join(row)):
         raise BadRow("undecodable line: not UTF-8")
     if file is None:
         raise BadRow("structure file missing: no CIF, POSCAR or extxyz file has this name")
@@ -445,17 +439,9 @@ def _folder_header(path: Path, row: list[str]) -> tuple[list[str], bool]:
     if len(row) < 2:
         raise UnreadableFile(f"{path / INDEX} has no line of an id and a value at line 1")
     first = [text.strip() for text in row]
-    if any(_is_number(text) for text in first[1:]):
-        return ["id", *(str(i) for i in range(1, len(first)))], False
+    if any(map(_NUMBER.fullmatch, first[1:])):
+        return ["id", *map(str, range(1, len(first)))], False
     return first, True
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 # Parquet: crystal tables, ours or those of others, and LeMat-Bulk, whose columns its card on Hugging Face documents
@@ -599,8 +585,7 @@ def detect(path: Path) -> Format:
     """Tell the format of a source by its suffix and its columns or, for JSON, its first 64 KiB.
 
     Raises:
-        CgatError: it cannot be told; the formats are listed.
-        UnreadableFile: the compressed file is damaged from its start.
+        CgatError: it cannot be told, or the file is damaged from its start.
     """
     if path.is_dir():
         if (path / INDEX).is_file():

@@ -250,7 +250,7 @@ class CrystalTable:
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
 
-read_table = CrystalTable.read
+read_table = CrystalTable.read  # the name that `cgatlib` hands out
 
 
 def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) -> CrystalTable:
