@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import TransferConfig
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = TrainingConfig(steps=6, batch_size=16, learning_rate=0.01, cycles=1, evaluations=2)
 SPLIT = SplitConfig(0, 0.6, 0.2, 0.2)
 
@@ -248,6 +250,15 @@ def test_runs_are_trained_and_continued_without_a_path_or_fingerprint(table, oth
     assert (
         runs.train(table, ["e_form", "volume_per_atom"], "tiny", steps=2, batch_size=16, split=SPLIT).path == base.path
     )
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run(table, tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) if "cg.Runs" in block)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("steps=1000", "steps=2"), {"structures": [table.crystal(0)]})
 
 
 @pytest.mark.parametrize(

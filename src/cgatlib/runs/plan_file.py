@@ -102,7 +102,7 @@ class _RunFields(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, values: Any) -> Any:
-        """A run's name alone is where to start from; one learning rate is a list of one, or that of another run."""
+        """Short forms written out: ``from: run``, one learning rate, ``learning_rate: {of: run}``."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
@@ -245,7 +245,7 @@ def _refuse_too_much(path: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def _checked(kind: type[M], values: Any, where: str, whole: bool = True) -> M:
-    """A model of the values; what lacks may lack unless they are `whole`. Raises `CgatError` with one sentence."""
+    """The values as a model; `CgatError` names the first that is wrong. Unless `whole`, fields may be missing."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -41,10 +41,10 @@ class Runs:
 
     Args:
         root: the folder. cache: that of the graphs, ``root/.graphs`` by default.
-        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Those whose
-            weights are there are started from, too.
+        stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Others can
+            start from those that have weights.
         accelerator, devices: where one run is trained, as `cgatlib.training.fabric_of` names them.
-        tables: by fingerprint; `train`, `transfer` and `add` make more of them known.
+        tables: by fingerprint; `train`, `transfer` and `add` register more.
     """
 
     root: Path = Path("runs")
@@ -60,7 +60,7 @@ class Runs:
         object.__setattr__(self, "stored", dict(self.stored))
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"tables": {}}  # other processes get along with the graphs, which are there by then
+        return vars(self) | {"tables": {}}  # other processes need only the graphs, which are built by then
 
     def train(self, table: CrystalTable, labels: str | Sequence[str], model: str = "small", **settings: Any) -> Run:
         """Train a network from random weights; a run that exists is not repeated.
@@ -97,7 +97,7 @@ class Runs:
         source: Run | None = None,
         **settings: Any,
     ) -> Experiment:
-        """The experiment that `train`, or with a source `transfer`, gets the run of; table and source become known."""
+        """The experiment that `train` runs, or with a source `transfer`; registers the table and the source."""
         self.add(table, *([source] if source else []))
         label, *more = [labels] if isinstance(labels, str) else labels
         for name in (label, *more):
@@ -118,7 +118,7 @@ class Runs:
         return Experiment(*what, more_labels=tuple(more), training=TrainingConfig(**training), **own)
 
     def add(self, *known: CrystalTable | Run) -> None:
-        """Make tables known, whose graphs can then be built, and runs, which can then be started from."""
+        """Register tables, so that their graphs can be built, and runs to start from."""
         for one in known:
             if isinstance(one, Run):
                 cast(dict[str, Run], self.stored).setdefault(one.experiment.key, one)
@@ -208,7 +208,7 @@ class Runs:
         return failed | run_in_order(ready, partial(_train, self), pool, report, failed)
 
     def _needs(self, experiment: Experiment) -> list[tuple[str, GraphConfig]]:
-        """Tables and configurations of the graphs of an experiment: its own, and those its pre-training may share."""
+        """Graphs of an experiment by table and configuration: its own, and its source's if that saw test crystals."""
         needs, source = [(experiment.data, experiment.graph)], experiment.source
         if source is not None and experiment.transfer.test_crystals == "seen" and source.data in self.tables:
             needs.append((source.data, experiment.graph))

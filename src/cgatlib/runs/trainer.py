@@ -1,4 +1,4 @@
-"""The training of one run: which crystals, from which weights, and what is written when it is done."""
+"""One run: its crystals, the weights it starts from, its training and test, and the files it leaves."""
 
 import copy
 import json
@@ -238,7 +238,7 @@ def _predictions(
 
 
 def _with_seen(runs: "Runs", experiment: Experiment, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The same with how close pre-training came to each test crystal, where it may have seen them."""
+    """Adds the column ``seen``: how close pre-training came to each test crystal, where it may have seen them."""
     source = experiment.source
     if source is None or experiment.transfer.test_crystals == "unseen" or not runs.has(source.data, experiment.graph):
         return predictions
