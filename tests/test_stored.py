@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from cgatbook.stored import Archives, MissingRunsError, StoredResults, training_of
+from cgatbook.stored import Archives, MissingRunsError, StoredResults, TrainedResults, training_of
 from cgatlib import CgatError
+from cgatlib.runs.store import Runs
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["data/plans/real_data.yaml", "data/runs/real_data"]
@@ -53,3 +55,49 @@ def test_what_no_archive_has(short):
 
 def test_untouched_networks_are_not_trained(short):
     assert training_of(short.runs("volume-pbesol-untouched")[0]) == "none"
+
+
+@pytest.fixture
+def plan(tmp_path: Path, table, other_table) -> Path:
+    """The plan of a demonstration of two steps a run, and its tables."""
+    for name, one in (("pbe", table), ("pbesol", other_table)):
+        one.write(tmp_path / "tables" / f"{name}.parquet")
+    tables = {
+        name: {"file": f"{name}.parquet", "functional": functional, "origin": "surrogate"}
+        for name, functional in (("pbe", "PBE"), ("pbesol", "PBEsol"))
+    }
+    before = {"table": "pbe", "label": "e_form"}
+    after = {"table": "pbesol", "label": "e_form"}
+    content = {
+        "about": "demonstration",
+        "tables": tables,
+        "defaults": {"model": "tiny", "batch_size": 8, "steps": 2, "evaluations": 1, "learning_rate": 1e-3},
+        "runs": {"pre": before, "none": after, "full": {**after, "from": "pre", "mode": "full"}},
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "plan.yaml"
+
+
+def test_a_demonstration_trains_what_is_asked_for_and_nothing_twice(plan, monkeypatch):
+    def here() -> TrainedResults:
+        return TrainedResults.here(plan, plan.parent / "tables", plan.parent / "home")
+
+    live = here()
+    assert live.has("none")
+    assert len(live.archive) == 1
+    found = live.table("none", "full")
+    assert list(found["mode"]) == ["none", "full"]
+    assert found["pretrain_size"].tolist() == [0, live.runs("pre")[0].metrics["n_train"]]
+    assert set(live.curves("full")["source_label"]) == {"e_form"}
+    assert live.origins == ["surrogate"]
+    assert "3 runs" in live.footer(0.0).data
+    monkeypatch.setattr(Runs, "train_all", lambda *rest: pytest.fail("trained again"), raising=False)
+    assert here().mae("full") == live.mae("full")
+
+
+def test_the_table_of_a_demonstration_states_its_origin(plan):
+    content = yaml.safe_load(plan.read_text())
+    del content["tables"]["pbe"]["origin"]
+    plan.write_text(yaml.safe_dump(content))
+    with pytest.raises(CgatError, match="table pbe does not state its origin; known: surrogate, dft"):
+        TrainedResults.here(plan, plan.parent / "tables", plan.parent / "home")

@@ -11,6 +11,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cgatbook.notebooks import Notebook, Values
 from cgatlib import CgatError
 from cgatlib.files import file_digest
@@ -74,11 +76,14 @@ def _key(root: Path, notebook: Notebook, values: Values) -> str:
 def _data_files(root: Path, values: Values) -> list[Path]:
     """Every file the page may read, those that exist.
 
-    Published numbers and released models; the tables that ``sources`` names in the folder ``data``, which may hold far
-    more; and what any other text parameter names relative to the book: a file, or all files of a folder.
+    Published numbers and released models; the tables in the folder ``data`` of the plan ``demonstration`` (nothing else
+    of that folder, which may hold far more); and what any other text parameter names relative to the book: a
+    file, or all files of a folder.
     """
     folder = root / values.get("data", "")
-    tables = [folder / source["file"] for source in values.get("sources", {}).values() if "file" in source]
+    plan = root / values.get("demonstration", "")
+    declared = yaml.safe_load(plan.read_text())["tables"] if plan.is_file() else {}
+    tables = [folder / table["file"] for table in declared.values() if "file" in table]
     texts = [text for name, text in values.items() if isinstance(text, str) and text and name != "data"]
     named = [path for text in texts for path in (root / text, *(root / text).rglob("*"))]
     given = [*(root / "data" / "published").glob("*"), *(PACKAGE / "released_models").rglob("*")]

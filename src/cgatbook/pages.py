@@ -4,6 +4,7 @@ Everything shown is HTML without scripts or outside resources. Numbers for the p
 """
 
 import base64
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -17,8 +18,6 @@ import yaml
 from IPython.display import HTML
 
 from cgatbook.notebooks import find_root
-from cgatbook.tables import ORIGINS, BookTable
-from cgatlib.crystals.summary import TableSummary
 from cgatlib.runs.provenance import provenance
 
 if TYPE_CHECKING:
@@ -27,32 +26,41 @@ if TYPE_CHECKING:
     from cgatlib.crystals.declared import Source
     from cgatlib.runs.experiment import Run
 
-NOT_HERE = (
-    "<strong>Stored results:</strong> the tables are not here; what this page shows comes from runs that are kept with "
-    "the repository and from summaries of their tables, and nothing was trained for it."
+ORIGINS = {
+    "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
+    "dft": "labels computed by DFT",
+}
+"""Where labels come from; a page must never show numbers without saying which."""
+
+FIGURES = (
+    "answer",
+    *("labels", "elements", "curves"),
+    *("training_sizes", "training_sizes_gap", "pretraining_sizes", "published_sizes"),
+    *("budget", "published_budget"),
+    *("between", "between_sizes"),
+    "noise",
 )
-"""What a page says that was made without its tables."""
+"""Figures in the order of the book: the number of each is its place here."""
 
 
-def build_label(tables: Iterable[BookTable]) -> str:
-    """Heading of our own numbers, which says whether their labels are surrogates or DFT, and what was not done here."""
-    known = list(tables)
-    labels = "surrogate labels" if "surrogate" in {t.table.origin for t in known} else "DFT labels"
-    return f"{labels}, stored runs" if any(t.path is None for t in known) else f"this build ({labels})"
+BADGES = {"paper": "paper", "dft": "DFT", "surrogate": "surrogate"}
 
 
-def banner(profile: str, tables: Mapping[str, BookTable]) -> HTML:
-    """What the reader must know first: profile, data sets, what their labels are, and whether they are here."""
-    sets = "; ".join(
-        f"{escape(name)}: {len(t.table):,} crystals, {escape(t.table.functional)} level, {ORIGINS[t.table.origin]}"
-        for name, t in tables.items()
-    )
-    absent = "" if all(t.path for t in tables.values()) else f" {NOT_HERE}"
-    return banner_box(profile, f"{sets}.{absent}")
+def badge(*origins: str) -> str:
+    """Where numbers come from (keys of `BADGES`), as coloured badges (HTML)."""
+    return " ".join(f'<span class="badge-{origin}">{BADGES[origin]}</span>' for origin in origins)
+
+
+NOTHING_TRAINED = "This profile trains nothing. Name a folder of tables with --data to run the demonstration on them."
+
+
+def number_of(figure: str) -> int:
+    """Number of a figure in the book."""
+    return FIGURES.index(figure) + 1
 
 
 def banner_box(profile: str, content: str) -> HTML:
-    """The box at the top of a page: the profile of the build, then `content` (HTML), what the numbers come from."""
+    """One line at the top of a page: the profile of the build, then `content` (HTML), what the numbers come from."""
     return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {content}</div>')
 
 
@@ -78,14 +86,17 @@ def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.Da
     with TemporaryDirectory() as folder:
         paths = save_figure(figure, data, Path(folder), name)
         files = {kind: _data_uri(paths[kind].read_bytes(), mime) for kind, mime in types.items()}
+        svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", paths["svg"].read_text(), count=2)
+    width = round(110 * figure.get_figwidth())  # px: text of the same size in all figures
+    named = f'<svg role="img" aria-label="{escape(alt)}" width="{width}" style="--width: {width}px; '
     links = "".join(
         f'<a download="{escape(name)}.{kind}" href="{uri}">{kind.upper()}</a>' for kind, uri in files.items()
     )
-    width = round(110 * figure.get_figwidth())  # px: text of the same size in all figures
+    title = f"<b>Figure {number_of(name)}.</b> " if name in FIGURES else ""
     return HTML(
-        f'<figure class="cgat-figure"><img width="{width}" style="--width: {width}px" src="{files["svg"]}" '
-        f'alt="{escape(alt)}">'
-        f"<figcaption>{caption}</figcaption>"
+        f'<figure class="cgat-figure" id="figure-{escape(name)}">'
+        + svg.replace('<svg style="', named, 1)
+        + f"<figcaption>{title}{caption}</figcaption>"
         f'<div class="cgat-downloads">Download: {links}</div></figure>'
     )
 
@@ -107,7 +118,7 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
     rows = []
     for i, (label, row) in enumerate(frame.iterrows()):
         inner = "".join(_cell(cell, (i, j) in bold) for j, cell in enumerate(row))
-        rows.append(f'<tr><th scope="row">{escape(str(label))}</th>{inner}</tr>')
+        rows.append(f'<tr><th scope="row">{_html(label)}</th>{inner}</tr>')
     return HTML(
         '<div class="cgat-table" tabindex="0">'  # what may scroll must be reachable by keyboard
         f"<table><caption>{caption}</caption><thead><tr>{corner}{head}</tr></thead>"
@@ -115,41 +126,57 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
     )
 
 
+def _html(value: Any) -> str:
+    """A value as HTML; the name of an origin becomes its badge."""
+    origin = next((key for key, name in BADGES.items() if name == value), None)
+    return badge(origin) if origin else escape(str(value))
+
+
 def _cell(cell: Any, bold: bool) -> str:
-    text = "–" if pd.isna(cell) else escape(str(cell))
-    words = ' class="words"' if text[:1].isalpha() else ""  # words to the left, numbers to the right
+    text = "–" if pd.isna(cell) else _html(cell)
+    words = ' class="words"' if text[:1].isalpha() or text[:1] == "<" else ""  # words to the left, numbers to the right
     return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
 
 
-def footer(tables: "Mapping[str, BookTable | Source]", runs: Sequence["Run"], started: float) -> HTML:
-    """Where the page's numbers come from: code, libraries, machine, data, seeds and time.
+def listed(sentences: Iterable[str]) -> HTML:
+    """Sentences (HTML) that code had to write, as a list."""
+    return HTML("<ul>" + "".join(f"<li>{sentence}</li>" for sentence in sentences) + "</ul>")
+
+
+def folded(title: str, parts: Iterable[HTML], profile: str, *origins: str) -> HTML:
+    """What a page trained itself, for the reader to open: figures, tables and sentences below a line with badges."""
+    body = "".join(part.data for part in parts)
+    head = f"{badge(*origins)} {escape(title)} (profile {escape(profile)})"
+    return HTML(f'<details class="cgat-live"><summary>{head}</summary>{body}</details>')
+
+
+def footer(tables: "Mapping[str, Source]", runs: Sequence["Run"], started: float) -> HTML:
+    """Provenance of a page that read `tables` and trained `runs`; `started` as in `provenance_box`."""
+    data = {name: (s.table.fingerprint, s.table.functional) for name, s in tables.items()}
+    return provenance_box(runs, data, started)
+
+
+def provenance_box(runs: Sequence["Run"], data: Mapping[str, tuple[str, str]], started: float) -> HTML:
+    """Where numbers come from, folded behind one line: code, libraries, machine, data, seeds and time.
 
     Args:
-        tables: the data used.
-        runs: the runs used; their own provenance says which code made them, and when they were stored.
+        runs: the runs used; their own provenance says which code made them. data: fingerprint and functional by table.
         started: ``time.perf_counter()`` at the top of the page.
     """
     here = provenance()
-    seconds = sum(float(run.metrics["seconds"]) for run in runs)
-    made_by = sorted({code_text(run.provenance["code"]) for run in runs}) or [code_text(here["code"])]
-    devices = sorted({run.provenance["machine"]["device"] for run in runs}) or [here["machine"]["device"]]
+    hours = sum(float(run.metrics["seconds"]) for run in runs) / 3600
+    machines = {m["processor"] or m["device"] for m in (run.provenance["machine"] for run in runs)}
+    title = f"Provenance: {len(runs)} runs, {hours:.1f} h of training"
     rows = {
-        "Runs": f"{len(runs)}, {seconds / 60:.1f} min of training (stored runs are not trained again)",
-        "Trained by": ", ".join(made_by),
-        "Device": ", ".join(devices),
+        "Trained by": ", ".join(sorted({code_text(run.provenance["code"]) for run in runs})) or code_text(here["code"]),
+        "On": "; ".join(sorted(machines)) or here["machine"]["processor"],
         "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})) or "none",
-        "Data": "; ".join(f"{name} {s.table.fingerprint} ({s.table.functional})" for name, s in tables.items()),
+        "Data": "; ".join(f"{name} {fingerprint} ({functional})" for name, (fingerprint, functional) in data.items()),
         "Page": f"executed in {time.perf_counter() - started:.0f} s, sources {here['code']['sources']}",
-        "Machine": f"{here['machine']['processor']}, {here['machine']['cores']} cores",
         "Versions": ", ".join([f"python {here['python']}", *(f"{k} {v}" for k, v in here["libraries"].items())]),
     }
-    return provenance_box(rows)
-
-
-def provenance_box(rows: Mapping[str, str]) -> HTML:
-    """The box at the end of a page that says where its numbers come from."""
     items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows.items())
-    return HTML(f'<div class="cgat-footer"><strong>Provenance</strong><dl>{items}</dl></div>')
+    return HTML(f'<details class="cgat-footer"><summary>{title}</summary><dl>{items}</dl></details>')
 
 
 def code_text(version: Mapping[str, Any]) -> str:
@@ -159,10 +186,5 @@ def code_text(version: Mapping[str, Any]) -> str:
 
 
 def note(text: str) -> HTML:
-    """A sentence that code had to write, because it depends on the data of this build."""
-    return HTML(f"<p>{escape(text)}</p>")
-
-
-def element_counts(table: TableSummary) -> pd.Series:
-    """Number of crystals that contain each element, by symbol, in the order of the atomic number."""
-    return pd.Series(table.elements)
+    """A sentence that code had to write, because it depends on the data."""
+    return HTML(f"<p>{_html(text)}</p>")

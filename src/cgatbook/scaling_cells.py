@@ -7,6 +7,7 @@ import pandas as pd
 
 from cgatlib.evaluation.scaling import (
     CHEMICAL_ACCURACY,
+    ComputeBudget,
     Points,
     ScalingFit,
     balance,
@@ -107,3 +108,37 @@ def nearest_start(points: pd.DataFrame, ratio: float) -> tuple[int, int]:
     distance = (pairs["pretrain_size"] / pairs["train_size"] / ratio).map(lambda r: abs(math.log(r)))
     best = pairs.assign(distance=distance.round(6)).sort_values(["distance", "train_size"]).iloc[0]
     return int(best["pretrain_size"]), int(best["train_size"])
+
+
+def slope_sentence(points: pd.DataFrame, title: str) -> str:
+    """What transfer saves: slopes and the size at which no transfer would be as good, from rows as in `scaling_row`."""
+    cells = scaling_row(points, False)
+    largest = short_count(points["train_size"].max())
+    return (
+        f"{title}: the error falls with the slope {cells['slope, none']} without and {cells['slope, full']} with full "
+        f"transfer. A network without transfer would need {cells['N_equiv']} crystals to match the best transferred "
+        f"one, which had {largest}."
+    )
+
+
+def grid_fits(points: pd.DataFrame) -> tuple[ScalingFit, ScalingFit]:
+    """Fits against training size from the whole pre-training set, and against pre-training size on the whole set."""
+    full = points[points["mode"] == "full"]
+    training = full[full["pretrain_size"] == full["pretrain_size"].max()]
+    pretraining = full[full["train_size"] == full["train_size"].max()]
+    return bootstrap(curve_points(training)), bootstrap(curve_points(pretraining, "pretrain_size"))
+
+
+def starts_of(points: pd.DataFrame, ratios: Sequence[float], cost_ratio: float) -> dict[str, ComputeBudget]:
+    """Starts of a budget whose sizes have the nearest ratios among those that were run, by their sizes as text."""
+    full, starts = points[points["mode"] == "full"], {}
+    for ratio in ratios:
+        n_pre, n_train = nearest_start(points, ratio)
+        starts[f"{short_count(n_pre)} + {short_count(n_train)}"] = ComputeBudget(
+            training=bootstrap(curve_points(full[full["pretrain_size"] == n_pre])),
+            pretraining=bootstrap(curve_points(full[full["train_size"] == n_train], "pretrain_size")),
+            n_train=n_train,
+            n_pretrain=n_pre,
+            cost_ratio=cost_ratio,
+        )
+    return starts

@@ -1,31 +1,25 @@
-"""Results of a plan that are kept with the repository: they are shown without the data they were made from."""
+"""Results of a plan: kept with the repository, or trained now; and which of several archives answers a question."""
 
-import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import HTML
 
-from cgatbook.pages import banner_box, code_text, note, provenance_box
-from cgatbook.studies import results, sources_of
-from cgatbook.tables import ORIGINS
+from cgatbook.pages import ORIGINS, badge, banner_box, provenance_box
 from cgatlib import CgatError
-from cgatlib.crystals.crystal import Property
 from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
-from cgatlib.evaluation.comparison import Comparison, compare, gap_scores, leakage_ratio, over_splits
-from cgatlib.evaluation.metrics import Scored, Seeds, restrict
-from cgatlib.evaluation.statistics import Estimate
-from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
-from cgatlib.runs.archive import RunArchive
-from cgatlib.runs.experiment import Run, score
-from cgatlib.runs.plan import Plan, UndecidedError
+from cgatlib.evaluation.comparison import Comparison, compare, over_splits
+from cgatlib.evaluation.metrics import Scored, Seeds
+from cgatlib.figures.style import QUANTITIES
+from cgatlib.runs.archive import RunArchive, find_runs
+from cgatlib.runs.experiment import Run
+from cgatlib.runs.plan import Plan, UndecidedError, run_plan
+from cgatlib.runs.schedule import local_pool
 from cgatlib.runs.store import Runs
 
 
@@ -41,10 +35,11 @@ class Mae:
     spread: float
     training: str = ""
 
-    def text(self, quantity: Property) -> str:
-        """In the unit that errors of the quantity are shown in."""
-        value, spread = (f"{x * quantity.error_factor:.{quantity.error_digits}f}" for x in (self.value, self.spread))
-        return value if math.isnan(self.spread) else f"{value} ± {spread}"
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "Mae":
+        """Of runs that differ by seed or split."""
+        values = pd.Series([run.metrics["test_mae"] for run in runs])
+        return cls(float(values.mean()), float(values.std(ddof=1)), training_of(runs[0]))
 
 
 @dataclass(frozen=True)
@@ -52,26 +47,25 @@ class StoredResults:
     """A plan with the archive of its runs."""
 
     plan: Plan
-    archive: RunArchive
+    archive: Mapping[str, Run]
+    folder: Path = Path()
+    found: dict[str, list[Run]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # runs by entry, once looked up
 
     @classmethod
     def open(cls, plan: Path, archive: Path) -> "StoredResults":
         """Read both; `CgatError` when one is missing or damaged."""
-        return cls(Plan.read(plan), RunArchive.open(archive))
+        return cls(Plan.read(plan), RunArchive.open(archive), archive)
 
     @cached_property
     def _store(self) -> Runs:
-        return Runs(self.archive.path, stored=self.archive)
+        return Runs(self.folder, stored=self.archive)
 
     @property
-    def origin(self) -> str:
-        """Where the labels come from."""
-        return "; ".join(dict.fromkeys(ORIGINS[table.get("origin", "dft")] for table in self.plan.tables.values()))
-
-    @property
-    def seconds(self) -> float:
-        """Time of all runs together."""
-        return sum(float(run.metrics["seconds"]) for run in self.archive.values())
+    def origins(self) -> list[str]:
+        """Where the labels come from: keys of `ORIGINS`."""
+        return list(dict.fromkeys(table.get("origin", "dft") for table in self.plan.tables.values()))
 
     @cached_property
     def _found(self) -> dict[str, list[Run]]:
@@ -101,19 +95,47 @@ class StoredResults:
             return False
         return True
 
-    @contextmanager
-    def where_run(self) -> Iterator[None]:
-        """What needs runs that are not in the archive is left out, and the page says so."""
-        try:
-            yield
-        except MissingRunsError as error:
-            display(note(f"Not shown: the archive lacks runs of {error} of the plan."))
-
     def table(self, *names: str) -> pd.DataFrame:
-        """`cgatbook.studies.results` of several entries, each run once."""
-        found = {run.experiment.key: run for name in names for run in self.runs(name)}
-        sources = [self.archive[e.key] for e in sources_of(run.experiment for run in found.values())]
-        return results(found.values(), sources)
+        """Runs of several entries, each once, one row per run.
+
+        Returns:
+            Columns ``key``, ``functional``, ``label``, ``mode``, ``source_label``, ``train_size``, ``pretrain_size`` (0
+            without transfer), ``seed``, ``test_mae``, ``validation_mae`` and ``errors``, a series of absolute errors by
+            the test crystal's digest and the number of its formula; errors in the label's unit.
+        """
+        runs = {run.experiment.key: run for name in names for run in self.runs(name)}
+        return pd.DataFrame([{"key": key, **self._row(run)} for key, run in runs.items()])
+
+    def _row(self, run: Run) -> dict[str, Any]:
+        e = run.experiment
+        return {
+            "functional": e.functional,
+            "label": e.label,
+            "mode": e.transfer.mode,
+            "source_label": e.source.label if e.source else "",
+            "train_size": int(run.metrics["n_train"]),
+            "pretrain_size": int(self.archive[e.source.key].metrics["n_train"]) if e.source else 0,
+            "seed": e.seed,
+            "test_mae": float(run.metrics["test_mae"]),
+            "validation_mae": float(run.metrics["validation_mae"]),
+            "errors": run.errors.set_index(["crystal", "group"])["error"].astype(float).abs(),
+        }
+
+    def curves(self, *names: str) -> pd.DataFrame:
+        """Learning curves of several entries, one below the other.
+
+        Returns:
+            ``step``, ``epoch``, ``learning_rate``, ``validation_mae`` in the unit that errors are shown in, and
+            ``functional``, ``label``, ``source_label``, ``mode``, ``seed`` (a number for every seed and split).
+        """
+        frames = []
+        for run in (run for name in names for run in self.runs(name)):
+            e = run.experiment
+            part = run.curve.assign(functional=e.functional, label=e.label, mode=e.transfer.mode)
+            part["source_label"] = e.source.label if e.source else ""
+            part["seed"] = e.seed + 10 * e.split.seed
+            frames.append(part.assign(validation_mae=part["validation_mae"] * QUANTITIES[e.label].error_factor))
+        return pd.concat(frames, ignore_index=True)
 
     def seeds(self, name: str) -> Seeds:
         """Test errors of an entry of one split and size, one table per seed."""
@@ -121,9 +143,7 @@ class StoredResults:
 
     def mae(self, name: str) -> Mae:
         """Test MAE of an entry, over seeds and splits."""
-        runs = self.runs(name)
-        values = pd.Series([run.metrics["test_mae"] for run in runs])
-        return Mae(float(values.mean()), float(values.std(ddof=1)), training_of(runs[0]))
+        return Mae.of(self.runs(name))
 
     def comparison(self, name: str, reference: str) -> Comparison:
         """An entry against another on the same test crystals; over the splits where there are several."""
@@ -143,95 +163,82 @@ class StoredResults:
         """What is known of a table of the plan; `CgatError` where the plan has no such table, or it has no summary."""
         if table not in self.plan.tables:
             raise CgatError(f"the plan has no table {table!r}")
-        return TableSummary.read(self.archive.path.parent, self.plan.tables[table]["fingerprint"])
+        return TableSummary.read(self.folder.parent, self.plan.tables[table]["fingerprint"])
 
-    def data_table(self) -> pd.DataFrame:
-        """What every table of the plan holds: one row per table and label, texts."""
-        rows: dict[str, dict[str, int]] = {}
-        for entry in self.plan.entries.values():
-            if not self.has(entry.name):
-                continue
-            run = max(self.runs(entry.name), key=lambda run: run.metrics["n_train"])
-            name = f"{QUANTITIES[entry.label].text}, {FUNCTIONAL_NAMES[run.experiment.functional]}"
-            sizes = {part: int(run.metrics[f"n_{part}"]) for part in ("train", "validation", "test")}
-            if name not in rows or sizes["train"] > rows[name]["train"]:
-                rows[name] = sizes
-        frame = pd.DataFrame.from_dict(rows, orient="index")
-        frame.columns = ["training", "validation", "test"]
-        return frame.map("{:,}".format)
+    def shown_summary(self, table: str) -> TableSummary:
+        """`summary` with the labels that the table is for: volumes beside gaps are those of another functional."""
+        found = self.summary(table)
+        labels = self.plan.tables[table].get("labels") or found.labels
+        return found.without([name for name in found.labels if name not in labels])
 
     @cached_property
     def baselines(self) -> list[Baseline]:
-        """Simple predictors on the same splits."""
-        return read_baselines(self.archive.path)
-
-    def baseline_table(self, targets: Sequence[str]) -> pd.DataFrame:
-        """MAE of the simple predictors, and of full transfer, for targets whose entries are ``TARGET-full``."""
-        names = {"mean": "mean", "ridge": "linear in composition", "boosting": "boosted trees on composition"}
-        paired_names = {
-            "source label + ridge": "PBE value, linear",
-            "source label + boosting": "PBE value, boosted trees",
-        }
-        rows = {}
-        for target in targets:
-            runs = self.runs(f"{target}-full")
-            e, q = runs[0].experiment, QUANTITIES[runs[0].experiment.label]
-            own = [b for b in self.baselines if (b.data, b.label) == (e.data, e.label)]
-            cells = {title: _mean(own, name).text(q) for name, title in names.items()}
-            cells["full transfer"] = self.mae(f"{target}-full").text(q)
-            cells |= {title: _mean(own, name).text(q) for name, title in paired_names.items()}
-            cells["full transfer, same crystals"] = _restricted(runs, [b for b in own if b.name in paired_names]).text(
-                q
-            )
-            rows[f"{q.text} {FUNCTIONAL_NAMES[e.functional]} / {q.error_unit}"] = cells
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def gap_table(self, target: str, modes: Sequence[str]) -> pd.DataFrame:
-        """Gaps as a classification into metals and non-metals, one row per mode."""
-        rows = {}
-        for mode in modes:
-            found = gap_scores(self.seeds(f"{target}-{mode}"))
-            rows[MODES[mode].name] = {
-                "balanced accuracy": interval_text(found.balanced_accuracy.estimate, 3),
-                "ROC AUC": interval_text(found.roc_auc.estimate, 3),
-                "F1": interval_text(found.f1.estimate, 3),
-                f"MAE of {found.non_metals} non-metals / eV": interval_text(found.open_gap_mae.estimate, 3),
-            }
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def leak_table(self, names: Sequence[str]) -> pd.DataFrame:
-        """Ratio of the MAEs of ``NAME-seen`` and NAME by what the leaky pre-training has seen, one row per entry."""
-        rows = {}
-        for name in names:
-            e = self.runs(name)[0].experiment
-            title = f"{QUANTITIES[e.label].text} {FUNCTIONAL_NAMES[e.functional]}, {MODES[e.transfer.mode].name}"
-            parts = leakage_ratio(self.seeds(name), self.seeds(f"{name}-seen"))
-            found = {"all": self.comparison(f"{name}-seen", name), **parts}
-            rows[title] = {f"{what}": f"{interval_text(c.ratio, 2)} ({c.crystals:,})" for what, c in found.items()}
-        return pd.DataFrame.from_dict(rows, orient="index")
+        """Simple predictors on the same splits; none where the archive has no file of them."""
+        return read_baselines(self.folder) if (self.folder / "baselines.json").is_file() else []
 
     def banner(self, profile: str) -> HTML:
         """Where the numbers of the page come from."""
-        origin = f"<strong>Stored runs; {escape(self.origin)}.</strong>"
         return banner_box(
-            profile, f"{origin} {escape(self.plan.about)}: {len(self.archive)} runs, the same in every profile."
+            profile, f"{badge(*self.origins)} {len(self.archive)} stored runs, the same in every profile."
         )
 
     def footer(self, started: float) -> HTML:
-        """Code, machine, data and seeds of the stored runs."""
-        runs = list(self.archive.values())
-        machines = {f"{m['processor']}, {m['cores']} cores" for m in (run.provenance["machine"] for run in runs)}
-        rows = {
-            "Runs": f"{len(runs)}, {self.seconds / 3600:.1f} h of training on one core each",
-            "Trained by": ", ".join(sorted({code_text(run.provenance["code"]) for run in runs})),
-            "Machine": "; ".join(sorted(machines)),
-            "Seeds": ", ".join(str(seed) for seed in sorted({run.experiment.seed for run in runs})),
-            "Data": "; ".join(
-                f"{name} {table['fingerprint']} ({table['functional']})" for name, table in self.plan.tables.items()
-            ),
-            "Page": f"executed in {time.perf_counter() - started:.0f} s",
-        }
-        return provenance_box(rows)
+        """Code, machine, data and seeds of the runs."""
+        tables = self.plan.tables.items()
+        data = {name: (table.get("fingerprint", "not stated"), table["functional"]) for name, table in tables}
+        return provenance_box(list(self.archive.values()), data, started)
+
+
+@dataclass(frozen=True)
+class TrainedResults(StoredResults):
+    """A plan whose runs are trained when they are asked for, on tables that are here."""
+
+    archive: dict[str, Run] = field(default_factory=dict)  # what was asked for so far
+    store: Runs = field(default_factory=lambda: Runs(Path()))
+    workers: int = 1
+
+    @classmethod
+    def here(cls, plan: Path, data: Path, home: Path, stored: Path | None = None, workers: int = 1) -> "TrainedResults":
+        """Import the tables of a plan; whatever their fingerprints, they may be the reader's own.
+
+        Args:
+            plan: its file. data: folder of its tables. home: where imported tables, graphs and runs are kept.
+            stored: folder of archives whose runs are used as they are. workers: runs trained at a time.
+
+        Raises:
+            CgatError: a table does not state its origin or cannot be imported.
+        """
+        read = Plan.read(plan)
+        for name, table in read.tables.items():
+            if table.get("origin") not in ORIGINS:
+                raise CgatError(f"table {name} does not state its origin; known: {', '.join(ORIGINS)}")
+        tables = {name: {k: v for k, v in t.items() if k != "fingerprint"} for name, t in read.tables.items()}
+        opened = replace(read, tables=tables).open(data, home / "tables")
+        known = find_runs(stored) if stored else {}
+        runs = Runs(home / "runs", opened.opened, home / "graphs", known)
+        return cls(opened, {}, home, store=runs, workers=workers)
+
+    def train(self, *names: str) -> None:
+        """Train what these entries lack, and what they start from.
+
+        Raises:
+            CgatError: a run has failed; each is named with its reason.
+        """
+        needed = set(names)
+        while more := {other for name in needed for other in self.plan.entries[name].needs} - needed:
+            needed |= more
+        part = replace(self.plan, entries={name: entry for name, entry in self.plan.entries.items() if name in needed})
+        failed = run_plan(part, self.store, local_pool(self.workers), self.workers).failed
+        if failed:
+            raise CgatError("; ".join(f"{planned}: {reason}" for planned, reason in failed.items()))
+
+    def _runs(self, name: str) -> list[Run]:
+        """Runs of an entry, trained now where they are not there."""
+        self.train(name)
+        found = [self.store.get(experiment) for experiment in self.plan.experiments(name, self.store)]
+        sources = [run.experiment.source for run in found if run.experiment.source is not None]
+        self.archive.update({run.experiment.key: run for run in [*found, *map(self.store.get, sources)]})
+        return found
 
 
 @dataclass(frozen=True)
@@ -273,27 +280,3 @@ def training_of(run: Run) -> str:
     if run.experiment.transfer.mode == "untouched":
         return "none"
     return "short" if run.experiment.training.patience is None else "long"
-
-
-def _mean(found: Sequence[Baseline], name: str) -> Mae:
-    maes = pd.Series([b.mae for b in found if b.name == name])
-    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
-
-
-def _restricted(runs: Sequence[Run], paired: Sequence[Baseline]) -> Mae:
-    """MAE of runs on the crystals that the baselines of the same split have predicted."""
-    crystals = {b.split["seed"]: list(b.errors["crystal"]) for b in paired}
-    parts = [restrict([run.errors], crystals[run.experiment.split.seed])[0] for run in runs]
-    maes = pd.Series([score(part["error"])["test_mae"] for part in parts])
-    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
-
-
-def interval_text(estimate: Estimate, digits: int) -> str:
-    """A value with its 95 % interval."""
-    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
-def reduction_text(comparison: Comparison) -> str:
-    """Relative reduction of the error with its 95 % interval."""
-    r = comparison.reduction
-    return f"{r.value:.0%} [{r.low:.0%}, {r.high:.0%}]"

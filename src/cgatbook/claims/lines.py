@@ -47,7 +47,7 @@ class Curve:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, runs: Sequence[Run], against: str = "train_size") -> "Curve":
-        """From a table of `cgatbook.studies.results` in units, and the runs that it is of."""
+        """From a table of `StoredResults.table` in units, and the runs that it is of."""
         points = curve_points(rows, against)
         return cls(
             points, [r for r in runs if r.experiment.key in set(rows["key"])], bootstrap(points), curvature(points)

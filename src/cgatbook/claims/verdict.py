@@ -175,7 +175,7 @@ SECTIONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "budget": ("Compute budget", "04_compute_budget"),
         "between": ("Between properties", "05_inter_property"),
         "network": ("Network", "methods"),
-        "conclusions": ("Conclusions", "06_real_data"),
+        "conclusions": ("Conclusions", "06_beyond"),
     }
 )
 """Title of each section of the ledger, and the page with its figures."""

@@ -1,0 +1,469 @@
+"""Our answers beside the paper's: how much transfer reduces the error, in tables and sentences."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cgatbook.stored import Archives, Mae, StoredResults, training_of
+from cgatlib.crystals.crystal import Property
+from cgatlib.ensemble import read_card, released_models
+from cgatlib.evaluation.baselines import Baseline
+from cgatlib.evaluation.comparison import Comparison, gap_scores, leakage_ratio
+from cgatlib.evaluation.metrics import restrict
+from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
+from cgatlib.runs.experiment import Run, score
+from cgatlib.runs.plan import Plan
+
+TARGETS: Mapping[str, str] = {
+    "volume-pbesol": "PBEsol",
+    "volume-r2scan": "PBEsol",
+    "gap-hse": "SCAN",
+    "gap-scan": "SCAN",
+    "e_form-r2scan": "SCAN",
+}
+"""Transfers from PBE to another functional, and the functional of the paper's Table 1 that is nearest."""
+
+INFORMATIVE = 0.8
+"""A network whose error is above this share of the trivial predictor's has not learnt enough to say anything."""
+
+TRAININGS = {"short": "short training", "long": "long training"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What transfer does to the error on one target: `comparison` with no transfer, trained `training` long."""
+
+    name: str
+    training: str
+    comparison: Comparison
+    trivial: float
+
+    @property
+    def verdict(self) -> str:
+        """``helps``, ``harms``, ``undecided``, or ``not informative`` where a trivial guess is nearly as good."""
+        reduction = self.comparison.reduction
+        if self.comparison.first.value > INFORMATIVE * self.trivial:
+            return "not informative"
+        if reduction.low > 0:
+            return "helps"
+        return "harms" if reduction.high < 0 else "undecided"
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """The reduction in percent, its interval, the verdict and the training, as texts."""
+        r = self.comparison.reduction
+        return {
+            "reduction / %": percent(r.value),
+            "95 %: from": percent(r.low),
+            "to": percent(r.high),
+            "transfer": self.verdict,
+            "training": self.training,
+        }
+
+
+def answer(part: StoredResults, entry: str, reference: str) -> Answer:
+    """An entry of a plan against another one, which has no transfer."""
+    run = part.runs(entry)[0]
+    trained = training_of(part.runs(reference)[0])
+    return Answer(title_of(run), trained, part.comparison(entry, reference), trivial_error(part, entry))
+
+
+def named(label: str, functional: str) -> str:
+    """A property in a functional, in words."""
+    return f"{FUNCTIONAL_NAMES[functional]} {QUANTITIES[label].title.lower()}"
+
+
+def title_of(run: Run) -> str:
+    """Property and functional of a run, and the property of the pre-training where that is another."""
+    e = run.experiment
+    crossed = e.source is not None and e.source.label != e.label
+    origin = f" from {QUANTITIES[e.source.label].title.lower()}" if crossed and e.source else ""
+    return named(e.label, e.functional) + origin
+
+
+def percent(share: float) -> str:
+    """A share in percent, without the sign of it."""
+    return f"{100 * share:.0f}".replace("-", "−")
+
+
+def trivial_error(part: StoredResults, entry: str) -> float:
+    """MAE of a guess (label's unit): the mean of the training set, or 0 for an energy above hull if better."""
+    runs = part.runs(entry)
+    guess = sum(run.metrics["test_mad"] for run in runs) / len(runs)
+    errors = read_card(released_models()["pbe"]).accuracy["e_above_hull"].errors  # of the same test set
+    e = runs[0].experiment
+    if (e.label, e.functional, runs[0].metrics["n_test"]) == ("e_above_hull", "PBE", errors.n_test):
+        guess = min(guess, errors.baselines["zero"])
+    return guess
+
+
+def answers(real: Archives, target: str, mode: str = "full") -> list[Answer]:
+    """The answer on one target by short training and, where its runs are stored, by long training."""
+    found = []
+    for suffix in ("-short", ""):
+        names = f"{target}-{mode}{suffix}", f"{target}-none{suffix}"
+        if any(name in part.plan.entries for part in real.parts for name in names) and real.has(*names):
+            found.append(answer(real.of(*names), *names))
+    if all(one.training == "long" for one in found):  # the short rows of that plan are not there yet
+        found.insert(0, answer(real.parts[-1], f"{target}-{mode}", f"{target}-none"))
+    return list({one.training: one for one in found}.values())
+
+
+def published_reduction(published: pd.DataFrame, label: str, functional: str, mode: str = "full") -> float:
+    """Reduction of the error in the paper's Table 1 (``table1.csv``), as a share."""
+    row = published.set_index(["label", "functional", "mode"]).loc[(label, functional, mode)]
+    return float(row["gain_percent"]) / 100
+
+
+def reductions(real: Archives, published: pd.DataFrame) -> pd.DataFrame:
+    """What `cgatlib.figures.runs.reductions` draws: for every target the paper's reduction and ours."""
+    rows = []
+    for target, functional in TARGETS.items():
+        ours = answers(real, target)
+        label = real.of(f"{target}-full").runs(f"{target}-full")[0].experiment.label
+        name = f"{ours[0].name}\n(paper: {functional})"
+        value = published_reduction(published, label, functional)
+        rows.append({"target": name, "source": "paper", "value": value, "low": math.nan, "high": math.nan})
+        for one in ours:
+            r = one.comparison.reduction
+            rows.append(
+                {
+                    "target": name,
+                    "source": TRAININGS[one.training],
+                    "value": r.value,
+                    "low": r.low,
+                    "high": r.high,
+                    "verdict": one.verdict,
+                }
+            )
+    return pd.DataFrame(rows).fillna({"verdict": ""})
+
+
+def front_sentences(real: Archives, published: pd.DataFrame) -> list[str]:
+    """The answer in three sentences: what held, what did not, what shrank under controls."""
+    last = [answers(real, target)[-1] for target in TARGETS]
+    gains = [one.comparison.reduction.value for one in last if one.verdict == "helps"]
+    others = [f"{one.name} ({one.verdict})" for one in last if one.verdict != "helps"]
+    paper = published.loc[published["mode"] == "full", "gain_percent"] / 100
+    held = f"Transfer from PBE lowers the error on {len(gains)} of {len(last)} targets with a better functional"
+    held += f", by {_span(gains)} %; the paper reports {_span(paper)} %." if gains else "."
+    return [held + (f" The rest: {_listed(others)}." if others else ""), unlike_sentence(real), control_sentence(real)]
+
+
+UNLIKE = {"e_form-volume": "volume-pbesol-none", "volume-e_form": "e_form-none"}
+"""Transfers between unlike properties, and the runs without transfer that they are compared with."""
+
+
+def unlike_sentence(real: Archives) -> str:
+    """Whether full transfer between unlike properties fails, as the paper says."""
+    found = {pair: answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in UNLIKE.items()}
+    better = [one for one in found.values() if one.verdict == "helps"]
+    texts = " and ".join(f"{percent(one.comparison.reduction.value)} % ({one.name})" for one in found.values())
+    begin = "The paper finds transfer between volume and formation energy no better than none"
+    if len(better) == len(found):
+        return f"{begin}; that does not hold here: full transfer lowers the error by {texts}."
+    if better:
+        return f"{begin}; that holds here for one direction only ({texts})."
+    return f"{begin}; so do we ({texts})."
+
+
+def control_sentence(real: Archives) -> str:
+    """What is left of the gain on PBEsol volumes where both networks were trained longer, and beside a PBE value."""
+    first, *longer = answers(real, "volume-pbesol")
+    part = real.of("volume-pbesol-none-long", "volume-pbesol-full-long")
+    control = longer[-1] if longer else answer(part, "volume-pbesol-full-long", "volume-pbesol-none-long")
+    together = "get as many steps on the target set as pre-training and transfer take together"
+    how = "train until they stop improving" if longer else together
+    r = control.comparison.reduction
+    end = "cannot be told from none" if r.low <= 0 else "remains"
+    before = percent(first.comparison.reduction.value)
+    return (
+        f"On PBEsol volumes the gain shrinks from {before} % to {percent(r.value)} % "
+        f"(95 % interval: {percent(r.low)} to {percent(r.high)} %) once both networks {how}, and {end}."
+    )
+
+
+def correction_sentence(real: Archives) -> str:
+    """Whether correcting the PBE value of a crystal beats the network that has learnt from PBE values of others."""
+    ratios = []
+    for target in TARGETS:
+        runs = real.of(f"{target}-full").runs(f"{target}-full")
+        paired = simple(real, runs[0])["source label + boosting"]
+        ratios.append(_on_crystals_of(paired, runs).value / _mae(paired).value)
+    wins = sum(ratio > 1 for ratio in ratios)
+    return (
+        f"Where a crystal has a PBE value, correcting that value wins on {wins} of {len(ratios)} targets: full "
+        f"transfer has {min(ratios):.1f} to {max(ratios):.1f} times the error of boosted trees that start from it."
+    )
+
+
+def simple(real: Archives, run: Run) -> dict[str, list[Baseline]]:
+    """Simple predictors by name, on the table and property of a run."""
+    e = run.experiment
+    found: dict[str, list[Baseline]] = {}
+    for baseline in (baseline for part in real.parts for baseline in part.baselines):
+        if (baseline.data, baseline.label, baseline.train_size) == (e.data, e.label, e.train_size):
+            found.setdefault(baseline.name, []).append(baseline)
+    return found
+
+
+def error_table(real: Archives, rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Test MAEs, texts: mean ± standard deviation over seeds or splits.
+
+    Args:
+        real: where runs are looked for. rows: entry by column; a row whose runs are not there is left out.
+
+    Returns:
+        A row each, named by property and functional of its last entry, with the size of the training set, the better
+        of two trivial guesses, boosted trees on the composition, the entries, and how long was trained.
+    """
+    cells = {}
+    for row in rows:
+        if not real.has(*row.values()):
+            continue
+        part, last = real.of(*row.values()), list(row.values())[-1]
+        run, q = part.runs(last)[0], QUANTITIES[part.runs(last)[0].experiment.label]
+        composition = simple(real, run).get("boosting", [])
+        cells[f"{title_of(run)} / {q.error_unit}"] = {
+            "crystals": f"{run.metrics['n_train']:,}",
+            "guess": text_of(Mae(trivial_error(part, last), math.nan), q),
+            "composition": text_of(_mae(composition), q) if composition else None,
+            **{column: text_of(part.mae(entry), q) for column, entry in row.items()},
+            "training": training_of(part.runs(row.get("no transfer", last))[0]),
+        }
+    return pd.DataFrame.from_dict(cells, orient="index")
+
+
+def lowest(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[int, int]]:
+    """Positions of the lowest error of each row of an error table among `columns`."""
+    found = []
+    for row in range(len(frame)):
+        values = {column: float(frame[column].iloc[row].split("\u00a0")[0]) for column in columns if column in frame}
+        found.append((row, list(frame.columns).index(min(values, key=lambda column: values[column]))))
+    return found
+
+
+def published_errors(published: pd.DataFrame, label: str, functional: str) -> pd.DataFrame:
+    """A row of the paper's Table 1 as `error_table` has them."""
+    theirs = published[(published["label"] == label) & (published["functional"] == functional)]
+    cells = {MODES[str(row["mode"])].name: f"{row['mae']:g}" for row in theirs.to_dict("records")}
+    title = f"{named(label, functional)} / {QUANTITIES[label].error_unit}"
+    return pd.DataFrame.from_dict({title: {"source": "paper", **cells}}, orient="index")
+
+
+def correction_table(real: Archives, targets: Sequence[str]) -> pd.DataFrame:
+    """MAE of predictors that know no structure, of full transfer, and of corrected PBE values on the same crystals."""
+    rows = {}
+    for target in targets:
+        runs = real.of(f"{target}-full").runs(f"{target}-full")
+        q, own = QUANTITIES[runs[0].experiment.label], simple(real, runs[0])
+        paired = own["source label + boosting"]
+        rows[f"{title_of(runs[0])} / {q.error_unit}"] = {
+            "mean": text_of(_mae(own["mean"]), q),
+            "linear, composition": text_of(_mae(own["ridge"]), q),
+            "trees, composition": text_of(_mae(own["boosting"]), q),
+            "full transfer": text_of(Mae.of(runs), q),
+            "the same, with a PBE value": text_of(_on_crystals_of(paired, runs), q),
+            "PBE value, linear": text_of(_mae(own["source label + ridge"]), q),
+            "PBE value, trees": text_of(_mae(paired), q),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def gap_table(part: StoredResults, target: str, modes: Sequence[str]) -> pd.DataFrame:
+    """Gaps as a classification into metals and non-metals, one row per mode, intervals in columns of their own."""
+    rows = {}
+    for mode in modes:
+        found, cells = gap_scores(part.seeds(f"{target}-{mode}")), {}
+        for name, score_found in (
+            ("balanced accuracy", found.balanced_accuracy),
+            ("ROC AUC", found.roc_auc),
+            (f"MAE of {found.non_metals} gaps / eV", found.open_gap_mae),
+        ):
+            e = score_found.estimate
+            cells |= {name: f"{e.value:.3f}", f"{name}: from": f"{e.low:.3f}", f"{name}: to": f"{e.high:.3f}"}
+        rows[MODES[mode].name] = cells
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def leak_table(part: StoredResults, names: Sequence[str]) -> pd.DataFrame:
+    """MAE of ``NAME-seen`` relative to NAME by what the leaky pre-training has seen, one row per entry and kind."""
+    rows = {}
+    for name in names:
+        run = part.runs(name)[0]
+        parts = leakage_ratio(part.seeds(name), part.seeds(f"{name}-seen"))
+        for what, c in {"all": part.comparison(f"{name}-seen", name), **parts}.items():
+            r = c.ratio
+            rows[f"{title_of(run)}, {MODES[run.experiment.transfer.mode].name}: {what}"] = {
+                "crystals": f"{c.crystals:,}",
+                "MAE, relative": f"{r.value:.2f}",
+                "95 %: from": f"{r.low:.2f}",
+                "to": f"{r.high:.2f}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def text_of(mae: Mae, quantity: Property) -> str:
+    """An error in the unit that errors of the quantity are shown in."""
+    value, spread = (f"{x * quantity.error_factor:.{quantity.error_digits}f}" for x in (mae.value, mae.spread))
+    return value if math.isnan(mae.spread) else f"{value}\u00a0±\u00a0{spread}"
+
+
+def _mae(found: Sequence[Baseline]) -> Mae:
+    maes = pd.Series([b.mae for b in found])
+    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+
+
+def _on_crystals_of(paired: Sequence[Baseline], runs: Sequence[Run]) -> Mae:
+    """MAE of runs on the crystals that the baselines of the same split have predicted."""
+    crystals = {b.split["seed"]: list(b.errors["crystal"]) for b in paired}
+    parts = [restrict([run.errors], crystals[run.experiment.split.seed])[0] for run in runs]
+    maes = pd.Series([score(part["error"])["test_mae"] for part in parts])
+    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+
+
+def _span(shares: Sequence[float] | pd.Series) -> str:
+    """The lowest and the highest of some shares, in percent."""
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def transfers(plan: Plan, crossed: bool) -> dict[str, str]:
+    """Transfers of a plan, ``NAME`` where it has ``NAME-full``, each with the entry without transfer to compare with.
+
+    Args:
+        plan: whose entries are looked through. crossed: whether the property changes, or the functional alone.
+    """
+    found = {}
+    for name, entry in plan.entries.items():
+        if not name.endswith("-full") or entry.start is None or name.endswith("-sizes-full"):
+            continue
+        what = (entry.table, entry.label, entry.sizes, entry.splits, entry.seeds)
+        alike = [
+            other.name
+            for other in plan.entries.values()
+            if other.start is None and what == (other.table, other.label, other.sizes, other.splits, other.seeds)
+        ]
+        if alike and crossed == (plan.entries[entry.start.run].label != entry.label):
+            found[name.removesuffix("-full")] = alike[0]
+    return found
+
+
+def reduction_table(real: Archives, pairs: Mapping[str, str], paper: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Reduction of the error by entries (keys) against entries without transfer, one row each.
+
+    Args:
+        real: where runs are looked for. pairs: the entries. paper: what the paper says of an entry, as text.
+    """
+    rows = {}
+    for entry, reference in pairs.items():
+        if real.has(entry, reference):
+            part = real.of(entry, reference)
+            run = part.runs(entry)[0]
+            name = f"{title_of(run)}: {MODES[run.experiment.transfer.mode].name}"
+            stated = {"paper / %": paper.get(entry)} if paper else {}
+            rows[name] = {**stated, **answer(part, entry, reference).cells}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+EXACT = {
+    "volume-pbesol": ("volume_per_atom", "PBEsol"),
+    "gap-scan": ("band_gap", "SCAN"),
+    "e_form-r2scan": ("e_form", "SCAN"),
+}
+"""Targets that the paper's Table 1 has, r²SCAN standing for SCAN."""
+
+
+def table1(real: Archives, published: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """The paper's Table 1 with our errors, the paper's row below ours where it has the property.
+
+    Args:
+        real: where runs are looked for. published: ``table1.csv``.
+        rows: what `error_table` is to show of each target.
+    """
+    parts, shown = [], set()
+    for target, row in rows.items():
+        parts.append(error_table(real, [row]).assign(source="DFT"))
+        if target in EXACT:
+            parts.append(published_errors(published, *EXACT[target]))
+            shown.add(EXACT[target])
+    every = published.loc[published["mode"] == "full", ["label", "functional"]].itertuples(index=False)
+    parts += [published_errors(published, *pair) for pair in every if tuple(pair) not in shown]
+    frame = pd.concat(parts)
+    return frame[["source", *parts[0].columns.drop("source")]]
+
+
+def panel(real: Archives, entry: str) -> str:
+    """Heading of a panel: property, functional and the property of the pre-training where that is another, mathtext."""
+    e = real.of(entry).runs(entry)[0].experiment
+    origin = f", from {QUANTITIES[e.source.label].symbol}" if e.source and e.source.label != e.label else ""
+    return f"{QUANTITIES[e.label].symbol}, {FUNCTIONAL_NAMES[e.functional]}{origin} / {QUANTITIES[e.label].error_unit}"
+
+
+def energies_sentence(real: Archives, stated: float) -> str:
+    """Whether full transfer between the two energies helps, and how sure that is; `stated` is the paper's gain in %."""
+    pairs = {
+        "e_form-e_hull": "e_hull-none",
+        "e_hull-e_form": "e_form-none",
+        "e_hull-r2scan_e_form": "r2scan_e_form-none",
+    }
+    found = [answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in pairs.items()]
+    texts = [f"{one.name}: {one.verdict} ({percent(one.comparison.reduction.value)} %)" for one in found]
+    return f"Between the two energies the paper finds a gain of {stated} % by full transfer. Ours: {'; '.join(texts)}."
+
+
+def share_table(points: pd.DataFrame) -> pd.DataFrame:
+    """Gains within a property (mode ``full``) and between two (``inter``) against no transfer, by training size."""
+    mean = points.pivot_table(index="train_size", columns="mode", values="mae").dropna()
+    gain = {mode: 1 - mean[mode] / mean["none"] for mode in ("full", "inter")}
+    rows = {
+        f"{n:,} training crystals": {
+            "within / %": percent(gain["full"][n]),
+            "between / %": percent(gain["inter"][n]),
+            "between : within / %": percent(gain["inter"][n] / gain["full"][n]) if gain["full"][n] > 0 else None,
+        }
+        for n in mean.index
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def released_table() -> pd.DataFrame:
+    """Test errors of the released models, beside the best constant guess and boosted trees on the composition."""
+    rows, known = {}, set()
+    for name, folder in released_models().items():
+        card = read_card(folder)
+        for label, accuracy in card.accuracy.items():
+            errors, q = accuracy.errors, QUANTITIES[label]
+            if (label, card.functional, errors.mae) in known:  # the view of a model
+                continue
+            known.add((label, card.functional, errors.mae))
+            guess = min([errors.mad, *(errors.baselines.get(what, math.inf) for what in ("mean", "median", "zero"))])
+            trees = errors.baselines.get("boosting", math.nan)
+            rows[f"{named(label, card.functional)} / {q.error_unit}"] = {
+                "model": name,
+                "crystals": f"{card.of_label(label)[0].scores(label)['n_train']:,}",
+                "guess": text_of(Mae(guess, math.nan), q),
+                "composition": None if math.isnan(trees) else text_of(Mae(trees, math.nan), q),
+                "model's MAE": text_of(Mae(errors.mae, math.nan), q),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def composition_sentence(real: Archives) -> str:
+    """How often full transfer is the best procedure, and how often a network without transfer loses to composition."""
+    best = beaten = 0
+    for target in TARGETS:
+        part = real.of(*(f"{target}-{mode}" for mode in ("none", "head", "full")))
+        none, head, full = (part.mae(f"{target}-{mode}").value for mode in ("none", "head", "full"))
+        best += full < min(none, head)
+        beaten += none > _mae(simple(real, part.runs(f"{target}-none")[0])["boosting"]).value
+    return (
+        f"Full transfer is the best of the three procedures on {best} of {len(TARGETS)} targets. Without transfer the "
+        f"network is worse than boosted trees that know the composition alone on {beaten} of {len(TARGETS)}."
+    )
