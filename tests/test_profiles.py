@@ -44,7 +44,7 @@ class TestRealData:
         assert {v["data"] for v in values.values() if "demonstration" in v} == {""}
 
 
-@pytest.mark.parametrize(("profile", "seeds", "most"), [("demo", 3, 100), ("ci", 2, 50)])
+@pytest.mark.parametrize(("profile", "seeds", "most"), [("demo", 3, 150), ("ci", 2, 60)])
 def test_the_demonstration_is_small(profile: str, seeds: int, most: int) -> None:
     plan = plan_of(profile)
     runs = [len(entry.seeds) * len(entry.sizes) for entry in plan.entries.values()]

@@ -22,6 +22,7 @@ MEASURED = re.compile(rf"{NUMBER}[- ]?(?:(?:to|and|or|–|-) ?\d[\d,.]*[- ]?)?(?
 # Page -> what may stand there -> why.
 EVERYWHERE = dict.fromkeys(["95 % interval", "Intervals are 95 %"], "definition of an interval")
 ALLOWED = {
+    "01_data": {"CC BY 4.0": "name of a licence"},
     "methods": {
         "1.25·10⁻⁴": "printed setting, in a table beside ours",
         "390 epochs": "printed setting, in a table beside ours",
