@@ -8,19 +8,28 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 
 import cgatlib
 from cgatbook.cli import EXTRA
+from cgatlib.graphs.neighbours import GRAPHS
+from cgatlib.model.cgat import MODELS
+from cgatlib.runs.store import PLAIN
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -140,6 +149,29 @@ def test_predictions_without_the_book(model_folder: Path, table_paths: tuple[Pat
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 145  # a header, 144 crystals
 
 
+@pytest.mark.slow
+def test_the_library_is_installed_alone(model_folder: Path, table_paths: tuple[Path, Path], tmp_path: Path):
+    """In an environment of its own it predicts and fine-tunes; skipped where no index of packages answers."""
+    shutil.copytree(ROOT / "src", tmp_path / "source" / "src")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source")
+    python, run = tmp_path / "venv/bin/python", partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path)
+    run([sys.executable, "-m", "venv", "venv"], check=True)
+    done = run([python, "-m", "pip", "install", "--constraint", ROOT / "requirements.lock", tmp_path / "source"])
+    if done.returncode:
+        pytest.skip(f"pip cannot install the packages: {done.stderr.strip().splitlines()[-1]}")
+    listed = run([python, "-m", "pip", "list", "--format", "freeze"], check=True).stdout.splitlines()
+    installed = {canonicalize_name(line.partition("==")[0]) for line in listed}
+    assert not installed & {"jupyter-book", "papermill", "jupytext", "ipykernel"}
+    for words in (
+        ("predict", "--model", model_folder, table_paths[0], "--out", "predictions.csv"),
+        ("transfer", table_paths[1], "--from", model_folder, "--label", "volume_per_atom", "--fast", "--out", "mine"),
+        ("predict", "--model", "./mine", table_paths[1], "--out", "volumes.csv"),
+    ):
+        done = run([python.with_name("cgatlib"), *words])
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("words", [["book"], ["book", "build"], ["book", "parameters", "--json"]], ids=" ".join)
 def test_without_its_packages_the_book_says_what_to_install(words: list[str]):
     done = without_the_book(*words)
@@ -233,12 +265,43 @@ def test_command_of_the_readme_parses(words: list[str], tmp_path: Path, monkeypa
     command.make_context(command.name, [word.replace("*", "x") for word in rest])
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_of_the_readme_uses_names_that_exist(code: str):
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cgatlib"):
-            module = importlib.import_module(str(node.module))
-            assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+EXAMPLE = """
+import cgatlib as cg
+pbe, mine = cg.read_table("data/demo/pbe.parquet"), cg.read_table("data/demo/r2scan.parquet")
+runs = cg.Runs("runs")
+base = runs.train(pbe, ["e_form", "volume_per_atom"], model="small", steps=1000)
+moved = runs.transfer(mine, base, label="e_form")
+assert moved.metrics["test_mae"] > 0
+moved.model.predict(structures)
+model = cg.load_model("pbe")
+model.fine_tune(structures, values, label="band_gap").predict(others)
+assert len(model.embed(structures)) == len(structures)
+make_pipeline(cg.CrystalEmbedding("pbe"), StandardScaler(), SVR()).fit(structures, values)
+assert set(dir(cg)) == set(cg.__all__) >= {"CGATRegressor", "CgatError"}
+"""
+
+
+@pytest.mark.parametrize("code", [*blocks("python"), EXAMPLE])
+def test_python_of_the_readme_runs(
+    code: str, table, table_paths, model_folder, tiny_model, tiny_graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With small tables, networks and models in the place of those that it names, and few steps."""
+    (tmp_path / "data" / "demo").mkdir(parents=True)
+    for path, name in zip(table_paths, ("pbe", "r2scan"), strict=True):
+        shutil.copy(path, tmp_path / "data" / "demo" / f"{name}.parquet")
+    shutil.copytree(model_folder, tmp_path / "released" / "pbe")
+    monkeypatch.setattr("cgatlib.ensemble.RELEASED_MODELS", tmp_path / "released")
+    monkeypatch.setattr("cgatlib.recipes._FEWEST_STEPS", 40)
+    monkeypatch.setattr("cgatlib.recipes._EPOCHS", (0, 1))
+    monkeypatch.setitem(PLAIN, "steps", 20)
+    for size in ("tiny", "small"):
+        monkeypatch.setitem(MODELS, size, tiny_model)
+        monkeypatch.setitem(GRAPHS, size, tiny_graph)
+    monkeypatch.chdir(tmp_path)
+    crystals = list(table)
+    names = {"structures": crystals[:90], "values": np.linspace(0, 5, 90), "others": crystals[90:]}
+    names |= {each.__name__: each for each in (SVR, StandardScaler, cross_val_score, make_pipeline)}
+    exec(re.sub(r"=\d{3,}", "=20", code), names)
 
 
 # --- make, hooks, CI --------------------------------------------------------------------------------------
