@@ -6,18 +6,22 @@ Nothing of the training loop is imported, so that predicting starts quickly.
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, ClassVar
+from dataclasses import asdict, field, replace
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import ATOMIC_NUMBERS, PROPERTIES, SYMBOLS, Crystal
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within
 from cgatlib.inputs import TargetStatistics
-from cgatlib.values import from_plain
 
+T = TypeVar("T")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""Nothing passes for another type but whole numbers for floats; what is unknown or not finite is refused."""
 _FEW = 5  # training crystals with an element; where there are fewer, it is said
 _NEAREST = GraphConfig(neighbours=1)
 _FILE = re.compile(r"[\w-]+\.safetensors")  # in the folder itself, whatever the card says
@@ -28,7 +32,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Domain:
     """What the training crystals span.
 
@@ -80,7 +84,7 @@ def _measure(crystal: Crystal) -> dict[str, float]:
     return {"atoms": len(crystal.numbers), "volume_per_atom": crystal.volume_per_atom, "nearest_distance": nearest}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Uncertainty:
     """How far a prediction is off: 68 % of the errors on the validation set are smaller.
 
@@ -98,10 +102,8 @@ class Uncertainty:
     mae_by_quarter: tuple[float, ...]
     rank_correlation: float | None = None
 
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"rank_correlation": None})
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Errors:
     """Test errors of the mean of the members, in the label's unit.
 
@@ -123,10 +125,8 @@ class Errors:
     baselines: dict[str, float] = field(default_factory=dict)
     classes: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"baselines": {}, "classes": {}})
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Accuracy:
     """How well one label is predicted: its errors on the test set; ``uncertainty`` is None where none is known."""
 
@@ -134,7 +134,7 @@ class Accuracy:
     uncertainty: Uncertainty | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Member:
     """One network of a model.
 
@@ -173,7 +173,7 @@ class Member:
         return self.metrics.get("labels", {label: self.metrics})[label]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class EnsembleCard:
     """Everything about a model besides its weights.
 
@@ -233,9 +233,31 @@ class EnsembleCard:
 
     @classmethod
     def from_json(cls, text: str) -> "EnsembleCard":
-        """Inverse of `to_json`; `CgatError` where a value is missing or of another type."""
+        """Inverse of `to_json`, of earlier cards too; `CgatError` where a value is missing or of another type."""
         values = json.loads(text)
-        return from_plain(cls, _renewed(values) if "label" in values else values, "card.json")
+        return checked(cls, json.dumps(_renewed(values)) if "label" in values else text, "card.json")
+
+
+@dataclass(frozen=True, config=STRICT)
+class View:
+    """One property of a released model as a model of its own, in ``view.json``."""
+
+    model: str
+    label: str
+
+
+def checked(kind: type[T], text: str, where: str) -> T:
+    """A dataclass from the json text of a file from outside.
+
+    Raises:
+        CgatError: the first value of `where` that is missing, unknown, of another type or wrong.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = first.get("ctx", {}).get("error") or first["msg"]
+        raise CgatError(": ".join(map(str, (where, *first["loc"], reason)))) from error
 
 
 def _renewed(values: dict[str, Any]) -> dict[str, Any]:
@@ -247,4 +269,4 @@ def _renewed(values: dict[str, Any]) -> dict[str, Any]:
         {"file": f"{member['experiment']['seed']}.safetensors", "labels": tuple(accuracy), **member}
         for member in values["members"]
     ]
-    return {**kept, "accuracy": accuracy, "members": members, "estimates": None, "half": False}
+    return {**kept, "accuracy": accuracy, "members": members}

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
-from cgatlib.cards import EnsembleCard, Member
+from cgatlib.cards import EnsembleCard, Member, View, checked
 from cgatlib.crystals.crystal import KNOWN, PROPERTIES, SYMBOLS, Crystal, check
 from cgatlib.crystals.structures import Candidate, candidates, read_files
 from cgatlib.files import holds_only, made_once, replacing
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 
 RELEASED_MODELS = Path(__file__).parent / "released_models"
 _CHUNK = 500  # crystals packed at a time, while other processes read on
-
-
-@dataclass(frozen=True)
-class View:
-    """One property of a released model as a model of its own, in ``view.json``."""
-
-    model: str
-    label: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +305,7 @@ def _viewed(folder: Path) -> tuple[Path, str] | None:
     if not (folder / "view.json").exists():
         return None
     with reading_model(folder):
-        view = from_plain(View, json.loads((folder / "view.json").read_text()), "view.json")
+        view = checked(View, (folder / "view.json").read_text(), "view.json")
         whole = released_models().get(view.model)
         if whole is None or not (whole / "card.json").exists():
             raise CgatError(f"view.json: {view.model!r} is no released model of which this could be a view")
