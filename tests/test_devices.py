@@ -95,10 +95,6 @@ def test_a_queueing_system_does_not_decide_the_processes(monkeypatch):
     assert fabric_of("cpu", 2, "32-true").strategy.num_processes == 2
 
 
-def test_one_device_is_this_process():
-    assert in_every_process(fabric_of("cpu", 1, "32-true"), lambda fabric: [fabric.global_rank]) == [0]
-
-
 def refuse(fabric) -> None:
     raise CgatError("no")
 
@@ -120,10 +116,6 @@ def test_every_process_needs_a_share_of_the_batch(tmp_path):
 
 
 # What lies on the device
-
-
-def test_graphs_stay_on_the_host_for_the_cpu(graphs):
-    assert kept_on(torch.device("cpu"), graphs) is graphs
 
 
 @pytest.mark.parametrize(("spare", "device"), [(-1, "cpu"), (0, "cuda")])

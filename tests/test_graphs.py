@@ -133,14 +133,6 @@ def test_each_end_can_receive():
     )
 
 
-def test_neighbours_and_tolerance_act():
-    edges = {k: len(pack([triclinic()], GraphConfig(k, quotient=False))[0].rank) for k in (4, 12, 24)}
-    assert edges[4] < edges[12] < edges[24]
-    fine, _ = pack([triclinic()], GraphConfig(12, tolerance=1e-3))
-    coarse, _ = pack([triclinic()], GraphConfig(12, tolerance=0.5))
-    assert coarse.rank.max() < fine.rank.max()
-
-
 def test_edges_are_ordered_by_receiver_within_each_graph():
     graphs, _ = pack(list(CELLS.values()), WHOLE)
     for g in range(len(graphs)):

@@ -54,13 +54,6 @@ def ranks_by_hand(distance, tolerance: float):
     return np.array(ranks)
 
 
-def test_rocksalt_shells():
-    centre, neighbour, rank = listed(rocksalt(), GraphConfig(neighbours=7))
-    assert np.bincount(rank[centre == 0]).tolist() == [0, 6, 12]  # the seventh lies in the second shell
-    assert set(neighbour[(centre == 0) & (rank == 1)].tolist()) == {1}
-    assert set(neighbour[(centre == 0) & (rank == 2)].tolist()) == {0}
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("neighbours", [1, 12, 24])
 def test_whole_shells_equal_a_search_by_hand(seed, neighbours):
@@ -74,14 +67,6 @@ def test_whole_shells_equal_a_search_by_hand(seed, neighbours):
         assert rank[mine].tolist() == ranks[kept].tolist()
         pairs = sorted(zip(rank[mine].tolist(), neighbour[mine].tolist(), strict=True))
         assert pairs == sorted(zip(ranks[kept].tolist(), expected[:200][kept].tolist(), strict=True))
-
-
-def test_the_search_radius_does_not_matter_as_long_as_it_suffices():
-    cell = random_cell(3)
-    for near, far in zip(
-        listed(cell, GraphConfig(max_radius=9.0)), listed(cell, GraphConfig(max_radius=18.0)), strict=True
-    ):
-        np.testing.assert_array_equal(near, far)
 
 
 @pytest.mark.parametrize("cell", [perovskite(), random_cell(5)], ids=["ties", "no ties"])
@@ -129,7 +114,7 @@ def test_reference_order_within_a_shell_is_by_translation_then_atom(name):
         assert list(zip(*(column.tolist() for column in lists), strict=True)) == expected
 
 
-@pytest.mark.parametrize("neighbours", [7, 11, 24])
+@pytest.mark.parametrize("neighbours", [7, 24])
 @pytest.mark.parametrize("change", ["another enumeration", "noise", "lattice vectors"])
 @pytest.mark.parametrize("name", TIES)
 def test_no_rounding_can_change_the_reference_order(name, change, neighbours, monkeypatch):
@@ -137,7 +122,7 @@ def test_no_rounding_can_change_the_reference_order(name, change, neighbours, mo
     config = GraphConfig(neighbours, ties="reference", tolerance=1e-8)
     before = listed(TIES[name], config)
     rng = np.random.default_rng(0)
-    for _ in range(5):
+    for _ in range(2):
         if change == "another enumeration":
             monkeypatch.setattr(neighbors, "find_points_in_spheres", shuffled(find_points_in_spheres, rng))
         elif change == "noise":  # Å

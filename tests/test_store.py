@@ -56,7 +56,7 @@ def test_missing_labels_are_nan_and_unknown_ones_are_refused(other_table, tiny_g
         opened.label("band_gap")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_chunks_and_processes_give_the_same_store(workers, built, table, tiny_graph, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_CHUNK", 31)
     other = build_store(table, tmp_path / "chunked", tiny_graph, workers)
@@ -138,16 +138,7 @@ def test_a_killed_build_leaves_nothing_that_opens(table, tiny_graph, tmp_path, m
     assert len(graph_store(table, tiny_graph, tmp_path)) == len(table)
 
 
-@pytest.mark.parametrize("name", ["edges", "node_ptr"])
-def test_a_truncated_array_is_refused_by_name(name, table, tiny_graph, tmp_path):
-    opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
-    path = opened.path / f"{name}.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CgatError, match=rf"{name}\.bin has \d+ bytes where \d+ were written; remove it"):
-        GraphStore.open(opened.path)
-
-
-@pytest.mark.parametrize("name", ["edges.bin", "node_ptr.bin", "crystals.arrow"])
+@pytest.mark.parametrize("name", ["edges.bin", "crystals.arrow"])
 def test_a_changed_file_is_refused(name, table, tiny_graph, tmp_path):
     opened = build_store(table.select(range(20)), tmp_path / "changed", tiny_graph)
     content = bytearray((opened.path / name).read_bytes())
@@ -236,7 +227,7 @@ def build(table, config, cache, log):
         return chunks(*arguments)
 
     store.packed_chunks = counted  # in this process alone
-    for neighbours in (2, 3, 4):
+    for neighbours in (2, 3):
         assert len(graph_store(table, replace(config, neighbours=neighbours), cache)) == len(table)
 
 
@@ -249,8 +240,8 @@ def test_of_three_processes_one_builds_what_all_use(table, tiny_graph, tmp_path)
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert (tmp_path / "log").read_text() == 3 * "built\n"
-    assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == [table.fingerprint[0]] * 3  # nothing else
+    assert (tmp_path / "log").read_text() == 2 * "built\n"
+    assert [path.name[0] for path in (tmp_path / "cache").iterdir()] == [table.fingerprint[0]] * 2  # nothing else
 
 
 @pytest.mark.parametrize("name", ["../../x", "", "a/b", "."])
@@ -259,24 +250,27 @@ def test_a_fingerprint_is_no_path(name, tiny_graph, tmp_path):
         store_path(tmp_path, name, tiny_graph)
 
 
-@pytest.mark.parametrize("name", ["edges.bin", "crystals.arrow"])
-def test_a_missing_file_is_refused_by_name(name, table, tiny_graph, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "damage", "reason"),
+    [
+        ("crystals.arrow", lambda path: path.unlink(), r"is incomplete: crystals\.arrow missing; remove it"),
+        (
+            "edges.bin",
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            r"edges\.bin has \d+ bytes where \d+ were",
+        ),
+    ],
+)
+def test_a_missing_or_short_file_is_refused_by_name(name, damage, reason, table, tiny_graph, tmp_path):
     opened = build_store(table.select(range(20)), tmp_path / "cut", tiny_graph)
-    (opened.path / name).unlink()
-    with pytest.raises(CgatError, match=name):
+    damage(opened.path / name)
+    with pytest.raises(CgatError, match=reason):
         GraphStore.open(opened.path)
 
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(CgatError, match=r"is not a graph store: it has no store\.json"):
         GraphStore.open(tmp_path)
-
-
-def test_the_cache_builds_once(table, tiny_graph, tmp_path, monkeypatch):
-    first = graph_store(table, tiny_graph, tmp_path)
-    monkeypatch.setattr(store, "build_store", None)  # would fail if called
-    assert graph_store(table, tiny_graph, tmp_path).fingerprint == first.fingerprint
-    assert store_path(tmp_path, table.fingerprint, replace(tiny_graph, neighbours=5)) != first.path
 
 
 def test_training_from_a_store_needs_no_pymatgen(table, tiny_graph, tiny_model, tmp_path):

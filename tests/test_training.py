@@ -128,7 +128,7 @@ def test_the_cosine_falls_to_the_lowest_rate():
     assert config.factor(99) == pytest.approx(0.2, abs=1e-3)
 
 
-@pytest.mark.parametrize(("steps", "evaluations"), [(10, 3), (7, 7), (1000, 30), (5, 1)])
+@pytest.mark.parametrize(("steps", "evaluations"), [(10, 3), (7, 7), (5, 1)])
 def test_evaluations_are_as_many_as_asked_and_the_last_is_at_the_end(steps, evaluations):
     config = TrainingConfig(steps=steps, evaluations=evaluations)
     when = [step for step in range(1, steps + 1) if config.evaluates(step)]
@@ -179,12 +179,6 @@ def test_every_epoch_takes_every_row_once(n, batch_size):
     assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1
 
 
-def test_batches_depend_on_step_and_seed():
-    assert training_rows(3, 50, 8, 0).tolist() == training_rows(3, 50, 8, 0).tolist()
-    assert training_rows(3, 50, 8, 0).tolist() != training_rows(4, 50, 8, 0).tolist()
-    assert training_rows(3, 50, 8, 0).tolist() != training_rows(3, 50, 8, 1).tolist()
-
-
 def test_the_loop_takes_these_batches_at_this_rate(tmp_path):
     """By hand: AdamW with the schedule's rate on the L1 loss of the normalised target."""
     _, network = train(tmp_path, replace(QUICK, evaluations=1))
@@ -204,19 +198,6 @@ def test_the_loop_takes_these_batches_at_this_rate(tmp_path):
 # Statistics and scoring
 
 
-def test_statistics_are_mean_and_unbiased_deviation():
-    statistics = TargetStatistics.of(torch.tensor([1.0, 2.0, 3.0, 6.0]))
-    assert statistics.mean == pytest.approx(3.0)
-    assert statistics.std == pytest.approx(math.sqrt(14 / 3))
-
-
-@pytest.mark.filterwarnings("ignore:std.* degrees of freedom:UserWarning")
-@pytest.mark.parametrize("targets", [[2.0], [2.0, 2.0]])
-def test_labels_that_do_not_vary_are_refused(targets):
-    with pytest.raises(CgatError, match=f"the {len(targets)} training labels do not vary"):
-        TargetStatistics.of(torch.tensor(targets))
-
-
 @pytest.mark.parametrize("batch_size", [1, 5, 17, 512])
 def test_every_row_is_scored_the_last_batch_too(batch_size):
     network = plain_network()
@@ -224,13 +205,6 @@ def test_every_row_is_scored_the_last_batch_too(batch_size):
     found = predict(network, VALIDATION, STATISTICS, batch_size)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_some_rows_can_be_scored():
-    network, rows = plain_network(), np.array([16, 0, 3])
-    found = predict(network, VALIDATION, STATISTICS, rows=rows)
-    torch.testing.assert_close(found, predict(network, VALIDATION, STATISTICS)[rows])
-    assert predict(network, VALIDATION, STATISTICS, rows=rows[:0]).shape == (0,)
 
 
 def test_the_curve_tells_what_happened(tmp_path):
@@ -245,14 +219,6 @@ def test_the_curve_tells_what_happened(tmp_path):
     assert mae == pytest.approx(progress.best_mae, rel=1e-9)
 
 
-def test_training_error_is_in_the_labels_unit(tmp_path):
-    """With a rate too small to change anything it is the MAE of the untrained network."""
-    config = TrainingConfig(steps=5, batch_size=45, learning_rate=1e-12, evaluations=1)
-    progress, network = train(tmp_path, config)
-    mae = mean_absolute_error(predict(network, TRAIN, STATISTICS), TRAIN.targets)
-    assert progress.curve[0]["train_mae"] == pytest.approx(mae, rel=1e-5)
-
-
 def test_the_best_weights_are_kept_not_the_last(tmp_path):
     progress, network = train(tmp_path, WILD)
     assert progress.best_step < 40
@@ -261,17 +227,10 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
     assert mae == pytest.approx(progress.best_mae, rel=1e-9)
 
 
-def test_it_learns(tmp_path):
-    config = TrainingConfig(steps=400, batch_size=16, learning_rate=0.02, evaluations=4)
-    progress, _ = train(tmp_path, config)
-    untrained = mean_absolute_error(predict(plain_network(), VALIDATION, STATISTICS), VALIDATION.targets)
-    assert progress.best_mae < 0.5 * untrained
-
-
 # Each option acts
 
 CHANGES = {
-    "steps": 13,
+    "steps": 5,
     "batch_size": 9,
     "learning_rate": 0.011,
     "weight_decay": 0.5,
@@ -287,14 +246,10 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_option_changes_the_weights(name, tmp_path):
-    config = replace(QUICK, evaluations=1)
+    config = replace(QUICK, steps=4, evaluations=1)
     _, before = train(tmp_path / "before", config)
     _, after = train(tmp_path / "after", replace(config, **{name: CHANGES[name]}))
     assert not same_state(before, after)
-
-
-def test_the_other_options_are_tested_elsewhere():
-    assert set(vars(QUICK)) - set(CHANGES) == {"evaluations", "validation_size", "patience", "label_weights"}
 
 
 def test_evaluations_change_the_curve_only(tmp_path):
@@ -321,12 +276,6 @@ def test_the_average_is_the_exponential_mean_without_the_initial_weights(tmp_pat
     for name, found in averaged.state_dict().items():
         expected = sum(share * network.state_dict()[name] for share, network in zip(shares, passed, strict=True))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_averaged_weights_are_scored(tmp_path):
-    progress, network = train(tmp_path, replace(QUICK, averaging=0.1))
-    mae = mean_absolute_error(predict(network, VALIDATION, STATISTICS), VALIDATION.targets)
-    assert mae == pytest.approx(progress.best_mae, rel=1e-9)
 
 
 def test_a_long_gradient_is_shortened(tmp_path, monkeypatch):
@@ -380,13 +329,6 @@ def test_a_run_that_stopped_early_is_not_continued(tmp_path):
     resumed, network = train(tmp_path / "parts", config, report=lambda progress: steps.append(progress.step))
     assert (steps, resumed) == ([], whole)
     assert same_state(network, expected)
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_precisions_train(precision, tmp_path):
-    progress, network = train(tmp_path, replace(QUICK, precision=precision))
-    assert math.isfinite(progress.best_mae)
-    assert torch.isfinite(predict(network, VALIDATION, STATISTICS)).all()
 
 
 def test_frozen_parameters_stay(tmp_path):
@@ -451,14 +393,14 @@ def test_what_is_not_known_changes_nothing(tmp_path):
 
 
 def test_two_labels_are_learnt(tmp_path):
-    config = TrainingConfig(steps=400, batch_size=16, learning_rate=0.02, evaluations=4)
+    config = TrainingConfig(steps=200, batch_size=16, learning_rate=0.03, cycles=1, evaluations=2)
     progress, network = train_two(tmp_path, config)
     assert predict(network, TWO[1], TWO_STATISTICS).shape == (17, 2)
     for mae, statistics in zip(progress.best_maes, TWO_STATISTICS.each, strict=True):
         assert mae < 0.5 * statistics.std
 
 
-@pytest.mark.parametrize("stops", [(1,), (1, 2)])
+@pytest.mark.parametrize("stops", [(1, 2)])
 def test_a_stopped_training_of_two_labels_continues_exactly(stops, tmp_path):
     config = replace(EVERYTHING, label_weights=(2.0, 0.3))
     whole, expected = train_two(tmp_path / "whole", config)
@@ -474,7 +416,7 @@ def test_a_stopped_training_of_two_labels_continues_exactly(stops, tmp_path):
 
 
 @pytest.mark.parametrize("config", [QUICK, EVERYTHING], ids=["the paper's", "every option"])
-@pytest.mark.parametrize("stops", [(1,), (2,), (1, 2), (3,)])
+@pytest.mark.parametrize("stops", [(1, 2), (3,)])
 def test_a_stopped_run_continues_exactly(stops, config, tmp_path):
     whole, expected = train(tmp_path / "whole", config)
     for evaluations in stops:
@@ -483,14 +425,6 @@ def test_a_stopped_run_continues_exactly(stops, config, tmp_path):
     resumed, network = train(tmp_path / "parts", config)
     assert resumed == whole
     assert same_state(network, expected)
-
-
-def test_a_stopped_run_continues_after_its_last_evaluation_not_from_the_start(tmp_path):
-    with pytest.raises(Stopped):
-        train(tmp_path, report=stop_after(2))
-    steps = []
-    train(tmp_path, report=lambda progress: steps.append(progress.step))
-    assert steps == [12]
 
 
 def test_the_seconds_before_an_interruption_count(tmp_path, monkeypatch):
@@ -512,8 +446,7 @@ def graph_inputs(table, graph, rows) -> GraphInputs:
     return GraphInputs(graphs, np.arange(len(rows)), torch.tensor([c.labels["e_form"] for c in crystals]))
 
 
-@pytest.mark.parametrize("config", [QUICK, EVERYTHING], ids=["the paper's", "every option"])
-@pytest.mark.parametrize("head", [False, True], ids=["whole network", "output network"])
+@pytest.mark.parametrize(("head", "config"), [(False, EVERYTHING), (True, QUICK)], ids=["network", "output network"])
 def test_a_stopped_training_of_the_real_network_continues_exactly(
     head, config, table, tiny_graph, tiny_model, tmp_path
 ):
@@ -568,9 +501,7 @@ def test_a_half_written_checkpoint_does_not_replace_the_last_one(tmp_path, monke
     assert same_state(network, expected)
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b"", lambda b: b[:-100], lambda b: b[:500] + b"\1" + b[501:], lambda b: b * 2]
-)
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-100], lambda b: b[:500] + b"\1" + b[501:]])
 def test_a_damaged_checkpoint_is_named_with_what_to_do(damage, tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path, report=stop_after(1))
