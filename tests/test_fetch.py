@@ -28,6 +28,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen = []
 
+    def handle_error(self, *_):
+        """A client that hangs up is no error here."""
+
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"

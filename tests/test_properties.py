@@ -16,7 +16,8 @@ from cgatlib.figures.data import label_histograms
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
 
-BULK = Property("bulk_modulus", "GPa", 0.0, 1000.0, "Bulk modulus", "$K$", "K", ("bulk_modulus", "k_vrh"), "GPa")
+BULK = Property("bulk_modulus", "GPa", 0.0, 1000.0, title="Bulk modulus", symbol="$K$", text="K",
+                columns=("bulk_modulus", "k_vrh"), error_unit="GPa")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -107,24 +107,21 @@ class _Properties(dict[str, Property]):
         return self[label.partition("@")[0]]
 
 
+# fmt: off
 _PROPERTIES = (
-    Property(
-        "e_form", "eV/atom", -10.0, 10.0, "Formation energy", r"$E_\mathrm{form}$", "E_form",
-        ("e_form", "formation_energy_per_atom", "formation_energy_peratom"), "meV/atom", 1e3, 1,
-    ),
+    Property("e_form", "eV/atom", -10.0, 10.0, title="Formation energy", symbol=r"$E_\mathrm{form}$", text="E_form",
+             columns=("e_form", "formation_energy_per_atom", "formation_energy_peratom"),
+             error_unit="meV/atom", error_factor=1e3, error_digits=1),
     # Distances to a hull that does not hold the compound itself may be slightly negative.
-    Property(
-        "e_above_hull", "eV/atom", -1.0, 10.0, "Distance to the hull", r"$E_\mathrm{hull}$", "E_hull",
-        ("e_above_hull", "ehull", "energy_above_hull"), "meV/atom", 1e3, 1,
-    ),
-    Property(
-        "band_gap", "eV", 0.0, 25.0, "Band gap", "Band gap", "Band gap",
-        ("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"), "eV",
-    ),
-    Property(
-        "volume_per_atom", "Å³/atom", 1.0, 1000.0, "Volume", "Volume", "Volume", ("volume_per_atom",), "Å³/atom",
-    ),
-)  # fmt: skip
+    Property("e_above_hull", "eV/atom", -1.0, 10.0, title="Distance to the hull", symbol=r"$E_\mathrm{hull}$",
+             text="E_hull", columns=("e_above_hull", "ehull", "energy_above_hull"),
+             error_unit="meV/atom", error_factor=1e3, error_digits=1),
+    Property("band_gap", "eV", 0.0, 25.0, title="Band gap", symbol="Band gap", text="Band gap",
+             columns=("band_gap", "band_gap_ind", "optb88vdw_bandgap", "bandgap"), error_unit="eV"),
+    Property("volume_per_atom", "Å³/atom", 1.0, 1000.0, title="Volume", symbol="Volume", text="Volume",
+             columns=("volume_per_atom",), error_unit="Å³/atom"),
+)
+# fmt: on
 PROPERTIES: Mapping[str, Property] = _Properties((p.name, p) for p in _PROPERTIES)
 """All properties that can be learnt, by label. Whoever adds one adds it here, and nowhere else."""
 
