@@ -4,12 +4,12 @@ What is compared comes from one archive: the first that has all runs of the entr
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,6 @@ from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.tested import GAP_THRESHOLD
-
-Found = TypeVar("Found")
 
 TRIVIAL = ("mean", "median", "zero")
 """Names of predictors that answer the same for every crystal."""
@@ -75,88 +73,115 @@ class Evidence:
             gaps: score the test crystals with a gap alone.
         """
         results, found = self.dft.of(entry, reference), []
+        detail = f"; only gaps above {GAP_THRESHOLD:g} eV are scored" if gaps else ""
         for own, other, reduction in self.once(_reductions, results, entry, reference, gaps):
             effect = Effect(reduction, side, stated=self.paper[stated] if stated else None)
-            sound = gaps or self.informative(own, other)
-            outcome = effect.outcome(informative=sound)
-            text = f"error reduction {share_text(reduction)}{effect.beside(outcome)}"
-            text += "" if sound else "; a constant is as good within a fifth"
-            detail = f"; only gaps above {GAP_THRESHOLD:g} eV are scored" if gaps else ""
-            found.append(of_runs(results, own, (entry, reference), outcome, text, effect, other, detail))
+            text = f"error reduction {share_text(reduction)}"
+            found += self.finding(results, (entry, reference), (own, other), text, effect, detail=detail)
         return found
 
     def larger_error(self, entry: str, parent: str) -> list[Finding]:
         """Training from scratch gives a larger error than the PBE network has on its own test set."""
-        results = self.dft.of(entry, parent)
-        own, source = results.runs(entry), results.runs(parent)
-        ratio = _relative(*(score_interval([run.errors for run in some]) for some in (source, own)))
-        excess = Effect(Estimate(*(x / (1 - x) for x in (ratio.value, ratio.low, ratio.high))))
-        text = f"error larger by {share_text(excess.estimate)} than that of the PBE network on its own test set"
-        outcome = excess.outcome(informative=self.informative(own, source))
-        return [of_runs(results, own, (entry, parent), outcome, text, excess, source)]
+        results, runs = self._runs(entry, parent)
+        ratio = _relative(*(score_interval(_errors(some)) for some in reversed(runs)))
+        excess = Estimate(*(x / (1 - x) for x in (ratio.value, ratio.low, ratio.high)))
+        text = f"error larger by {share_text(excess)} than that of the PBE network on its own test set"
+        return self.finding(results, (entry, parent), runs, text, Effect(excess))
 
     def smaller_on_metals(self, entry: str) -> list[Finding]:
         """The gaps of metals are predicted with a smaller error than those of other crystals."""
-        results = self.dft.of(entry)
-        scored = Scored.of([run.errors for run in results.runs(entry)])
+        results, runs = self._runs(entry)
+        scored = Scored.of(_errors(runs[0]))
         metals, others = (score_interval(scored.at(rows)) for rows in (~scored.kinds, scored.kinds))
-        effect = Effect(_relative(metals, others))
-        maes = " eV and ".join(f"{score.estimate.value:.3f}" for score in (metals, others))
-        text = f"MAE {maes} eV on metals and others, smaller by {share_text(effect.estimate)}"
+        effect, maes = _relative(metals, others), [score.estimate.value for score in (metals, others)]
+        text = f"MAE {maes[0]:.3f} eV and {maes[1]:.3f} eV on metals and others, smaller by {share_text(effect)}"
         text += f"; metals are {1 - scored.kinds.mean():.0%}"
-        outcome = effect.outcome(informative=self.informative(results.runs(entry)))
-        return [of_runs(results, results.runs(entry), (entry,), outcome, text, effect)]
+        return self.finding(results, (entry,), runs, text, Effect(effect))
 
     def beats_boosting(self, entry: str) -> list[Finding]:
         """The network has a smaller error than boosted trees on the composition, on the same split."""
-        results = self.dft.of(entry)
-        own, e = results.runs(entry), results.runs(entry)[0].experiment
+        results, runs = self._runs(entry)
+        e = runs[0][0].experiment
         wanted = e.data, e.label, "boosting", e.split.seed
         found = [b for b in self.dft.parts[-1].baselines if (b.data, b.label, b.name, b.split["seed"]) == wanted]
         if not found:
             raise CgatError(f"no archive has boosted trees for {entry}")
-        effect = Effect(compare([run.errors for run in own], [found[0].errors]).reduction)
-        outcome = effect.outcome(informative=self.informative(own))
-        text = f"error reduction against boosted trees on the composition {share_text(effect.estimate)}"
-        return [of_runs(results, own, (entry,), outcome, text, effect)]
+        effect = compare(_errors(runs[0]), [found[0].errors]).reduction
+        text = f"error reduction against boosted trees on the composition {share_text(effect)}"
+        return self.finding(results, (entry,), runs, text, Effect(effect))
 
     def reached_sooner(self, entry: str, reference: str) -> list[Finding]:
         """Transfer reaches the lowest validation error of the reference in fewer steps than the reference had."""
-        results = self.dft.of(entry, reference)
-        own, other = results.runs(entry), results.runs(reference)
+        results, runs = self._runs(entry, reference)
         shares = []
-        for run, against in zip(own, other, strict=True):
+        for run, against in zip(*runs, strict=True):
             reached = run.curve.loc[run.curve["validation_mae"] <= against.curve["validation_mae"].min(), "step"]
             shares.append(reached.min() / against.curve["step"].max())
         values = pd.Series(shares, dtype=float)
         if values.isna().any():
             outcome = Outcome.FAILS if values.isna().all() else Outcome.OPEN
-            text, effect = f"reached by {values.notna().sum()} of {len(values)} runs", None
-        else:
-            effect = Effect(mean_interval(1 - values))
-            outcome, share = effect.outcome(), mean_interval(values)
-            paper = self.paper["numbers/full_transfer_epochs"].over(self.paper["numbers/epochs"])
-            text = f"after {share_text(share)} of the steps; {paper.value:.0%} in the paper"
-        return [of_runs(results, own, (entry, reference), outcome, text, effect, other)]
+            text = f"reached by {values.notna().sum()} of {len(values)} runs"
+            return self.finding(results, (entry, reference), runs, text, outcome=outcome)
+        paper = self.paper["numbers/full_transfer_epochs"].over(self.paper["numbers/epochs"])
+        text = f"after {share_text(mean_interval(values))} of the steps; {paper.value:.0%} in the paper"
+        return self.finding(results, (entry, reference), runs, text, Effect(mean_interval(1 - values)))
 
     def unstable(self, entry: str, reference: str) -> list[Finding]:
         """The validation error of an entry rises more often and further during training than that of another."""
-        results = self.dft.of(entry, reference)
-        own, other = results.runs(entry), results.runs(reference)
-        rises = [pd.Series([_rises(run) for run in some]) for some in (own, other)]
-        effect = Effect(mean_interval(rises[0] - rises[1]))
-        text = f"from one evaluation to the next the validation error rises by {rises[0].mean():.1%} on average, "
-        text += f"without transfer by {rises[1].mean():.1%}; difference {share_text(effect.estimate)}"
-        return [of_runs(results, own, (entry, reference), effect.outcome(), text, effect, other)]
+        results, runs = self._runs(entry, reference)
+        first, second = (pd.Series([_rises(run) for run in some]) for some in runs)
+        effect = mean_interval(first - second)
+        text = f"from one evaluation to the next the validation error rises by {first.mean():.1%} on average, "
+        text += f"without transfer by {second.mean():.1%}; difference {share_text(effect)}"
+        return self.finding(results, (entry, reference), runs, text, Effect(effect))
 
     def variant(self, entry: str, reference: str = "released") -> list[Finding]:
         """A variant of the network or of its training has the error of another."""
-        own, other = (self.variants.runs(name) for name in (entry, reference))
-        change = error_change(own, other)
+        runs = [self.variants.runs(name) for name in (entry, reference)]
+        change = error_change(*runs)
         effect = Effect(Estimate(-change["mean"], -change["high"], -change["low"]), "equal")
-        outcome = effect.outcome(informative=self.informative(own, other))
-        text = f"error {change_text(change)}"
-        return [of_runs(self.variants, own, (entry, reference), outcome, text, effect, other)]
+        return self.finding(self.variants, (entry, reference), runs, f"error {change_text(change)}", effect)
+
+    def finding(
+        self,
+        results: StoredResults,
+        entries: tuple[str, ...],
+        kinds: Sequence[Sequence[Run]],
+        text: str,
+        effect: Effect | None = None,
+        *,
+        straight: bool = True,
+        outcome: Outcome = Outcome.OPEN,
+        detail: str = "",
+    ) -> list[Finding]:
+        """A finding from runs.
+
+        Args:
+            results: what they are of. entries: of its plan. kinds: the runs, then those that they are compared with.
+            text: what was measured. effect: which makes the outcome; without any it is `outcome`.
+            straight: whether the data allow the straight line that the effect follows from.
+            detail: what else there is to say of the crystals.
+        """
+        e = kinds[0][0].experiment
+        table = next(t for t in results.plan.tables.values() if t["fingerprint"] == e.data)
+        if effect:
+            outcome = effect.outcome(informative=bool(detail) or self.informative(*kinds), line=straight)
+            text += effect.beside(outcome) + ("" if straight else "; the data reject the straight line this rests on")
+        text += "; a constant is as good within a fifth" if outcome is Outcome.UNINFORMATIVE else ""
+        return [
+            Finding(
+                outcome=outcome,
+                text=text,
+                data={"dft": "DFT", "surrogate": "surrogate"}[table.get("origin", "dft")],
+                detail=_crystals(kinds[0]) + detail,
+                procedure="; against ".join(procedure(runs) for runs in kinds),
+                subject=(e.label, e.functional),
+                effect=effect,
+                plan=results.archive.path.name,
+                entries=entries,
+                keys=tuple(run.experiment.key for runs in kinds for run in runs),
+            )
+        ]
 
     def shift(
         self, label: str, first: str, second: str, side: Side, stated: Sequence[str], *, metals: bool = False
@@ -171,18 +196,15 @@ class Evidence:
         found = tables[1].labels[label].metals if metals else tables[1].labels[label].shift
         if not found or tables[1].reference != tables[0].fingerprint:
             raise CgatError(f"the summary of the table {second} does not compare its {label} with that of {first}")
-        effect = Effect(Estimate(*found.excess), side, stated=_excess(*(self.paper[name] for name in stated)))
-        outcome = effect.outcome()
-        means = [
-            f"{mean:{'.0%' if metals else '.2f'}} ({FUNCTIONAL_NAMES[t.functional]})"
-            for mean, t in zip(found.means, tables, strict=True)
-        ]
+        ratio = self.paper[stated[0]].over(self.paper[stated[1]])
+        excess = Printed(ratio.value - 1, ratio.low - 1, ratio.high - 1, f"{ratio.value - 1:.0%}")
+        effect, means = Effect(Estimate(*found.excess), side, stated=excess), zip(found.means, tables, strict=True)
+        texts = [f"{x:{'.0%' if metals else '.2f'}} ({FUNCTIONAL_NAMES[table.functional]})" for x, table in means]
         text = (
-            f"{'share of metals' if metals else 'mean'} {' and '.join(means)}, difference {share_text(effect.estimate)}"
+            f"{'share of metals' if metals else 'mean'} {' and '.join(texts)}, difference {share_text(effect.estimate)}"
         )
-        detail = f"{found.crystals:,} crystals that have both"
-        subject = label, tables[1].functional
-        return [Finding(outcome, text + effect.beside(outcome), "DFT", detail, "", subject, effect)]
+        text, detail = text + effect.beside(effect.outcome()), f"{found.crystals:,} crystals that have both"
+        return [Finding(effect.outcome(), text, "DFT", detail, "", (label, tables[1].functional), effect)]
 
     def element_share(self, element: str, first: str, second: str, side: Side) -> list[Finding]:
         """An element is in a larger (``"above"``) share of the second table; the tables are whole: no interval."""
@@ -209,15 +231,20 @@ class Evidence:
         return [impossible(reason)]
 
     @cached_property
-    def _known(self) -> dict[tuple, Any]:
+    def _known(self) -> dict[tuple[Any, ...], Any]:
         return {}
 
-    def once(self, make: Callable[..., Found], first: Any, *arguments: Hashable) -> Found:
+    def once(self, make: Callable[..., Any], first: Any, *arguments: Any) -> Any:
         """What `make` gives, computed once for all claims; `first` is the same for the same other arguments."""
         key = (make, *arguments)
         if key not in self._known:
             self._known[key] = make(first, *arguments)
         return self._known[key]
+
+    def _runs(self, *entries: str) -> tuple[StoredResults, list[list[Run]]]:
+        """The archive that has all runs of some entries, and the runs of each."""
+        results = self.dft.of(*entries)
+        return results, [results.runs(name) for name in entries]
 
     def informative(self, *groups: Sequence[Run]) -> bool:
         """Whether one of some kinds of run beats what answers the same for every crystal by a fifth."""
@@ -242,34 +269,6 @@ class Evidence:
             if name in TRIVIAL:
                 found.setdefault((data, label), []).append(_mean(values))
         return found
-
-
-def of_runs(
-    results: StoredResults,
-    runs: Sequence[Run],
-    entries: tuple[str, ...],
-    outcome: Outcome,
-    text: str,
-    effect: Effect | None = None,
-    other: Sequence[Run] = (),
-    detail: str = "",
-) -> Finding:
-    """A finding from runs, with what they are; `other` are those that they are compared with."""
-    e = runs[0].experiment
-    table = next(t for t in results.plan.tables.values() if t["fingerprint"] == e.data)
-    how = procedure(runs) + (f"; against {procedure(other)}" if other else "")
-    return Finding(
-        outcome=outcome,
-        text=text,
-        data={"dft": "DFT", "surrogate": "surrogate"}[table.get("origin", "dft")],
-        detail=_crystals(runs) + detail,
-        procedure=how,
-        subject=(e.label, e.functional),
-        effect=effect,
-        plan=results.archive.path.name,
-        entries=entries,
-        keys=tuple(run.experiment.key for run in [*runs, *other]),
-    )
 
 
 def procedure(runs: Sequence[Run]) -> str:
@@ -344,8 +343,3 @@ def _relative(first: Score, second: Score) -> Estimate:
     log = math.log(first.estimate.value / second.estimate.value)
     half = z * math.hypot(*errors)
     return Estimate(-math.expm1(log), -math.expm1(log + half), -math.expm1(log - half))
-
-
-def _excess(over: Printed, under: Printed) -> Printed:
-    ratio = over.over(under)
-    return Printed(ratio.value - 1, ratio.low - 1, ratio.high - 1, f"{ratio.value - 1:.0%}")

@@ -101,7 +101,8 @@ def _finding(claim: Claim, f: Finding) -> str:
     if f.subject:
         own = place_text(*f.subject)
         parts.insert(0, own if claim.about in (None, f.subject) else f"{own} for {place_text(*claim.about)}")
-    entries = " against ".join(f"<code>{escape(name)}</code>" for name in f.entries[:2])
+    between = " against " if "; against " in f.procedure else ", "
+    entries = between.join(f"<code>{escape(name)}</code>" for name in f.entries[:2])
     more = f" and {len(f.entries) - 2} more" if len(f.entries) > 2 else ""
     circular = f" <strong>An input returned:</strong> {_words(f.circular)}." if f.circular else ""
     badge = f'<span class="badge-{f.data.lower()}">{SOURCES[f.data]}</span>'

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cgatbook.claims.evidence import Evidence, of_runs
-from cgatbook.claims.verdict import Effect, Finding, Outcome, Side, share_text
+from cgatbook.claims.evidence import Evidence
+from cgatbook.claims.verdict import Effect, Finding, Side, share_text
 from cgatbook.comparisons import in_units
-from cgatbook.scaling_cells import size_text
+from cgatbook.scaling_cells import NO_FALL, size_text
 from cgatbook.stored import StoredResults
 from cgatlib.evaluation.scaling import (
     Points,
@@ -33,7 +33,6 @@ from cgatlib.figures.sizes import curve_points
 from cgatlib.runs.experiment import Run
 
 STRAIGHT = 0.9  # of the variance of ln MAE, below which a line says little
-REJECTED = "; the data reject the straight line this rests on"
 
 
 @dataclass(frozen=True)
@@ -118,31 +117,29 @@ class Sizes:
         """Sizes of the pre-training sets."""
         return sorted(self.rows["pretrain_size"].unique())
 
-    def finding(self, curves: Sequence[Curve], effect: Effect, text: str, *, line: bool = True) -> list[Finding]:
+    def finding(
+        self, curves: Sequence[Curve], text: str, effect: Effect | None = None, *, line: bool = True
+    ) -> list[Finding]:
         """What an effect of the lines of some curves says; `line`: whether it follows from their being straight."""
         straight = not line or all(curve.straight for curve in curves)
-        sound = self.evidence.informative(*(curve.runs for curve in curves))
-        outcome, runs = effect.outcome(informative=sound, line=straight), curves[-1].runs
-        return [of_runs(self.results, runs, self.entries, outcome, text + ("" if straight else REJECTED), effect)]
+        return self.evidence.finding(self.results, self.entries, [curves[-1].runs], text, effect, straight=straight)
 
 
 def straight_line(sizes: Sizes, curve: Curve) -> list[Finding]:
     """ln MAE is a straight line in ln n: no significant curvature, and a line that explains the points."""
     explained = r_squared(curve.points, curve.fit.law)
-    outcome = Outcome.FAILS if not curve.straight else Outcome.HOLDS if explained >= STRAIGHT else Outcome.OPEN
     text = (
         f"curvature {_number(curve.curvature)}, slope {_number(curve.fit.slope)}, R² {explained:.2f}; a line through "
         f"the smaller sizes misses the largest by {hold_out_largest(curve.points).line_error:+.0%}"
     )
-    return [
-        of_runs(sizes.results, curve.runs, sizes.entries, outcome, text, Effect(curve.curvature, "equal", "number"))
-    ]
+    margin = math.inf if curve.straight and explained >= STRAIGHT else 0.0  # then a curvature that may be none is none
+    return sizes.finding([curve], text, Effect(curve.curvature, "equal", "number", margin=margin), line=False)
 
 
 def error_falls(sizes: Sizes, curve: Curve) -> list[Finding]:
     """The error falls with a size."""
     effect = Effect(curve.fit.slope, axis="number")
-    return sizes.finding([curve], effect, f"slope {_number(curve.fit.slope)}", line=False)
+    return sizes.finding([curve], f"slope {_number(curve.fit.slope)}", effect, line=False)
 
 
 def slope_drops(sizes: Sizes, side: Side, margin: float = 0.0) -> list[Finding]:
@@ -170,7 +167,7 @@ def _lower(sizes: Sizes, first: Curve, second: Curve, side: Side, margin: float,
         samples = np.nan_to_num(1 - second.fit.slopes / first.fit.slopes)
     drop = Estimate.of(1 - second.fit.law.slope / first.fit.law.slope, samples)
     effect = Effect(drop, side, margin=margin)
-    return sizes.finding([first, second], effect, f"{text}; lower by {share_text(drop)}")
+    return sizes.finding([first, second], f"{text}; lower by {share_text(drop)}", effect)
 
 
 def meeting(sizes: Sizes) -> list[Finding]:
@@ -186,7 +183,7 @@ def meeting(sizes: Sizes) -> list[Finding]:
     text += f"; {paper[0] / paper[1]:.1f} times in the paper"
     open_ended = math.isinf(size.high) and not never  # whether they meet at all is not known
     effect = replace(effect, low=-math.inf) if open_ended else effect
-    return sizes.finding([none, full], Effect(effect, axis="ratio"), text)
+    return sizes.finding([none, full], text, Effect(effect, axis="ratio"))
 
 
 def equivalent(sizes: Sizes, at_least: float) -> list[Finding]:
@@ -194,7 +191,7 @@ def equivalent(sizes: Sizes, at_least: float) -> list[Finding]:
     none, full = sizes.at("none"), sizes.at("full")
     size, largest = equivalent_size(none.fit, full.fit), none.points.sizes.max()
     text = f"{size_text(size)} crystals, {_times(size, largest)} the largest set"
-    return sizes.finding([none, full], Effect(_log(size, at_least * largest), axis="ratio"), text)
+    return sizes.finding([none, full], text, Effect(_log(size, at_least * largest), axis="ratio"))
 
 
 def pays_equally(sizes: Sizes, ratio: float, side: Side, cost: str = "numbers/cost_ratio_SCAN") -> list[Finding]:
@@ -207,7 +204,7 @@ def pays_equally(sizes: Sizes, ratio: float, side: Side, cost: str = "numbers/co
     """
     training, pretraining = _both(sizes)
     if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
-        return _no_fall(sizes, training)
+        return sizes.finding([training], NO_FALL, line=False)
     even = balance(training.fit, pretraining.fit, sizes.evidence.paper[cost].value)
     effect = Estimate(
         *(math.log(ratio) - (math.log(x) if x > 0 else -math.inf) for x in (even.value, even.high, even.low))
@@ -218,23 +215,18 @@ def pays_equally(sizes: Sizes, ratio: float, side: Side, cost: str = "numbers/co
     )
     inside = side == "equal" and effect.low <= 0 <= effect.high
     margin = math.log(ratio) if inside else 0.0  # equal holds within what equal set sizes are off
-    return sizes.finding([training, pretraining], Effect(effect, side, "ratio", margin=margin), text)
+    return sizes.finding([training, pretraining], text, Effect(effect, side, "ratio", margin=margin))
 
 
 def best_share(sizes: Sizes) -> list[Finding]:
     """A fresh budget is best divided: a share for PBE that is neither nothing nor all."""
     training, pretraining = _both(sizes)
     if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
-        return _no_fall(sizes, training)
+        return sizes.finding([training], NO_FALL, line=False)
     share = optimal_split(training.fit, pretraining.fit)
     inside = share if share.high < 1 else replace(share, low=0.0)
     text = f"best share for PBE {share_text(share)}"
-    return sizes.finding([training, pretraining], Effect(inside), text)
-
-
-def _no_fall(sizes: Sizes, curve: Curve) -> list[Finding]:
-    text = "the error does not fall with both sizes"
-    return [of_runs(sizes.results, curve.runs, sizes.entries, Outcome.OPEN, text)]
+    return sizes.finding([training, pretraining], text, Effect(inside))
 
 
 def _both(sizes: Sizes) -> tuple[Curve, Curve]:

@@ -35,7 +35,8 @@ MEANING: Mapping[Outcome, str] = MappingProxyType(
     {
         Outcome.HOLDS: "In all cases tested, the 95 % interval of the effect lies on the side that the paper states. "
         "Whether the size of the effect is the paper's is said beside it and does not make the verdict.",
-        Outcome.FAILS: "In at least one case the whole interval lies on the other side.",
+        Outcome.FAILS: "In at least one case the whole interval lies on the other side; where that follows from a "
+        "straight line, on the paper's own terms.",
         Outcome.OPEN: "An interval includes no effect; or the effect follows from a straight line that the data "
         "reject, on which no claim can hold. That two things are equal can be refuted, but not shown.",
         Outcome.UNINFORMATIVE: "Neither of the errors compared is a fifth below that of a constant, whatever the "

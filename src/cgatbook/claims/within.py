@@ -36,7 +36,7 @@ def percentages(e: Evidence) -> Verdict:
 
 @claim("within", "Section II", first=True)
 def always(e: Evidence) -> Verdict:
-    """In all cases transfer, of the whole network or with a new head, improves the network considerably."""
+    """In all cases transfer, of the whole network or of its head alone, improves the network considerably."""
     ours = [e.better(f"{target}-{mode}", f"{target}-none") for target in TARGETS for mode in ("head", "full")]
     return Verdict.of(table_order(e.paper, ["head", "full"], "none"), *ours)
 
