@@ -48,14 +48,10 @@ def real():
     return Evidence(Archives((opened("real_data"),)), opened("variants"), PAPER, ROOT / "data/demo/pbe.parquet")
 
 
-class NoRuns(dict):
-    path = ROOT / "data/runs/real_data"  # beside it are the summaries of the tables
-
-
 @pytest.fixture
 def empty(real):
     """The same plans without any run."""
-    dft, variants = (StoredResults(results.plan, NoRuns()) for results in (real.dft.parts[0], real.variants))
+    dft, variants = (StoredResults(results.plan, {}, results.folder) for results in (real.dft.parts[0], real.variants))
     return Evidence(Archives((dft,)), variants, PAPER, real.crystals)
 
 

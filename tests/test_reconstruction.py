@@ -52,28 +52,6 @@ class TestLines:
         same, cross = equivalent_size(none, full), crossing_size(none, full)
         assert cross.high / cross.low > 2 > same.high / same.low
 
-    def test_rounding_leaves_the_slopes_more_uncertain_than_noise(self, place, derived):
-        fits = reconstruction.published_fits(PUBLISHED, *place)
-        lines = list(reconstruction.rounded_lines(PUBLISHED, *place))
-        none, full = ([pair[i].slope for pair in lines] for i in (0, 1))
-        assert min(none) < derived[0] < max(none)
-        assert min(full) < derived[1] < max(full)
-        assert max(none) - min(none) > fits[0].slope.high - fits[0].slope.low
-
-
-def test_the_table_has_quoted_recomputed_and_rounded_rows():
-    table = reconstruction.published_table(PUBLISHED)
-    assert list(table.columns) == ["E_hull SCAN", "E_hull PBEsol", "E_form SCAN", "E_form PBEsol"]
-    assert list(table.index[:2]) == ["slope, none: recomputed", "slope, none: rounding alone"]
-    scan = table["E_hull SCAN"]
-    assert scan["N_equiv: quoted"] == "613 k"
-    assert scan["n at 43 meV/atom, full: quoted"] == "< 11 k"
-    assert scan["slope, none: recomputed"].startswith("0.277")
-    assert scan["N_cross: recomputed"].startswith("1.6 M [")
-    assert scan["resamples whose lines never meet: recomputed"] == "0%"
-    assert scan["slope, full: rounding alone"] == "0.105 to 0.138"
-    assert not table.isna().any().any()
-
 
 def test_points_lie_on_the_lines():
     points = reconstruction.published_points(PUBLISHED)

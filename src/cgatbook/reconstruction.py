@@ -6,16 +6,13 @@ our own runs go through. Their points are not known: intervals assume `NOISE` in
 """
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cgatbook.published import Printed, PublishedNumbers
-from cgatbook.scaling_cells import pair_cells
 from cgatlib.evaluation.scaling import (
     ComputeBudget,
     FloorLaw,
@@ -23,12 +20,11 @@ from cgatlib.evaluation.scaling import (
     PowerLaw,
     ScalingFit,
     bootstrap,
-    crossing_size,
     fit_power_law,
     laws_from_counts,
     r_squared,
 )
-from cgatlib.figures.style import QUANTITIES, short_count
+from cgatlib.figures.style import QUANTITIES
 
 NOISE = 0.02
 """Relative standard deviation of the error between seeds that is assumed for the paper's runs, which had one."""
@@ -70,13 +66,6 @@ def published_fits(published: PublishedNumbers, label: str, functional: str) -> 
     return none, full
 
 
-def rounded_lines(published: PublishedNumbers, label: str, functional: str) -> Iterator[tuple[PowerLaw, PowerLaw]]:
-    """The lines for all extremes of what rounds to the printed numbers."""
-    stated = _stated(published, label, functional)
-    for values in product(*((number.low, number.high) for number in stated)):
-        yield laws_from_counts(*values)
-
-
 def published_points(published: PublishedNumbers) -> pd.DataFrame:
     """The lines at the paper's sizes, [panel, functional, mode, train_size, seed, mae / meV/atom] for Fig. 4."""
     sizes = training_sizes(published)
@@ -86,49 +75,6 @@ def published_points(published: PublishedNumbers) -> pd.DataFrame:
             place = {"panel": QUANTITIES[label].symbol, "functional": functional, "mode": mode, "seed": 0}
             frames.append(pd.DataFrame({**place, "train_size": sizes, "mae": law.predict(sizes)}))
     return pd.concat(frames, ignore_index=True)
-
-
-def published_table(published: PublishedNumbers) -> pd.DataFrame:
-    """What the paper quotes and what follows from it, as texts.
-
-    Returns:
-        One column per label and functional; for each quantity a row with the quoted size, one with what our functions
-        make of the lines, with 95 % intervals under `NOISE`, and one with the range that rounding leaves.
-    """
-    accuracy = published["numbers/chemical_accuracy"].value
-    columns = {}
-    for label, functional in PLACES:
-        counts = {what: published[f"numbers/{what}_{label}_{functional}"].text for what in ("equivalent", "crossing")}
-        fits = published_fits(published, label, functional)
-        kinds = {
-            "quoted": {
-                "N_equiv": counts["equivalent"],
-                "N_cross": counts["crossing"],
-                "n at 43 meV/atom, full": f"< {published['numbers/chemical_accuracy_size'].text}",
-            },
-            "recomputed": {
-                **pair_cells(*fits, energy=True),
-                "resamples whose lines never meet": f"{crossing_size(*fits).never:.0%}",
-            },
-            "rounding alone": _rounded_cells(list(rounded_lines(published, label, functional)), accuracy),
-        }
-        columns[f"{QUANTITIES[label].text} {functional}"] = {
-            f"{quantity}: {kind}": cells[quantity]
-            for quantity in kinds["recomputed"]
-            for kind, cells in kinds.items()
-            if quantity in cells
-        }
-    return pd.DataFrame(columns)
-
-
-def _rounded_cells(lines: Sequence[tuple[PowerLaw, PowerLaw]], accuracy: float) -> dict[str, str]:
-    """Smallest and largest slope and size at chemical accuracy over lines without and with transfer."""
-    cells = {}
-    for mode, laws in zip(("none", "full"), zip(*lines, strict=True), strict=True):
-        slopes, sizes = [law.slope for law in laws], [float(f"{law.invert(accuracy):.2g}") for law in laws]
-        cells[f"slope, {mode}"] = f"{min(slopes):.3f} to {max(slopes):.3f}"
-        cells[f"n at 43 meV/atom, {mode}"] = f"{short_count(min(sizes))} to {short_count(max(sizes))}"
-    return cells
 
 
 @dataclass(frozen=True)

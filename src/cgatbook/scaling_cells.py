@@ -36,11 +36,6 @@ def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
         energy: whether chemical accuracy means anything for the label.
     """
     none, full = (bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
-    return pair_cells(none, full, energy)
-
-
-def pair_cells(none: ScalingFit, full: ScalingFit, energy: bool) -> dict[str, str]:
-    """What lines without and with transfer say, as texts with 95 % intervals; errors in meV/atom if `energy`."""
     cells = {
         "slope, none": with_interval(none.law.slope, none.slope, 3),
         "slope, full": with_interval(full.law.slope, full.slope, 3),

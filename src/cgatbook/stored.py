@@ -67,17 +67,13 @@ class StoredResults:
         """Where the labels come from: keys of `ORIGINS`."""
         return list(dict.fromkeys(table.get("origin", "dft") for table in self.plan.tables.values()))
 
-    @cached_property
-    def _found(self) -> dict[str, list[Run]]:
-        return {}
-
     def runs(self, name: str) -> list[Run]:
         """Runs of an entry of the plan; `MissingRunsError` when one of them is not in the archive."""
-        if name not in self._found:
-            self._found[name] = self._runs(name)
-        if not self._found[name]:
+        if name not in self.found:
+            self.found[name] = self._runs(name)
+        if not self.found[name]:
             raise MissingRunsError(name)
-        return self._found[name]
+        return self.found[name]
 
     def _runs(self, name: str) -> list[Run]:
         """All runs of an entry, or none."""

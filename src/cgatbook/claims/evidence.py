@@ -177,7 +177,7 @@ class Evidence:
                 procedure="; against ".join(procedure(runs) for runs in kinds),
                 subject=(e.label, e.functional),
                 effect=effect,
-                plan=results.archive.path.name,
+                plan=results.folder.name,
                 entries=entries,
                 keys=tuple(run.experiment.key for runs in kinds for run in runs),
             )
