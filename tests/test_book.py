@@ -50,7 +50,7 @@ sizes: list = [1, 2]  # how many crystals
 rate: float = 0.5  # step width
 label: str = "e_form"  # property
 data: str = "data/demo"  # folder of the tables
-sources: dict = {{"pbe": {{"file": "table.txt"}}}}  # tables
+demonstration: str = "data/plan.yaml"  # plan whose tables are read
 ```
 
 ```{{code-cell}} ipython3
@@ -91,6 +91,7 @@ def root(tmp_path: Path) -> Path:
     (folder / "book").mkdir(parents=True)
     (folder / "data" / "demo").mkdir(parents=True)
     (folder / "data" / "demo" / "table.txt").write_text("1")
+    (folder / "data" / "plan.yaml").write_text("tables: {pbe: {file: table.txt}}")
     (folder / "_config.yml").write_text("title: T\nauthor: A\nexecute: {execute_notebooks: force}\n")
     toc = "format: jb-book\nroot: book/index\nchapters:\n- file: book/01_first\n- file: book/02_second\n"
     (folder / "_toc.yml").write_text(toc)
@@ -117,7 +118,7 @@ class TestParameters:
         [
             ("03_third.sizes=[1]", "unknown notebook '03_third'; known: 01_first, 02_second"),
             ("0.sizes=[1]", "ambiguous notebook '0'; known: 01_first, 02_second"),
-            ("01.colour=red", "has no parameter 'colour'; it has: sizes, rate, label, data, sources"),
+            ("01.colour=red", "has no parameter 'colour'; it has: sizes, rate, label, data, demonstration"),
             ("common.colour=red", "no notebook has a parameter 'colour'; known: sizes, rate"),
             ("01.sizes=12", "sizes of notebook 01_first takes a list such as [1, 2], not 12"),
             ("01.sizes=[a]", "sizes of notebook 01_first takes a list such as [1, 2], not ['a']"),

@@ -71,7 +71,7 @@ def test_crystals(table):
 
 def test_learning_curves():
     rows = {
-        "panel": "Volume",
+        "panel": r"$E_\mathrm{form}$, PBE",
         "mode": "full",
         "seed": [0, 0, 1, 1],
         "step": [10, 20] * 2,
@@ -82,4 +82,4 @@ def test_learning_curves():
         (0, [10, 20], [4, 3]),
         (1, [10, 20], [5, 2.5]),
     ]
-    assert list(data["modes"]) == ["full"]
+    assert (list(data["modes"]), data["lines"][0]["panel"]) == (["full"], "Formation energy, PBE")

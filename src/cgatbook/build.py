@@ -23,17 +23,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from cgatbook import notebooks as source
 from cgatbook.executing import execute, reusable
-from cgatbook.notebooks import (
-    Notebook,
-    Profile,
-    effective_values,
-    find_notebook,
-    pages,
-    parse_overrides,
-    read_notebooks,
-    read_profile,
-)
+from cgatbook.notebooks import Notebook, Profile, pages
 from cgatbook.pages import code_text
 from cgatlib import CgatError
 from cgatlib.runs.provenance import code_version
@@ -94,14 +86,13 @@ def staged(
         force: execute although nothing has changed.
         echo: receives one line of progress at a time.
 
-    Raises:
-        CgatError: something unknown was asked for, a cell failed, or another build of this book is running.
+    `CgatError` when something unknown was asked for, a cell failed, or another build of this book is running.
     """
     root = root.resolve()
-    chosen = read_profile(root, profile or ("mp" if data else "demo"))
-    notebooks = read_notebooks(root)
-    values = effective_values(notebooks, _with_data(chosen, data), parse_overrides(overrides))
-    wanted = {find_notebook(notebooks, name).name for name in only} or set(notebooks)
+    chosen = source.read_profile(root, profile or ("mp" if data else "demo"))
+    notebooks = source.read_notebooks(root)
+    values = source.effective_values(notebooks, _with_data(chosen, data), source.parse_overrides(overrides))
+    wanted = {source.find_notebook(notebooks, name).name for name in only} or set(notebooks)
     echo(f"Profile {chosen.name}: {chosen.about}")
     (root / "_build").mkdir(exist_ok=True)
     try:
@@ -142,14 +133,15 @@ def _stage(root: Path, notebooks: Mapping[str, Notebook], executed: Mapping[str,
     """Copy configuration, plain pages and executed notebooks to ``_build/stage``, ready to render."""
     stage = root / "_build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    assets = stage / "book" / "assets"
+    downloads = stage / "book" / "assets" / "downloads"
     shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns("*.ipynb", "*.yml"))
+    downloads.mkdir(parents=True)
     shutil.copy2(root / "_toc.yml", stage)
     for name, notebook in notebooks.items():
         target = stage / notebook.path.relative_to(root)
         if executed[name] is not None:
             target.unlink()
-            _write(executed[name], target.with_suffix(".ipynb"), assets / "downloads")
+            _write(executed[name], target.with_suffix(".ipynb"), downloads)
         else:
             title = next(line for line in notebook.path.read_text().splitlines() if line.startswith("# "))
             target.write_text(f"{title}\n\nThis page was not executed in this build.\n")
@@ -172,16 +164,12 @@ def _write(node: Any, target: Path, downloads: Path) -> None:
         (downloads / name).write_bytes(content)
         return f'.{match[1]}\\" href=\\"../_static/downloads/{name}\\"'
 
-    downloads.mkdir(parents=True, exist_ok=True)
     inside = r'\.(\w+)\\" href=\\"data:[^;"]*;base64,([\w+/=]*)\\"'  # as JSON writes it
     target.write_text(re.sub(inside, file, nbformat.writes(node)))
 
 
 def render(stage: Path, builder: str, folder: Path) -> Path:
-    """Render the stage below `folder` with a builder of Sphinx (``html``, ``singlehtml``); return the result's folder.
-
-    `CgatError` with Sphinx's warnings and errors, which name page and line, where there are any.
-    """
+    """Render with a builder of Sphinx (``html``, ``singlehtml``) below `folder`; a `CgatError` tells its warnings."""
     program = [sys.executable, "-c", _RENDERER.format(os.getpid()), "build", str(stage)]
     options = ["--path-output", str(folder), "--builder", builder, "--all", "-W", "-n", "--keep-going"]
     done = subprocess.run(

@@ -12,7 +12,6 @@ from cgatbook.notebooks import find_root
 from cgatlib import CgatError
 
 EXTRA = ("IPython", "ipykernel", "jupyter_book", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill")
-"""Modules that the extra ``book`` of the distribution brings."""
 
 ROOT = click.option(
     "--root",
@@ -21,21 +20,16 @@ ROOT = click.option(
     help="Folder of the book (with _toc.yml); by default the nearest one upwards from here.",
 )
 PATH = click.Path(path_type=Path)
+OVERRIDE = "Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists."
 
 
 def _executing(command: Callable[..., None]) -> Callable[..., None]:
     """The options of what executes notebooks: the arguments of `cgatbook.build.staged`."""
     options = (
         click.option("--profile", help="Profile of book/parameters.yml [default: demo; mp with --data]."),
+        click.option("-p", "overrides", multiple=True, metavar="NOTEBOOK.PARAMETER=VALUE", help=OVERRIDE),
         click.option(
-            "-p",
-            "overrides",
-            multiple=True,
-            metavar="NOTEBOOK.PARAMETER=VALUE",
-            help="Set one parameter; the value is YAML. 'common' as notebook sets it wherever it exists.",
-        ),
-        click.option(
-            "--data", type=PATH, help="Folder with the tables of a profile that does not use the embedded ones."
+            "--data", type=PATH, help="Folder of the tables of a profile that does not use the embedded ones."
         ),
     )
     for option in reversed((ROOT, *options)):

@@ -1,7 +1,4 @@
-"""Execute a notebook of the book, or reuse its last execution while nothing it depends on has changed.
-
-Training runs are kept by the run store on their own terms, so that executing a page again is cheap.
-"""
+"""Execute a notebook of the book, or reuse its last execution while nothing it depends on has changed."""
 
 import hashlib
 import json
@@ -36,18 +33,12 @@ def reusable(root: Path, notebook: Notebook, values: Values, cached: Path) -> An
         node = nbformat.read(cached, as_version=4)
     except (FileNotFoundError, ValueError):  # or no JSON
         return None
-    return (
-        _page(root, notebook, values, node)
-        if node.metadata.get("cgatlib_key") == _key(root, notebook, values)
-        else None
-    )
+    same = node.metadata.get("cgatlib_key") == _key(root, notebook, values)
+    return _page(root, notebook, values, node) if same else None
 
 
 def execute(root: Path, notebook: Notebook, values: Values, cached: Path) -> Any:
-    """Execute a notebook with `values`, keep the result in the file `cached`, and return the page.
-
-    `CgatError` where a cell failed (notebook and cell are named), or the kernel died.
-    """
+    """Execute a notebook, keep the result in the file `cached`, return the page; `CgatError` names a failed cell."""
     import nbformat
 
     key = _key(root, notebook, values)  # before: what is edited during the execution counts as changed
@@ -76,9 +67,8 @@ def _key(root: Path, notebook: Notebook, values: Values) -> str:
 def _data_files(root: Path, values: Values) -> list[Path]:
     """Every file the page may read, those that exist.
 
-    Published numbers and released models; the tables in the folder ``data`` of the plan ``demonstration`` (nothing else
-    of that folder, which may hold far more); and what any other text parameter names relative to the book: a
-    file, or all files of a folder.
+    Published numbers and released models; the tables of the plan ``demonstration`` in the folder ``data``, which may
+    hold far more; and what any other text parameter names relative to the book: a file, or all files of a folder.
     """
     folder = root / values.get("data", "")
     plan = root / values.get("demonstration", "")
@@ -134,10 +124,7 @@ def _source(notebook: Notebook, values: Values) -> Any:
 
 
 def _page(root: Path, notebook: Notebook, values: Values, executed: Any) -> Any:
-    """The notebook with the outputs of `executed`, without progress bars and as others may read it.
-
-    Where the data and the book lie on this machine is nobody's business.
-    """
+    """The notebook with the outputs of `executed`, without progress bars and without paths of this machine."""
     import nbformat
 
     page, ran = _source(notebook, values), (cell for cell in executed.cells if cell.cell_type == "code")

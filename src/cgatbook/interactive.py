@@ -7,6 +7,7 @@ script runs, the picture is there. Nothing is loaded but scripts of the book its
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,23 @@ def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "ste
         unit: of the errors, empty where panels say it. x: column of the horizontal axis, ``step`` or ``epoch``.
     """
     lines = [
-        {"panel": panel, "mode": mode, "seed": int(seed), "x": rows[x].tolist(), "y": _short(rows["validation_mae"])}
+        {
+            "panel": _in_words(str(panel)),
+            "mode": mode,
+            "seed": int(seed),
+            "x": rows[x].tolist(),
+            "y": _short(rows["validation_mae"]),
+        }
         for (panel, mode, seed), rows in curves.groupby(["panel", "mode", "seed"], sort=False)
     ]
     used = [mode for mode in MODES if mode in set(curves["mode"])]
     looks = {mode: {"name": MODES[mode].name, "colour": MODES[mode].colour} for mode in used}
     return _alive(figure, "curves", {"unit": unit, "x": x.capitalize(), "modes": looks, "lines": lines})
+
+
+def _in_words(panel: str) -> str:
+    """A heading without mathtext, which a list of choices cannot show."""
+    return reduce(lambda text, what: text.replace(what.symbol, what.title), QUANTITIES.values(), panel)
 
 
 def _short(values: Any) -> Any:

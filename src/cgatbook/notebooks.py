@@ -52,7 +52,6 @@ class Notebook:
 
 
 def _same_type(value: Any, default: Any) -> bool:
-    """Whether a value has the type of a default, and its elements those of the default's; a whole number is a float."""
     if isinstance(default, float):
         return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, list) and isinstance(value, list) and default:
@@ -120,9 +119,9 @@ def _parameters(name: str, node: Any) -> dict[str, Parameter]:
     """Parameters as papermill sees them, with the defaults as values instead of source text."""
     from papermill import inspect_notebook
 
-    cells = [cell for cell in node.cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise CgatError(f"{name} has {len(cells)} cells tagged 'parameters'; it needs exactly one")
+    cells = sum("parameters" in cell.metadata.get("tags", []) for cell in node.cells)
+    if cells != 1:
+        raise CgatError(f"{name} has {cells} cells tagged 'parameters'; it needs exactly one")
     return {
         p["name"]: Parameter(p["name"], p["inferred_type_name"], ast.literal_eval(p["default"]), p["help"])
         for p in inspect_notebook(node).values()
