@@ -364,7 +364,7 @@ def list_(as_json: bool) -> None:
             members = card.of_label(label)
             size = sum((files_of(released_models()[name]) / member.file).stat().st_size for member in members)
             click.echo(
-                f"{name:22s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} {_unit(label)}, "
+                f"{name:24s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} {_unit(label)}, "
                 f"{members[0].scores(label)['n_train']:,} training crystals, "
                 f"{len(members)} {'members' if len(members) > 1 else 'member'}, {size / 1e6:.1f} MB"
             )
