@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cgatlib.runs.experiment import Run
 
 RELEASED_MODELS = Path(__file__).parent / "released_models"
+Array = NDArray[np.float64]
 _CHUNK = 500  # crystals packed at a time, while other processes read on
 
 
@@ -181,19 +182,17 @@ class Ensemble:
             )
 
     def outputs(
-        self, graphs: PackedGraphs, rows: Indices | None = None, known: NDArray[np.float64] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+        self, graphs: PackedGraphs, rows: Indices | None = None, known: Array | None = None
+    ) -> dict[str, Array]:
         """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
-        found: dict[str, NDArray[np.float64]] = {}
+        found: dict[str, Array] = {}
         for labels, members in self.trunks.items():
             learnt = members[0].card.labels
             each = np.stack([member.predict_graphs(graphs, rows, known).reshape(-1, len(learnt)) for member in members])
             found |= {label: each[:, :, learnt.index(label)] for label in labels}
         return {label: found[label] for label in self.labels}
 
-    def uncertainties(
-        self, outputs: dict[str, NDArray[np.float64]], graphs: PackedGraphs, rows: Indices | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+    def _uncertainties(self, outputs: dict[str, Array], graphs: PackedGraphs) -> dict[str, Array]:
         """How far the mean of each label's `outputs` is expected to be off, (G,), in its unit; NaN if nobody knows."""
         found = {label: np.full(values.shape[1], np.nan) for label, values in outputs.items()}
         accuracy = {} if self.card is None else self.card.accuracy
@@ -202,7 +201,7 @@ class Ensemble:
             if not self.estimators:
                 found |= {label: u.factor * outputs[label].std(axis=0, ddof=1) for label, u in known.items()}
             elif known:
-                embeddings = members[0].embed_graphs(graphs, rows)
+                embeddings = members[0].embed_graphs(graphs)
                 for label, u in known.items():
                     scale = members[0].scale(label)
                     estimate = self.estimators[place](label, embeddings, outputs[label] / scale)
@@ -226,7 +225,7 @@ class Ensemble:
         finite = np.isfinite(np.concatenate(list(outputs.values()))).all(axis=0)
         for row in judged[~finite]:
             notes[row] = "the network's output is not a finite number"
-        uncertainties = self.uncertainties(outputs, graphs)
+        uncertainties = self._uncertainties(outputs, graphs)
         columns: dict[str, Any] = {}
         for label, values in outputs.items():
             prediction, uncertainty = np.full((2, len(crystals)), np.nan)
