@@ -69,7 +69,7 @@ def change(folder: Path, key: str, *place: str, value: float) -> None:
 
 
 def test_an_archived_run_is_the_run(runs, archive):
-    opened = RunArchive.open(archive.path)
+    opened = RunArchive(archive.path)
     assert set(opened) == {run.experiment.key for run in runs}
     assert len(opened) == 3
     for run in runs:
@@ -165,7 +165,7 @@ def test_a_run_is_found_by_what_it_is_not_by_its_name(runs, archive):
             frame = pd.read_parquet(path)
             frame.assign(key=frame["key"].map(old)).to_parquet(path)
     sign(archive.path)
-    opened = RunArchive.open(archive.path)
+    opened = RunArchive(archive.path)
     assert set(opened) == set(old)
     assert opened.problems() == []
     for run in runs:
@@ -187,10 +187,10 @@ def test_other_files_beside_an_archive_stay(runs, archive):
 def test_a_changed_or_lost_file_is_found(name, archive):
     path = archive.path / name
     path.write_bytes(path.read_bytes() + b" ")
-    assert RunArchive.open(archive.path).problems() == [f"{name} was changed after it was archived"]
+    assert RunArchive(archive.path).problems() == [f"{name} was changed after it was archived"]
     path.unlink()
-    assert RunArchive.open(archive.path).problems() == [f"{name} is missing"]
-    lacking = RunArchive.open(archive.path)
+    assert RunArchive(archive.path).problems() == [f"{name} is missing"]
+    lacking = RunArchive(archive.path)
     with pytest.raises(CgatError, match=f"{name} cannot be read"):
         {(run.curve.size, run.errors.size) for run in lacking.values()}
 
@@ -198,7 +198,7 @@ def test_a_changed_or_lost_file_is_found(name, archive):
 def test_a_metric_that_does_not_follow_is_found(runs, archive):
     key, value = runs[0].experiment.key, runs[0].metrics["test_rmse"]
     change(archive.path, key, "metrics", "test_rmse", value=value * (1 + 2e-6))
-    (problem,) = RunArchive.open(archive.path).problems()
+    (problem,) = RunArchive(archive.path).problems()
     assert problem.startswith(f"run {key}: test_rmse is {value * (1 + 2e-6)}, but the errors give {value:.5}"[:-1])
 
 
@@ -208,9 +208,7 @@ def test_a_missing_source_is_found(runs, archive):
     del records[source]
     (archive.path / "runs.json").write_text(json.dumps(records))
     sign(archive.path)
-    assert RunArchive.open(archive.path).problems() == [
-        f"{archive.path} lacks run {source}, from which run {key} starts"
-    ]
+    assert RunArchive(archive.path).problems() == [f"{archive.path} lacks run {source}, from which run {key} starts"]
 
 
 def test_missing_errors_are_found(runs, archive):
@@ -218,7 +216,7 @@ def test_missing_errors_are_found(runs, archive):
     whole = pd.read_parquet(archive.path / "errors.parquet")
     whole[whole["key"] != key].to_parquet(archive.path / "errors.parquet")
     sign(archive.path)
-    (problem,) = RunArchive.open(archive.path).problems()
+    (problem,) = RunArchive(archive.path).problems()
     assert problem == f"run {key}: {archive.path} holds no errors of run {key}"
 
 
@@ -238,7 +236,7 @@ def test_runs_are_found_in_folders_and_archives(runs, archive, tmp_path):
 
 
 def test_an_archive_travels_to_another_process_without_its_content(archive):
-    small = len(pickle.dumps(dict(RunArchive.open(archive.path))))
+    small = len(pickle.dumps(dict(RunArchive(archive.path))))
     for run in archive.values():
         assert len(run.errors) > 0
     assert len(pickle.dumps(dict(archive))) == small
@@ -274,7 +272,7 @@ def with_network(runs, tmp_path) -> RunArchive:
 
 
 def test_a_new_run_starts_from_an_archived_network(store, runs, with_network, tmp_path):
-    fresh = replace(store, root=tmp_path / "new", stored=RunArchive.open(with_network.path))
+    fresh = replace(store, root=tmp_path / "new", stored=RunArchive(with_network.path))
     child = fresh.get(replace(runs[2].experiment, seed=3))
     assert [path.parent.name for path in fresh.root.glob("*/provenance.json")] == [child.experiment.key]
     expected = replace(store, root=tmp_path / "other", stored={run.experiment.key: run for run in runs})

@@ -177,7 +177,7 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
     for options in (["--plan", plan, "--data", table_paths[0].parent], ["--plan", stated]):
         result = invoke("archive", "--runs", root, "--out", tmp_path / "some", *options)
         assert f"not archived, as it is not in {root}: plain seed 1" in result.stderr
-        assert set(RunArchive.open(tmp_path / "some")) == {runs[0].path.name}
+        assert set(RunArchive(tmp_path / "some")) == {runs[0].path.name}
     assert (
         "does not state its fingerprint"
         in invoke("archive", "--out", "x", "--runs", root, "--plan", plan, code=2).stderr

@@ -364,7 +364,7 @@ def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, tabl
         (("runs", "base", "seeds"), [], r"run base: seeds: tuple should have at least 1 item .*, not \(\)"),
         (("runs", "base", "sizes"), ["all"], r"run base: sizes: 0 must be a whole number, not 'all'"),
         (("runs", "base", "learning_rate"), "fast", r"run base: learning_rate must be a list, not 'fast'"),
-        (("runs", "base", "learning_rate"), None, r"run base does not state its learning_rate"),
+        (("runs", "base", "learning_rate"), None, r"run base: learning_rate must be a list, not None"),
         (("runs", "full", "reinitialise_head"), 1, r"run full: reinitialise_head must be true or false, not 1"),
         (("runs", "base"), None, r"run base must be settings by name, not None"),
         (("runs",), ["base"], r"runs must be settings by name, not \('base',\)"),

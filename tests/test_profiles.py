@@ -26,7 +26,7 @@ def plan_of(profile: str) -> Plan:
 
 class TestRealData:
     PLAN = plan_of("mp")
-    STORE = Runs(ROOT / "nowhere", stored=RunArchive.open(ROOT / "data" / "runs" / "real_data"))
+    STORE = Runs(ROOT / "nowhere", stored=RunArchive(ROOT / "data" / "runs" / "real_data"))
 
     def test_slow_transfers_have_a_tenth_and_a_hundredth_of_the_chosen_rate(self) -> None:
         for pair in ("e_form-volume", "volume-e_form"):

@@ -56,7 +56,7 @@ class StoredResults:
     @classmethod
     def open(cls, plan: Path, archive: Path) -> "StoredResults":
         """Read both; `CgatError` when one is missing or damaged."""
-        return cls(Plan.read(plan), RunArchive.open(archive), archive)
+        return cls(Plan.read(plan), RunArchive(archive), archive)
 
     @cached_property
     def _store(self) -> Runs:

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,12 @@ class RunArchive(Mapping[str, Run]):
 
     path: Path
 
+    def __post_init__(self) -> None:
+        if not (self.path / "archive.json").is_file():
+            raise CgatError(f"{self.path} is not an archive of runs: it has no archive.json")
+
     def __reduce__(self) -> Any:
-        return type(self), (self.path,)
+        return type(self), (self.path,)  # a process reads again what another has in memory
 
     def __getitem__(self, key: str) -> "ArchivedRun":
         return self._runs[key]
@@ -44,18 +47,6 @@ class RunArchive(Mapping[str, Run]):
 
     def __len__(self) -> int:
         return len(self._runs)
-
-    @classmethod
-    def open(cls, folder: Path) -> "RunArchive":
-        """The archive in `folder`.
-
-        Raises:
-            CgatError: there is none.
-        """
-        folder = Path(folder)
-        if not (folder / "archive.json").is_file():
-            raise CgatError(f"{folder} is not an archive of runs: it has no archive.json")
-        return cls(folder)
 
     @classmethod
     def write(cls, folder: Path, runs: Iterable[Run], networks: Collection[str] = ()) -> "RunArchive":
@@ -128,22 +119,18 @@ class RunArchive(Mapping[str, Run]):
         return read_parquet(self.path / "curves.parquet").to_pandas()
 
     @cached_property
-    def _errors(self) -> tuple[pa.Table, dict[str, slice]]:
-        """The table of errors, and the rows of each run, which lie together."""
+    def _errors(self) -> tuple[pa.Table, dict[str, int], dict[str, int]]:
+        """The table of errors, and of each run, whose rows lie together, the first row and their number."""
         table = read_parquet(self.path / "errors.parquet")
-        places, start = {}, 0
-        for key, rows in groupby(table["key"].to_pylist()):
-            stop = start + sum(1 for _ in rows)
-            places[key], start = slice(start, stop), stop
-        return table, places
+        keys = table["key"].to_pandas()
+        return table, dict(zip(keys[::-1], keys.index[::-1], strict=True)), keys.value_counts().to_dict()
 
     def errors(self, name: str) -> pd.DataFrame:
         """`Run.errors` of the run that was archived as `name`; `CgatError` where they are missing."""
-        table, places = self._errors
-        if name not in places:
+        table, first, count = self._errors
+        if name not in first:
             raise CgatError(f"{self.path} holds no errors of run {name}")
-        rows = places[name]
-        return of_rows(table.slice(rows.start, rows.stop - rows.start))
+        return of_rows(table.slice(first[name], count[name]))
 
     def problems(self) -> list[str]:
         """What is wrong with the archive: changed files, or else whatever its runs report."""
@@ -314,7 +301,7 @@ class ArchivedRun(Run):
     name: str
 
     def __reduce__(self) -> Any:
-        return type(self), (self.path, self.archive, self.name)  # a process reads again what another has in memory
+        return type(self), (self.path, self.archive, self.name)
 
     @property
     def experiment(self) -> Experiment:

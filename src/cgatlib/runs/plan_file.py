@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -82,9 +82,33 @@ class _File(_Strict):
     runs: dict[Name, Any]
 
 
-class _RunFields(_Strict):
-    """What a run states besides the fields of its transfer and training."""
+def _fields_of(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass as those of a model, numbers bounded."""
+    bounded: dict[Any, Any] = {int: Whole, float: Number, int | None: Whole | None, float | None: Number | None}
+    bounded[tuple[float, ...]] = tuple[Number, ...]
+    hints = get_type_hints(config)
+    return {f.name: (bounded.get(hints[f.name], hints[f.name]), f.default) for f in fields(config)}
 
+
+_TRANSFER = _fields_of(TransferConfig)
+_TRAINING = {name: kind for name, kind in _fields_of(TrainingConfig).items() if name != "learning_rate"}
+
+
+class Entry(_Strict):
+    """One entry of a plan, which stands for a run of every seed, size and split.
+
+    Args:
+        name: in the plan. table: name of a table. label: property to learn. more_labels: learnt beside it.
+        seeds: of the runs. sizes: of the training set; ``None`` takes all. splits: seeds of the split.
+        groups: what a split keeps together, as in `SplitConfig`.
+        model: name of a model and graph configuration; network, graph: changes to them.
+        start: what is transferred (``from`` in the file).
+        rates: learning rates; of several, the best is found by trial. rate_from: the entry whose rate is taken instead.
+
+    In a file, fields of `TransferConfig` and `TrainingConfig` stand beside these.
+    """
+
+    name: str
     table: Word
     label: Word
     model: Word
@@ -96,15 +120,13 @@ class _RunFields(_Strict):
     network: dict[Word, Any] = {}
     graph: dict[Word, Any] = {}
     start: Start | None = Field(None, alias="from")
-    rates: Annotated[tuple[Number, ...], Field(min_length=1)] | None = Field(None, alias="learning_rate")
-    rate_of: _Of | None = Field(None, alias="learning_rate of")
+    rates: Annotated[tuple[Number, ...], Field(min_length=1)] = Field((), alias="learning_rate")
+    rate_from: _Of | None = Field(None, alias="learning_rate of")
 
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, values: Any) -> Any:
         """Short forms written out: ``from: run``, one learning rate, ``learning_rate: {of: run}``."""
-        if not isinstance(values, dict):
-            return values
         values = dict(values)
         if isinstance(values.get("from"), str):
             values["from"] = {"run": values["from"]}
@@ -115,68 +137,28 @@ class _RunFields(_Strict):
             values["learning_rate"] = (rate,)
         return values
 
+    @property
+    def transfer(self) -> dict[str, Any]:
+        """Fields of `TransferConfig` that the entry states."""
+        return {name: getattr(self, name) for name in _TRANSFER if name in self.model_fields_set}
 
-def _fields_of(config: Any) -> dict[str, Any]:
-    """Fields of a dataclass as those of a model, numbers bounded."""
-    bounded: dict[Any, Any] = {int: Whole, float: Number, int | None: Whole | None, float | None: Number | None}
-    bounded[tuple[float, ...]] = tuple[Number, ...]
-    hints = get_type_hints(config)
-    return {f.name: (bounded.get(hints[f.name], hints[f.name]), f.default) for f in fields(config)}
+    @property
+    def training(self) -> dict[str, Any]:
+        """Fields of `TrainingConfig` that the entry states."""
+        return {name: getattr(self, name) for name in _TRAINING if name in self.model_fields_set}
 
-
-_TRANSFER = _fields_of(TransferConfig)
-_TRAINING = {name: kind for name, kind in _fields_of(TrainingConfig).items() if name != "learning_rate"}
-_Run: type[_RunFields] = create_model("_Run", __base__=_RunFields, **_TRANSFER, **_TRAINING)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of a plan, which stands for a run of every seed, size and split.
-
-    Args:
-        name: in the plan. table: name of a table. label: property to learn. more_labels: learnt beside it.
-        seeds: of the runs. sizes: of the training set; ``None`` takes all. splits: seeds of the split.
-        groups: what a split keeps together, as in `SplitConfig`.
-        model: name of a model and graph configuration; network, graph: changes to them.
-        start: what is transferred (``from`` in the file). transfer: fields of `TransferConfig`.
-        rates: learning rates; of several, the best is found by trial. rate_of: the entry whose rate is taken instead.
-        training: fields of `TrainingConfig`.
-    """
-
-    name: str
-    table: str
-    label: str
-    model: str
-    seeds: tuple[int, ...] = (0,)
-    sizes: tuple[int | None, ...] = (None,)
-    splits: tuple[int, ...] = (0,)
-    groups: str = "formula"
-    network: Mapping[str, Any] = field(default_factory=dict)
-    graph: Mapping[str, Any] = field(default_factory=dict)
-    start: Start | None = None
-    transfer: Mapping[str, Any] = field(default_factory=dict)
-    rates: tuple[float, ...] = ()
-    rate_of: str | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
-    more_labels: tuple[str, ...] = ()
+    @property
+    def rate_of(self) -> str | None:
+        """The entry whose learning rate is taken."""
+        return self.rate_from.of if self.rate_from else None
 
     @property
     def needs(self) -> set[str]:
         """Names of the entries without which its runs are not known."""
         return {name for name in (self.start.run if self.start else None, self.rate_of) if name is not None}
 
-    @classmethod
-    def of(cls, name: str, values: Mapping[str, Any]) -> "Entry":
-        """The entry that a file's values, defaults included, declare."""
-        run = _checked(_Run, values, f"run {name}")
-        own = {key: getattr(run, key) for key in _RunFields.model_fields}
-        own["rates"], own["rate_of"] = run.rates or (), run.rate_of.of if run.rate_of else None
-        stated: list[dict[str, Any]] = [
-            {key: getattr(run, key) for key in names if key in run.model_fields_set} for names in (_TRANSFER, _TRAINING)
-        ]
-        if not own["rates"] and own["rate_of"] is None and stated[0].get("mode") not in STEPLESS:
-            raise CgatError(f"run {name} does not state its learning_rate")
-        return cls(name=name, transfer=stated[0], training=stated[1], **own)
+
+_Entry: type[Entry] = create_model("_Entry", __base__=Entry, **_TRANSFER, **_TRAINING)
 
 
 def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Entry]]:
@@ -188,12 +170,14 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
     """
     content = _checked(_File, load_yaml(Path(path)), f"{path}")
     tables = _tables(content.tables)
-    _checked(_Run, content.defaults, "defaults", whole=False)
-    entries = {}
+    _checked(_Entry, content.defaults, "defaults", whole=False)
+    entries: dict[str, Entry] = {}
     for name, values in content.runs.items():
         if not isinstance(values, dict):
             raise CgatError(f"run {name} must be settings by name, not {_shown(values)}")
-        entries[name] = Entry.of(name, {**content.defaults, **values})
+        entry = entries[name] = _checked(_Entry, {**content.defaults, **values, "name": name}, f"run {name}")
+        if not entry.rates and entry.rate_from is None and entry.transfer.get("mode") not in STEPLESS:
+            raise CgatError(f"run {name} does not state its learning_rate")
     for entry in entries.values():
         known: list[tuple[str, str | None, Iterable[str]]] = [
             ("table", entry.table, tables),
@@ -273,7 +257,7 @@ def _sentence(kind: type[BaseModel], problem: Mapping[str, Any], where: str) -> 
     if problem["type"] == "extra_forbidden":
         models: dict[str, type[BaseModel]] = {"from": Start, "learning_rate of": _Of}
         known = (models[place[0]] if place else kind).model_fields
-        names = ", ".join(found.alias or field for field, found in known.items() if found.alias != "learning_rate of")
+        names = ", ".join(found.alias or field for field, found in known.items() if field not in ("name", "rate_from"))
         return f"{': '.join([where, *place])}: unknown field {_shown(name)}; known: {names}"
     where = ": ".join(filter(None, [where, *place, name]))
     if problem["type"] in _KINDS:
