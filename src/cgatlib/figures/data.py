@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -21,8 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from cgatlib.errors import CgatError
 from cgatlib.figures.style import (
     FUNCTIONAL_NAMES,
-    INK,
+    GRID,
     MUTED,
+    PAGE,
     QUANTITIES,
     LineStyle,
     NotebookFigure,
@@ -37,6 +38,10 @@ from cgatlib.figures.style import (
 )
 
 _PANELS = ("e_above_hull", "e_form", "volume_per_atom", "band_gap")  # as Fig. 2 has them; others follow
+
+_SHADES = mpl.colormaps["YlGnBu"]
+_ON_CELL = ("#14181D", "#FDFEFE")  # text on a cell of its own colour, whatever the page
+_SWALLOWS = 0.3  # share of crystals in one bin beyond which the axis is logarithmic
 
 # Symbols of the periodic table row by row; a dot is an empty cell, a star the place of a separate row.
 PERIODIC_TABLE = (
@@ -95,45 +100,43 @@ def _in_order(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _histogram_panel(ax: Axes, bins: pd.DataFrame, numbers: pd.DataFrame, label: str) -> None:
-    ax.set_yticks([])
-    ax.grid(visible=False)
     if numbers.empty:
         ax.text(0.5, 0.5, "no data in this profile", transform=ax.transAxes, ha="center", color=MUTED)
-        ax.spines[:].set_visible(False)
-        ax.set_xticks([])
+        ax.set_axis_off()
         return
-    edges, densities = np.empty(0), []
-    for row in numbers.itertuples():
-        own = bins[bins["functional"] == row.functional]
-        drawn = np.append(own["low"], own["high"].iloc[-1:])
-        if edges.size and not np.array_equal(edges, drawn):
-            raise CgatError(f"the histograms of {label} have different bins, and cannot be drawn in one panel")
-        edges = drawn
-        density = own["crystals"].to_numpy() / row.count / np.diff(edges)  # of all: a cut tail does not lift the rest
-        _draw_density(ax, density, edges, row)
-        densities.append(density)
-    seen = np.concatenate(densities)
-    log = label == "band_gap"  # most crystals are metals: on a linear axis only their bin would be seen
+    counts = numbers.set_index("functional")["count"]
+    drawn = bins[bins["functional"].isin(counts.index)]
+    several = {tuple(np.append(own["low"], own["high"].iloc[-1])) for _, own in drawn.groupby("functional")}
+    edges = np.array(several.pop())
+    if several:
+        raise CgatError(f"the histograms of {label} have different bins, and cannot be drawn in one panel")
+    drawn = drawn.assign(
+        middle=(drawn["low"] + drawn["high"]) / 2,
+        share=drawn["crystals"]
+        / drawn["functional"].map(counts).to_numpy(),  # of all: a cut tail does not lift the rest
+    )
+    log = drawn["share"].max() > _SWALLOWS
+    order = list(counts.index)
+    sns.histplot(
+        drawn, x="middle", weights="share", hue="functional", hue_order=order, bins=list(edges), element="step",
+        palette=[functional_colour(name) for name in order], fill=len(order) == 1, linewidth=1.4, legend=False, ax=ax,
+    )  # fmt: skip
+    seen = drawn.loc[drawn["share"] > 0, "share"]
     if log:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(NullLocator())
         ax.yaxis.set_minor_locator(NullLocator())
-    room = 3 if log else 1.2 + 0.12 * len(numbers)  # for the summary
-    ax.set_ylim(0.5 * seen[seen > 0].min() if log else 0, seen.max() * room)
-    ax.set_xlim(edges[0], edges[-1])
-    ax.set_ylabel("Density, log scale" if log else "Density")
-    outside = 1 - bins["crystals"].sum() / numbers["count"].sum()
+    room = 10 ** (0.5 + 0.16 * len(order)) if log else 1.2 + 0.12 * len(order)  # for the summary
+    ax.set(xlim=(edges[0], edges[-1]), ylim=(0.7 * seen.min() if log else 0, seen.max() * room))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    for row in numbers.itertuples():
+        for value, line in (("median", "-"), ("mean", ":")):
+            at, colour = getattr(row, value), functional_colour(row.functional)
+            ax.axvline(at, 0, 0.13, color=colour, linestyle=line, linewidth=1.6, gid=f"{value} {row.functional}")
+    outside = 1 - drawn["crystals"].sum() / counts.sum()
     note = f"  ({100 * outside:.1f} % outside)" if outside > 0 else ""
-    ax.set_xlabel(f"{QUANTITIES[label].symbol} ({QUANTITIES[label].unit}){note}")
+    ax.set_xlabel(f"{quantity(label).symbol} ({quantity(label).unit}){note}")
+    ax.set_ylabel("Crystals, log scale" if log else "Crystals")
     _summary(ax, numbers)
-
-
-def _draw_density(ax: Axes, density: np.ndarray, edges: np.ndarray, numbers: Any) -> None:
-    colour = functional_colour(numbers.functional)
-    ax.stairs(density, edges, color=colour, fill=True, alpha=0.28)
-    ax.stairs(density, edges, color=colour, linewidth=1.2)
-    ax.axvline(numbers.median, color=colour, linewidth=1.2, gid=f"median {numbers.functional}")
-    ax.axvline(numbers.mean, color=colour, linewidth=1.4, linestyle=":", gid=f"mean {numbers.functional}")
 
 
 def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
@@ -150,11 +153,21 @@ def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def element_counts(counts: Mapping[str, int], title: str) -> Figure:
-    """A periodic table coloured by the number of crystals that contain each element (Fig. 9).
+def element_counts(
+    counts: Mapping[str, float],
+    title: str,
+    *,
+    what: str = "Crystals that contain the element",
+    theirs: Mapping[str, float] | None = None,
+) -> Figure:
+    """A periodic table coloured by a number of each element: of the crystals that contain it (Fig. 9), or of an error.
 
     pymatgen's `periodic_table_heatmap` changes pyplot's global state, groups no digits, and takes the room of its
     colour bar from the cells.
+
+    Args:
+        counts: by symbol. title: of the figure. what: is counted.
+        theirs: the paper's number, written below ours.
     """
     places = {
         symbol: (row, column)
@@ -162,49 +175,60 @@ def element_counts(counts: Mapping[str, int], title: str) -> Figure:
         for column, symbol in enumerate(line.split())
         if symbol.isalpha()
     }
-    unknown = sorted(set(counts) - set(places))
+    unknown = sorted({*counts, *(theirs or {})} - set(places))
     if unknown:
         raise CgatError(f"no place in the periodic table for {', '.join(unknown)}")
     positive = [n for n in counts.values() if n > 0]
     if not positive:
         raise CgatError("element_counts has no element to colour")
-    norm = Normalize(0, max(positive))
+    norm = PowerNorm(0.5, 0, max(positive))
     with style():
         fig = NotebookFigure(figsize=(8.6, 4.9), layout="constrained")
         ax = fig.subplots()
         for symbol, (row, column) in places.items():
-            _element_cell(ax, symbol, counts.get(symbol, 0), (column, row - 0.55 * (row > 7)), norm)
+            below = None if theirs is None else theirs.get(symbol, 0)
+            _element_cell(ax, symbol, counts.get(symbol, 0), (column, row - 0.55 * (row > 7)), norm, below)
         for row, text in ((5, "La–Lu"), (6, "Ac–Lr")):
             ax.text(2.5, row + 0.5, text, ha="center", va="center", color=MUTED, fontsize=7.5)
         ax.set(xlim=(-0.05, 18), ylim=(9.5, -0.05), aspect="equal")
         ax.set_axis_off()
         ax.set_title(title)
         bar = ax.inset_axes((3.2, 1.15, 6.6, 0.32), transform=ax.transData)
-        mappable = mpl.cm.ScalarMappable(norm, mpl.colormaps["YlGnBu"])
-        fig.colorbar(mappable, cax=bar, orientation="horizontal", format=lambda n, _: short_count(n))
-        bar.set_title("Crystals that contain the element", fontsize=9.5, weight="normal", pad=4)
-        bar.tick_params(labelsize=9)
+        fig.colorbar(mpl.cm.ScalarMappable(norm, _SHADES), cax=bar, orientation="horizontal",
+                     format=lambda n, _: short_count(n))  # fmt: skip
+        bar.set_title(what if theirs is None else f"{what}; below, the paper's", fontsize=9.5, weight="normal", pad=4)
+        bar.tick_params(labelsize=9, which="both")
         bar.grid(visible=False)
     return fig
 
 
-def _element_cell(ax: Axes, symbol: str, count: int, corner: tuple[float, float], norm: Normalize) -> None:
+def _element_cell(
+    ax: Axes, symbol: str, value: float, corner: tuple[float, float], norm: Normalize, theirs: float | None
+) -> None:
     x, y = corner
-    colour = mpl.colormaps["YlGnBu"](norm(count)) if count > 0 else (0.955, 0.96, 0.965, 1.0)
-    dark = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.52
-    ink = "white" if dark else (INK if count > 0 else "#8A949E")
+    colour = _SHADES(norm(value)) if value > 0 else GRID
+    dark = np.dot(mpl.colors.to_rgb(colour), (0.299, 0.587, 0.114)) < 0.52
+    ink = _ON_CELL[int(dark)] if value > 0 else MUTED
     cell = Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, facecolor=colour, linewidth=0, gid=f"element {symbol}")
     ax.add_patch(cell)
-    ax.text(x + 0.5, y + 0.36, symbol, ha="center", va="center", color=ink, fontsize=11, weight=600)
-    text = f"{count:,}".replace(",", "\u2009") if count > 0 else "–"
-    ax.text(x + 0.5, y + 0.76, text, ha="center", va="center", color=ink, fontsize=7)
+    lines = [(0.36, symbol, 11, 600), (0.76, _cell(value), 7, 400)]
+    if theirs is not None:
+        lines = [(0.28, symbol, 11, 600), (0.6, _cell(value), 7, 400), (0.83, _cell(theirs), 6, 400)]
+    for down, text, size, weight in lines:
+        ax.text(x + 0.5, y + down, text, ha="center", va="center", color=ink, fontsize=size, weight=weight)
+
+
+def _cell(value: float) -> str:
+    if not value > 0:
+        return "–"
+    return f"{value:,.0f}".replace(",", "\u2009") if value == int(value) else f"{value:.3g}"
 
 
 # One look for each part of the work, from light to dark as it takes longer.
 _LOOKS = {
-    "random batches": ("#D9A441", "^"),
-    "building graphs": ("#4F8A8B", "s"),
-    "training steps": ("#1B3A57", "o"),
+    "random batches": ("#B5830F", "^"),
+    "building graphs": ("#17808D", "s"),
+    "training steps": ("#1F83C4", "o"),
 }
 _COLUMNS = ("crystals", "task", "microseconds", "own_mb", "resident_mb", "disk_mb")
 _DASHES: LineStyle = (0, (4, 2))  # of what may be taken back
@@ -278,7 +302,7 @@ def growth(data: pd.DataFrame) -> Figure:
 def _draw_growth(ax: Axes, data: pd.DataFrame, column: str) -> None:
     for task, (colour, marker) in reversed(_LOOKS.items()):
         rows = data[data["task"] == task].sort_values("crystals")
-        ax.plot(rows["crystals"], rows[column], color=colour, marker=marker, markersize=6, markeredgecolor="white",
+        ax.plot(rows["crystals"], rows[column], color=colour, marker=marker, markersize=6, markeredgecolor=PAGE,
                 label=task)  # fmt: skip
     low, high = data["crystals"].min(), data["crystals"].max()
     ax.set_xlim(low / 1.6, high * 1.6)
@@ -307,8 +331,7 @@ def _memory_axis(ax: Axes, data: pd.DataFrame) -> None:
     sizes = np.geomspace(disk.index[0], disk.index[-1], 100)  # straight between sizes, which is bent on this axis
     ax.plot(sizes, np.interp(sizes, disk.index, disk), color=MUTED, linestyle=(0, (1, 1.5)), gid="disk")
     ax.annotate("on disk: table and graphs", (sizes[-12], np.interp(sizes[-12], disk.index, disk)), (-8, 4),
-                textcoords="offset points", ha="right", va="center", color=MUTED, fontsize=9.5,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+                textcoords="offset points", ha="right", va="center", color=MUTED, fontsize=9.5)  # fmt: skip
     ax.set_ylim(0, 1.12 * max(data["resident_mb"].max(), disk.max()))
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} MB" if value else "0"))

@@ -1,4 +1,4 @@
-"""Figures of runs: learning curves (Figs. 1, 6, 7), predictions against targets, what transfer gains."""
+"""Figures of runs: learning curves (Figs. 1, 6, 7), predictions against targets, what transfer gains, noise."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import math
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from cgatlib.errors import CgatError
 from cgatlib.figures.style import (
+    GRID,
     MODES,
     MUTED,
     PAGE,
@@ -29,111 +31,121 @@ from cgatlib.figures.style import (
     style,
 )
 
+OURS = "#1F83C4"
+_POINTS = 3000  # predictions that are drawn one by one; more are counted in hexagons
+
 
 def learning_curves(
     curves: pd.DataFrame, unit: str, *, x: str = "epoch", log: bool = True, schedule: bool = True
 ) -> Figure:
-    """Validation MAE during training, a panel each: mean over seeds with the range of seeds (Figs. 1, 6, 7).
+    """Validation MAE during training in one row of panels: mean over seeds with the range of seeds (Figs. 1, 6, 7).
 
     Args:
         curves: Long table [panel, mode, seed, <x>, validation_mae in `unit`], optionally learning_rate.
         unit: Unit of the MAE, for the axis.
         x: Column of the horizontal axis, "epoch" or "step".
         log: Logarithmic MAE axis.
-        schedule: Draw the learning rate in a strip below when the column is there.
+        schedule: Draw the learning rate, as a share of its highest value, in a strip below when the column is there.
     """
     require_columns(curves, ("panel", "mode", "seed", x, "validation_mae"), "learning_curves")
+    for mode in curves["mode"].unique():
+        mode_style(mode)  # refuses what has no fixed look
     panels = list(dict.fromkeys(curves["panel"]))
     strip = schedule and "learning_rate" in curves
     with style():
-        height = 3.4 + 0.7 * strip
-        fig = NotebookFigure(figsize=(4.6 if len(panels) == 1 else 3.8 * len(panels), height), layout="constrained")
-        ratios = {"height_ratios": [5, 1]} if strip else None
-        axes = fig.subplots(1 + strip, len(panels), squeeze=False, sharex="col", gridspec_kw=ratios)
-        panel_titles(axes[0], panels)
+        width = 4.9 if len(panels) == 1 else min(3.1 * len(panels), 10.5)
+        fig = NotebookFigure(figsize=(width, 3.3 + 0.2 * strip), layout="constrained")
+        grid = fig.add_gridspec(1 + strip, len(panels), height_ratios=[16, 1][: 1 + strip], hspace=0.02)
+        axes: list[Axes] = []
         for column, panel in enumerate(panels):
+            ax = fig.add_subplot(grid[0, column], sharey=axes[0] if axes else None)
+            axes.append(ax)
             rows = curves[curves["panel"] == panel]
-            _curve_panel(axes[0, column], rows, x)
-            if log:
-                error_axis(axes[0, column])
-            if strip:
-                _schedule_strip(axes[1, column], rows, x)
-            axes[-1, column].set_xlabel({"epoch": "Epoch", "step": "Step"}.get(x, x))
-        axes[0, 0].set_ylabel(f"Validation MAE ({unit})")
-        fig.legend(handles=_mode_handles(curves), loc="outside upper center", ncols=2 if len(panels) == 1 else 4)
+            _curve_panel(ax, rows, x)
+            last = _schedule_strip(fig.add_subplot(grid[1, column], sharex=ax), rows, x) if strip else ax
+            last.set_xlabel({"epoch": "Epoch", "step": "Step"}.get(x, x))
+        panel_titles(axes, panels)
+        if log:
+            error_axis(axes[0])
+        for ax in axes:
+            ax.tick_params(labelleft=ax is axes[0], labelbottom=not strip)
+        axes[0].set_ylabel(f"Validation MAE ({unit})")
+        used = [MODES[mode] for mode in MODES if mode in set(curves["mode"])]
+        handles = [Line2D([], [], color=look.colour, linestyle=look.line, label=look.name) for look in used]
+        fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3 if len(panels) == 1 else 6))
     return fig
 
 
 def _curve_panel(ax: Axes, rows: pd.DataFrame, x: str) -> None:
-    for mode in MODES:
+    for mode, look in MODES.items():
         runs = rows[rows["mode"] == mode]
-        if runs.empty:
-            continue
-        look, over = MODES[mode], runs.groupby(x)["validation_mae"]
-        mean = over.mean()
-        ax.plot(mean.index, mean, color=look.colour, linestyle=look.line, gid=f"mean {mode}")
-        if runs["seed"].min() < runs["seed"].max():
-            ax.fill_between(mean.index, over.min(), over.max(), color=look.colour, alpha=0.18, linewidth=0)
+        if len(runs):
+            drawn = {"color": look.colour, "linestyle": look.line, "err_kws": {"linewidth": 0}}
+            sns.lineplot(runs, x=x, y="validation_mae", errorbar=("pi", 100), ax=ax, gid=f"mean {mode}", **drawn)
     ax.margins(x=0.01)
+    ax.set(xlabel="", ylabel="")
 
 
-def _schedule_strip(ax: Axes, rows: pd.DataFrame, x: str) -> None:
+def _schedule_strip(ax: Axes, rows: pd.DataFrame, x: str) -> Axes:
     first = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values(x)  # the schedule knows no seed
-    shared = first.groupby(x)["learning_rate"].nunique().max() == 1
+    shapes: dict[tuple[float, ...], tuple[pd.Series, np.ndarray, str]] = {}
     for mode, rate in first.groupby("mode"):
-        colour = MUTED if shared else mode_style(str(mode)).colour
-        ax.plot(rate[x], rate["learning_rate"], color=colour, linewidth=1)
-    top = rows["learning_rate"].max()
-    exponent = int(np.floor(np.log10(top)))
-    ax.set_ylim(0, 1.15 * top)
-    ax.set_yticks([0, top], ["0", f"{top / 10.0**exponent:.3g}"])
-    ax.set_ylabel(rf"Rate, $10^{{{exponent}}}$", fontsize=9.5)
-    ax.grid(visible=False, axis="x")
-
-
-def _mode_handles(rows: pd.DataFrame) -> list[Line2D]:
-    for mode in rows["mode"].unique():
-        mode_style(mode)  # refuses what has no fixed look
-    used = [MODES[mode] for mode in MODES if mode in set(rows["mode"])]
-    return [Line2D([], [], color=look.colour, linestyle=look.line, label=look.name) for look in used]
+        share = (rate["learning_rate"] / rate["learning_rate"].max()).to_numpy()
+        shapes.setdefault(tuple(share.round(6)), (rate[x], share, str(mode)))
+    for at, share, mode in shapes.values():
+        colour = MUTED if len(shapes) == 1 else MODES[mode].colour
+        ax.fill_between(at, 0, share, color=colour, alpha=0.35, linewidth=0)
+    ax.set(ylim=(0, 1.05), yticks=[])
+    ax.grid(visible=False)
+    ax.spines["left"].set_visible(False)
+    ax.set_ylabel("rate", rotation=0, ha="right", va="center", fontsize=9)
+    return ax
 
 
 def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
-    """Prediction against target of a test set as a hexagonal density, with its MAE.
+    """Prediction against target of a test set, with its MAE, and the distribution of the errors.
 
-    `predictions` has the columns [target, prediction] in the unit of the label.
+    `predictions` has the columns [target, prediction] in the unit of the label; beyond 3,000 they are hexagons.
     """
     require_columns(predictions, ("target", "prediction"), "parity")
     what = quantity(label)
     target, prediction = predictions["target"].to_numpy(), predictions["prediction"].to_numpy()
+    error = (prediction - target) * what.error_factor
     low, high = np.quantile(np.concatenate([target, prediction]), [0.001, 0.999])
-    mae = np.abs(prediction - target).mean() * what.error_factor
+    low, high = low - 0.02 * (high - low), high + 0.02 * (high - low)
     with style():
-        fig = NotebookFigure(figsize=(4.6, 4.0), layout="constrained")
-        # Without its palest quarter, in which a single crystal would be lost on the white page.
-        shades = ListedColormap(mpl.colormaps["YlGnBu"](np.linspace(0.28, 1, 256)))
-        ax = fig.subplots()
-        hexes = ax.hexbin(
-            target, prediction, gridsize=60, extent=(low, high, low, high), norm=LogNorm(), mincnt=1,
-            cmap=shades, linewidths=0.1,
-        )  # fmt: skip
+        fig = NotebookFigure(figsize=(7.4, 3.9), layout="constrained")
+        ax, errors = fig.subplots(1, 2, width_ratios=[1.35, 1])
+        if len(target) <= _POINTS:
+            ax.plot(target, prediction, "o", color=OURS, markersize=3.2, alpha=0.45, markeredgewidth=0, gid="points")
+        else:
+            _hexagons(fig, ax, target, prediction, (low, high))
         ax.plot([low, high], [low, high], color=MUTED, linewidth=0.9)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title)
         ax.set_xlabel(f"{what.symbol}, target ({what.unit})")
         ax.set_ylabel(f"{what.symbol}, prediction ({what.unit})")
-        text = f"MAE {mae:.{what.error_digits}f} {what.error_unit}\n{len(target):,} crystals"
+        text = f"MAE {np.abs(error).mean():.{what.error_digits}f} {what.error_unit}\n{len(target):,} crystals"
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top")
-        bar = fig.colorbar(hexes, shrink=0.75, format=lambda n, _: short_count(n))
-        bar.set_label("Crystals")
-        bar.outline.set_visible(False)
+        reach = float(np.quantile(np.abs(error), 0.98)) or 1.0
+        sns.histplot(x=error, bins=list(np.linspace(-reach, reach, 41)), element="step", color=OURS, ax=errors)
+        errors.axvline(0, color=MUTED, linewidth=0.9)
+        errors.set(xlabel=f"Prediction − target ({what.error_unit})", ylabel="Crystals", xlim=(-reach, reach))
     return fig
+
+
+def _hexagons(fig: Figure, ax: Axes, target: np.ndarray, prediction: np.ndarray, ends: tuple[float, float]) -> None:
+    shades = ListedColormap(mpl.colormaps["YlGnBu"](np.linspace(0.28, 0.85, 256)))  # seen on light and dark pages
+    hexes = ax.hexbin(target, prediction, gridsize=60, extent=(*ends, *ends), norm=LogNorm(), mincnt=1, cmap=shades)
+    bar = fig.colorbar(hexes, ax=ax, shrink=0.75, format=lambda n, _: short_count(n))
+    bar.set_label("Crystals")
+    bar.outline.set_visible(False)
 
 
 # How a number of `reductions` is drawn by where it comes from, from top to bottom.
 _SOURCES = {
     "paper": Mode("paper", "#C2571A", "-", "D"),
-    "short training": Mode("ours, short training", "#1F83C4", "-", "o"),
-    "long training": Mode("ours, trained until it stops improving", "#1F83C4", "-", "o"),
+    "short training": Mode("ours, short training", OURS, "-", "o"),
+    "long training": Mode("ours, trained until it stops improving", OURS, "-", "o"),
 }
 
 
@@ -185,3 +197,43 @@ def _dot(ax: Axes, x: float, y: float, look: Mode) -> Line2D:
     """A marker, open for short training."""
     face = PAGE if look.name.endswith("short training") else look.colour
     return ax.plot(x, y, look.marker, color=look.colour, markerfacecolor=face, markersize=6.5, label=look.name)[0]
+
+
+# Rules for neighbour lists that `noise` shows: look and name by what the benchmark calls them.
+_RULES = {
+    "released code: shells of 1e-8 Å, cut at k": Mode("released rule", "#D66A00", "", "s"),
+    "whole shells of 1e-3 Å": Mode("whole shells", "#7A8793", "", "^"),
+    "continuous ranks": Mode("ours: continuous ranks", OURS, "", "o"),
+}
+_MOVES = {"0.002 Å": "atoms moved by 0.002 Å", "0.02 Å": "atoms moved by 0.02 Å", "three digits": "three-digit CIF"}
+
+
+def noise(rows: pd.DataFrame) -> Figure:
+    """How far predictions move when a crystal's description does, by the rule for its neighbour list; a panel a label.
+
+    Args:
+        rows: Table [rule, label, seed, "0.002 Å", "0.02 Å", "three digits"], the latter the mean change of a prediction
+            as a share of the test MAE, as ``python -m benchmarks.noise`` measures it; other rules are left out.
+    """
+    require_columns(rows, ("rule", "label", "seed", *_MOVES), "noise")
+    labels = list(dict.fromkeys(rows["label"]))
+    with style():
+        fig = NotebookFigure(figsize=(4.1 * len(labels) + 1.0, 2.6), layout="constrained")
+        axes = fig.subplots(1, len(labels), sharex=True, sharey=True, squeeze=False)[0]
+        panel_titles(axes, [quantity(label).title for label in labels])
+        for ax, label in zip(axes, labels, strict=True):
+            for offset, (rule, look) in zip((-0.2, 0.0, 0.2), _RULES.items(), strict=True):
+                some = rows[(rows["rule"] == rule) & (rows["label"] == label)]
+                for row, move in enumerate(_MOVES):
+                    ax.plot(some[move], np.full(len(some), row + offset), look.marker, color=look.colour, alpha=0.6,
+                            markersize=5, gid=f"{rule}: {move}")  # fmt: skip
+            ax.set(xscale="log", ylim=(len(_MOVES) - 0.5, -0.5), yticks=range(len(_MOVES)))
+            ax.set_yticklabels(_MOVES.values())
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.grid(visible=False, axis="y")
+            ax.axvline(1, color=GRID, linewidth=4, zorder=0)
+        fig.supxlabel("Mean change of a prediction, as a share of the model's own error", fontsize=10.5)
+        handles = [Line2D([], [], color=k.colour, marker=k.marker, linestyle="", label=k.name) for k in _RULES.values()]
+        fig.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return fig

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +15,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cgatlib.errors import CgatError
-from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, ScalingFit, bootstrap, crossing, fit_power_law
+from cgatlib.evaluation.scaling import (
+    ComputeBudget,
+    FloorLaw,
+    Points,
+    PowerLaw,
+    ScalingFit,
+    bootstrap,
+    crossing,
+    fit_power_law,
+    fit_with_floor,
+)
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.style import (
     ACCURACY,
@@ -24,6 +33,7 @@ from cgatlib.figures.style import (
     INK,
     MODES,
     MUTED,
+    PAGE,
     LineStyle,
     NotebookFigure,
     error_axis,
@@ -38,12 +48,13 @@ from cgatlib.figures.style import (
 )
 
 SHADE_MARKERS = "oDv^P*X<>h"
-FARTHEST = 30.0  # a crossing beyond this multiple of the largest size is not drawn
+FARTHEST = 10.0  # nothing is drawn or written beyond this multiple of the largest size
+_LAST = 4  # sizes that a second slope is taken from
 
 
 @dataclass(frozen=True)
 class Series:
-    """Measured points of one line and how it is drawn; `fit` and `law` are None where the points allow none."""
+    """Measured points of one line and how it is drawn; `law` and `fit` are None where there are too few sizes."""
 
     label: str
     sizes: np.ndarray  # (P,)
@@ -55,6 +66,8 @@ class Series:
     marker: str  # empty: the points were not measured, and are not drawn
     filled: bool = True
     common: np.ndarray | float = 0.0  # shift of all lines by the test crystals, which bands leave out
+    floor: FloorLaw | None = None  # of five sizes or more
+    last: ScalingFit | None = None  # of the last four sizes, where there are more
 
     def band(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """95 % band of the fit at n."""
@@ -135,27 +148,33 @@ def _series(
     filled: bool = True,
     noise: float | None = None,
 ) -> Series:
-    law, fit = None, None
-    if rows[against].min() < rows[against].max():
-        points = curve_points(rows, against)
-        law = fit_power_law(points)
-        fit = bootstrap(points, noise=noise) if points.has_spread or noise is not None else None
     sizes, maes = rows[against].to_numpy(float), rows["mae"].to_numpy(float)
-    return Series(label, sizes, maes, law, fit, colour, line, marker, filled)
+    series = Series(label, sizes, maes, None, None, colour, line, marker, filled)
+    distinct = np.unique(sizes)
+    if len(distinct) < (3 if noise is None else 2):  # a line through two measured points says nothing
+        return series
+    series = replace(series, law=fit_power_law(curve_points(rows, against)))
+    fit = bootstrap(curve_points(rows, against), noise=noise)
+    if len(distinct) <= _LAST:
+        return replace(series, fit=fit)
+    last = bootstrap(curve_points(rows[rows[against] >= distinct[-_LAST]], against), noise=noise)
+    return replace(series, fit=fit, last=last, floor=fit_with_floor(fit.points))
 
 
-def crossings(series: Sequence[Series]) -> list[tuple[float, PowerLaw]]:
-    """Crossings of each no-transfer line with the transfer lines that follow it, where near enough to draw."""
-    found, none = [], None
+def crossings(series: Sequence[Series]) -> tuple[list[tuple[float, PowerLaw]], int]:
+    """Sizes at which no-transfer lines meet the transfer lines that follow them, near enough to be drawn; how many do
+    not meet up to there."""
+    found, beyond, none = [], 0, None
     for one in series:
         if not one.filled:
             none = one
         elif none is not None and none.law is not None and one.law is not None:
             n = crossing(none.law, one.law)
             largest = float(max(none.sizes.max(), one.sizes.max()))
-            if isfinite(n) and largest < n <= FARTHEST * largest:
+            if largest < n <= FARTHEST * largest:
                 found.append((n, one.law))
-    return found
+            beyond += n > FARTHEST * largest
+    return found, beyond
 
 
 def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | None = None) -> Figure:
@@ -197,6 +216,9 @@ def transfer_scaling(
 ) -> Figure:
     """MAE against training size with and without transfer, extended to where the lines cross (Figs. 4, 8).
 
+    Where lines meet beyond ten times the largest size they are not extended, and the panel says so. A thin curve is the
+    law with a floor.
+
     Args:
         points: Table [panel, functional, mode, train_size, seed, mae in `unit`], optionally errors. A panel with
             one functional is coloured by mode, one with several by functional; no transfer is dashed.
@@ -213,9 +235,12 @@ def transfer_scaling(
         fig, axes, tables = _canvas([len(lines) for lines in series])
         panel_titles(axes, panels)
         for index, (ax, lines) in enumerate(zip(axes, series, strict=True)):
-            meetings = crossings(lines)
+            meetings, beyond = crossings(lines)
             _draw(ax, lines, chemical_accuracy, reach=max((n for n, _ in meetings), default=None))
             _mark_crossings(ax, meetings)
+            if beyond:
+                text = "lines meet beyond ten times the data, if at all"
+                ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", color=MUTED, fontsize=9)
             ax.set_xlabel("Training crystals")
             _legend_table(tables[index], lines, "")
         _share_error_axis(axes, unit, split)
@@ -226,7 +251,7 @@ def _mark_crossings(ax: Axes, meetings: Sequence[tuple[float, PowerLaw]]) -> Non
     """A marker and the size at each crossing, the labels above and below in turn."""
     ordered = sorted(((n, float(law.predict(n))) for n, law in meetings), key=lambda place: -place[1])
     for index, (n, mae) in enumerate(ordered):
-        ax.plot(n, mae, "X", color=INK, markeredgecolor="white", markersize=8, zorder=6, gid="crossing")
+        ax.plot(n, mae, "X", color=INK, markeredgecolor=PAGE, markersize=8, zorder=6, gid="crossing")
         above = index % 2 == 0
         ax.annotate(
             short_count(float(f"{n:.2g}")), (n, mae), (0, 8 if above else -8), textcoords="offset points",
@@ -252,7 +277,7 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
     every = np.concatenate([one.sizes for one in series])
     low, high = every.min() / 1.25, max(every.max(), reach or 0.0) * (1.6 if reach else 1.25)
     for one in series:
-        face = one.colour if one.filled else "white"
+        face = one.colour if one.filled else PAGE
         if one.marker:
             ax.plot(one.sizes, one.maes, ".", color=one.colour, markersize=3, alpha=0.5, zorder=3)
             sizes = np.unique(one.sizes)
@@ -262,6 +287,8 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
             continue
         inside = np.geomspace(one.sizes.min(), one.sizes.max(), 40)
         ax.plot(inside, one.law.predict(inside), color=one.colour, linestyle=one.line, gid=f"fit {one.label}")
+        if one.floor is not None:
+            ax.plot(inside, one.floor.predict(inside), color=one.colour, linewidth=0.9, gid=f"floor {one.label}")
         if reach:
             beyond = np.geomspace(one.sizes.max(), high, 40)
             ax.plot(beyond, one.law.predict(beyond), color=one.colour, linestyle=one.line, linewidth=0.8)
@@ -271,8 +298,8 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
     if chemical_accuracy is not None:
         ax.axhline(chemical_accuracy, color=ACCURACY, linewidth=1.1, gid="chemical accuracy")
         ax.annotate(
-            "chemical accuracy", (1, chemical_accuracy), (-3, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", color=ACCURACY, fontsize=9,
+            "chemical accuracy", (0, chemical_accuracy), (3, 3), xycoords=("axes fraction", "data"),
+            textcoords="offset points", color=ACCURACY, fontsize=9,
         )  # fmt: skip
     ax.set_xscale("log")
     ax.set_xlim(low, high)
@@ -283,21 +310,22 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
 
 def _legend_table(ax: Axes, series: Sequence[Series], heading: str) -> None:
     """Line, name, slope and intercept of each series under its panel, with half of the 95 % interval."""
-    for x, text, side in ((0.0, heading, "left"), (0.74, "Slope", "right"), (1.0, "Intercept", "right")):
-        ax.text(x, 0, text, ha=side, color=MUTED, fontsize=9, va="center")
+    more = any(one.last for one in series)
+    columns = {0.56: "Slope", 0.79: f"last {_LAST}", 1.0: "Intercept"} if more else {0.74: "Slope", 1.0: "Intercept"}
+    for x, text in ((0.0, heading), *columns.items()):
+        ax.text(x, 0, text, ha="right" if x else "left", color=MUTED, fontsize=9, va="center")
     for row, one in enumerate(series, start=1):
-        face = one.colour if one.filled else "white"
-        ax.plot([0.0, 0.09], [row, row], color=one.colour, linestyle=one.line, clip_on=False)
+        face = one.colour if one.filled else PAGE
+        ax.plot([0.0, 0.09], [row, row], color=one.colour, linestyle=one.line if one.law else "", clip_on=False)
         ax.plot(0.045, row, one.marker, color=one.colour, markerfacecolor=face, clip_on=False)
         ax.text(0.12, row, one.label, va="center", fontsize=9)
-        if one.law is None:
-            ax.text(1.0, row, "one size, no line", ha="right", va="center", fontsize=9, color=MUTED)
+        if one.fit is None:
+            ax.text(1.0, row, "too few sizes for a line", ha="right", va="center", fontsize=9, color=MUTED)
             continue
-        slope, intercept = (one.fit.slope, one.fit.intercept) if one.fit else (None, None)
-        for x, text in (
-            (0.74, with_interval(one.law.slope, slope, 3)),
-            (1.0, with_interval(one.law.intercept, intercept, 2)),
-        ):
+        fits = (one.fit, one.last) if more else (one.fit,)
+        cells = [with_interval(fit.law.slope, fit.slope, 3) if fit else "" for fit in fits]
+        cells.append(with_interval(one.fit.law.intercept, one.fit.intercept, 2))
+        for x, text in zip(columns, cells, strict=True):
             ax.text(x, row, text, ha="right", va="center", fontsize=9)
 
 
@@ -337,7 +365,8 @@ def compute_budget(
         unit: Unit of the MAE.
         low: Functional of the pre-training set, whose calculation is the unit of cost.
         high: Functional of the training set.
-        max_budget: End of the axis; by default what the measured points reach, or ten times the start.
+        max_budget: End of the axis; by default what the measured points reach, or ten times the start. It ends
+            earlier where one of the sizes would exceed ten times the largest that its line was fitted to.
     """
     if points is not None:
         require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "compute_budget")
@@ -345,12 +374,12 @@ def compute_budget(
         raise CgatError("compute_budget needs at least one scenario")
     known = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"], dtype=float) if points is None else points
     measured = known.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
-    ends = [_reach(budget, measured) for budget in scenarios.values()]
+    ends = [min(max_budget or _reach(budget, measured), _known(budget)) for budget in scenarios.values()]
     with style():
         fig = NotebookFigure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
         axes = fig.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
         for ax, budget, end in zip(axes, scenarios.values(), ends, strict=True):
-            _budget_panel(ax, budget, measured, max_budget or end, (low, high))
+            _budget_panel(ax, budget, measured, end, (low, high))
         panel_titles(axes, list(scenarios))
         axes[0].set_ylabel(f"Test MAE ({unit})")
         error_axis(axes[0])
@@ -382,6 +411,12 @@ def _on_lines(budget: ComputeBudget, measured: pd.DataFrame) -> tuple[pd.DataFra
 def _reach(budget: ComputeBudget, measured: pd.DataFrame) -> float:
     furthest = max((float(rows["cost"].max()) for rows in _on_lines(budget, measured) if len(rows)), default=0.0)
     return 1.1 * furthest if furthest > 0 else 10 * budget.cost_ratio * budget.n_train
+
+
+def _known(budget: ComputeBudget) -> float:
+    """The largest budget that leads to no size beyond ten times those the lines were fitted to."""
+    training, pretraining = (FARTHEST * fit.points.sizes.max() for fit in (budget.training, budget.pretraining))
+    return float(min(budget.cost_ratio * (training - budget.n_train), pretraining - budget.n_pretrain))
 
 
 def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: float, names: tuple[str, str]) -> None:

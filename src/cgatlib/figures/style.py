@@ -50,7 +50,7 @@ class Mode:
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "none": Mode("no transfer", "#D66A00", "--", "s"),
-        "untouched": Mode("pre-trained, untouched", "#7A8793", ":", "P"),
+        "untouched": Mode("zero-shot", "#7A8793", ":", "P"),
         "head": Mode("only regression head", "#009E73", "-.", "^"),
         "full": Mode("full transfer", "#0072B2", "-", "o"),
         "full_low_lr": Mode("full transfer, low learning rate", "#3F91CC", ":", "v"),
