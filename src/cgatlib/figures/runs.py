@@ -58,17 +58,17 @@ def learning_curves(
         grid = fig.add_gridspec(1 + strip, len(panels), height_ratios=[16, 1][: 1 + strip], hspace=0.02)
         axes: list[Axes] = []
         for column, panel in enumerate(panels):
-            ax = fig.add_subplot(grid[0, column], sharey=axes[0] if axes else None)
+            ax = fig.add_subplot(grid[0, column])
             axes.append(ax)
             rows = curves[curves["panel"] == panel]
             _curve_panel(ax, rows, x)
             last = _schedule_strip(fig.add_subplot(grid[1, column], sharex=ax), rows, x) if strip else ax
             last.set_xlabel({"epoch": "Epoch", "step": "Step"}.get(x, x))
         panel_titles(axes, panels)
-        if log:
-            error_axis(axes[0])
         for ax in axes:
-            ax.tick_params(labelleft=ax is axes[0], labelbottom=not strip)
+            ax.tick_params(labelbottom=not strip)
+            if log:
+                error_axis(ax)
         axes[0].set_ylabel(f"Validation MAE ({unit})")
         used = [MODES[mode] for mode in MODES if mode in set(curves["mode"])]
         handles = [Line2D([], [], color=look.colour, linestyle=look.line, label=look.name) for look in used]
