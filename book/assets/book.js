@@ -31,15 +31,25 @@
     showCode(sessionStorage.getItem("code") === "on");
   }
 
-  // A row of a table can stand as a card on a narrow screen: its cells then carry their columns' names.
+  // The rows of a table that is wider than its place stand as cards: their cells then carry their columns' names.
   function labelCells(box) {
     const heads = [...box.querySelectorAll("thead tr:last-child > *")].map((e) => e.textContent);
     const roles = { table: "table", "thead, tbody": "rowgroup", tr: "row", "thead th": "columnheader", "tbody th": "rowheader", td: "cell" };
     for (const [selector, role] of Object.entries(roles)) {
       box.querySelectorAll(selector).forEach((e) => e.setAttribute("role", role));
     }
-    box.querySelectorAll("tbody tr").forEach((row) => [...row.cells].forEach((e, i) => { e.dataset.label = heads[i]; }));
-    box.classList.add("stacks");
+    box.querySelectorAll("tbody tr").forEach((row) => [...row.cells].forEach((e, i) => {
+      e.dataset.label = heads[i];
+      e.classList.toggle("nothing", e.textContent === "–");
+    }));
+    let width = 0;
+    const fit = () => {
+      if (box.clientWidth === width) return;
+      width = box.clientWidth;
+      box.classList.remove("stacked");
+      box.classList.toggle("stacked", box.scrollWidth > width);
+    };
+    new ResizeObserver(() => requestAnimationFrame(fit)).observe(box); // also when it is unfolded
   }
 
   document.addEventListener("DOMContentLoaded", () => {

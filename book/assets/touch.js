@@ -8,7 +8,8 @@
   const ink = (colour) => (colour ? `color-mix(in srgb, ${colour} 72%, currentColor)` : "currentColor"); // seen in both themes
   const inkOn = (colour) => (d3.hcl(colour).l < 49.5 ? "#fff" : "#000");
   const formula = (text) => text.replace(/\d/g, (n) => "₀₁₂₃₄₅₆₇₈₉"[n]);
-  const digits = (n, k = 3) => String(+n.toPrecision(k)).replace("-", "−");
+  const digits = (n, k = 3) => (Math.abs(n) < 10 ** k ? n.toPrecision(k) : n.toFixed(0)).replace("-", "−");
+  const tick = (n) => (Math.abs(n) < 1000 ? String(+n.toPrecision(3)).replace("-", "−") : short(n));
   let made = 0;
 
   // --- Controls that every browser and screen reader knows ---
@@ -59,8 +60,11 @@
     svg.attr("width", width).attr("height", HEIGHT).selectAll("*").remove();
     x.range([SPACE.left, width - SPACE.right]);
     y.range([HEIGHT - SPACE.bottom, SPACE.top]);
-    const log = (scale) => (scale.base ? scale.ticks(5).filter((v, i, all) => all.length < 8 || /^[125]/.test(v.toExponential())) : scale.ticks(5));
-    const axis = (side, scale) => side(scale).tickValues(log(scale)).tickFormat((v) => (Math.abs(v) < 1000 ? digits(v) : short(v)));
+    const few = (scale) => { // plain numbers, also where a logarithmic axis spans little
+      const [low, high] = d3.extent(scale.domain());
+      return scale.base && high > 20 * low ? scale.ticks().filter((v) => /^[125]/.test(v.toExponential())) : d3.ticks(low, high, 5);
+    };
+    const axis = (side, scale) => side(scale).tickValues(few(scale)).tickFormat(tick);
     svg.append("g").attr("transform", `translate(0,${HEIGHT - SPACE.bottom})`).call(axis(d3.axisBottom, x));
     svg.append("g").attr("transform", `translate(${SPACE.left},0)`).call(axis(d3.axisLeft, y));
     const name = svg.append("g").attr("class", "touch-name").attr("text-anchor", "middle");
