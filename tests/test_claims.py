@@ -24,7 +24,7 @@ from cgatbook.claims.lines import (
     slope_drops,
     straight_line,
 )
-from cgatbook.claims.paper import budget, consistent, quotient, rarer, stated, table_order
+from cgatbook.claims.paper import budget, consistent, quotient, rarer, table_order
 from cgatbook.claims.verdict import FIFTH, MEANING, SECTIONS, Effect, Finding, Outcome, Verdict, claim, impossible
 from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults
@@ -327,8 +327,8 @@ def outcome(findings):
 
 def test_quotients_within_rounding():
     over, under = "table1/e_above_hull/PBEsol/none", "table1/e_above_hull/PBE/none"  # 26 and 23
-    assert outcome(stated(PAPER, over, under, "109%")) is Outcome.CONSISTENT  # 25.5 / 23.5 = 1.085
-    assert outcome(stated(PAPER, over, under, "107%")) is Outcome.INCONSISTENT
+    assert outcome(quotient(PAPER, [over], under, "109%")) is Outcome.CONSISTENT  # 25.5 / 23.5 = 1.085
+    assert outcome(quotient(PAPER, [over], under, "107%")) is Outcome.INCONSISTENT
     assert outcome(quotient(PAPER, [over], under, low=2)) is Outcome.INCONSISTENT
     assert outcome(quotient(PAPER, [over, under], under, high=1)) is Outcome.INCONSISTENT
     assert outcome(quotient(PAPER, [under], under, high=1)) is Outcome.CONSISTENT

@@ -1,7 +1,7 @@
 """What the paper claims of its data."""
 
 from cgatbook.claims.evidence import Evidence
-from cgatbook.claims.paper import consistent, rarer, stated, table_order
+from cgatbook.claims.paper import consistent, quotient, rarer, table_order
 from cgatbook.claims.verdict import Verdict, claim
 
 GAP_MEANS = ("numbers/band_gap_mean_PBE", "numbers/band_gap_mean_SCAN")
@@ -14,7 +14,7 @@ def sizes(e: Evidence) -> Verdict:
     """80% of the {numbers/high_fidelity_set} PBEsol and SCAN entries make the training set of
     {numbers/training_sizes/1}.
     """
-    return Verdict.of(stated(e.paper, "numbers/training_sizes/1", "numbers/high_fidelity_set", "80%"))
+    return Verdict.of(quotient(e.paper, ["numbers/training_sizes/1"], "numbers/high_fidelity_set", "80%"))
 
 
 @claim("data", "Section IV.A")

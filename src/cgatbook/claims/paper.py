@@ -15,21 +15,16 @@ def consistent(fits: bool, text: str, detail: str = "", circular: str = "") -> l
 
 
 def quotient(
-    paper: PublishedNumbers, over: Sequence[str], under: str, low: float = -math.inf, high: float = math.inf
+    paper: PublishedNumbers, over: Sequence[str], under: str, stated: str = "", low: float = 0.0, high: float = math.inf
 ) -> list[Finding]:
-    """Whether some printed numbers, divided by another, lie in a range."""
+    """Whether some printed numbers, divided by another, have the ratio that is stated, or lie within bounds."""
     ratios = [paper[name].over(paper[under]) for name in over]
+    limit = f"at least {low:g}" if low else f"at most {high:g}"
+    if stated:
+        low, high, limit = Printed.of(stated).low, Printed.of(stated).high, f"stated {stated}"
     fits = all(ratio.low <= high + 1e-12 and low <= ratio.high + 1e-12 for ratio in ratios)
     parts = [f"{r.text} = {r.value:.3g} [{r.low:.3g}, {r.high:.3g}]" for r in ratios]
-    limit = f"at most {high:g}" if low == -math.inf else f"at least {low:g}" if high == math.inf else ""
-    return consistent(fits, "; ".join([*parts, limit]).removesuffix("; "))
-
-
-def stated(paper: PublishedNumbers, over: str, under: str, ratio: str) -> list[Finding]:
-    """Whether two printed numbers have the ratio that the paper states."""
-    number = Printed.of(ratio)
-    (found,) = quotient(paper, [over], under, number.low, number.high)
-    return consistent(found.outcome is Outcome.CONSISTENT, f"{found.text}; stated {ratio}")
+    return consistent(fits, "; ".join([*parts, limit]))
 
 
 def table_order(

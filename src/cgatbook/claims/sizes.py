@@ -14,7 +14,7 @@ from cgatbook.claims.lines import (
     slope_drops,
     straight_line,
 )
-from cgatbook.claims.paper import budget, consistent, place_text, quotient, stated
+from cgatbook.claims.paper import budget, consistent, place_text, quotient
 from cgatbook.claims.verdict import FIFTH, Verdict, claim
 from cgatbook.reconstruction import PLACES, published_lines
 from cgatlib.figures.style import short_count
@@ -55,7 +55,7 @@ def tenth(e: Evidence) -> Verdict:
 
     Tested with an eighth, at each training size.
     """
-    ratio = stated(e.paper, "numbers/pretraining_sizes/1", "numbers/pretraining_sizes/0", "10")
+    ratio = quotient(e.paper, ["numbers/pretraining_sizes/1"], "numbers/pretraining_sizes/0", "10")
     return Verdict.of(ratio, e.better("volume-r2scan-from-4000", "volume-r2scan-sizes-none"))
 
 
