@@ -1,7 +1,10 @@
 """Transfer learning: which weights come from the pre-trained network, which are trained, on which scale.
 
 The three procedures of the paper (section II, Fig. 1): no transfer, only the regression head, full transfer. Beyond it,
-a kernel machine on the frozen embedding (`cgatlib.transfer`), alone, for pairs, or beside the tuned network.
+a support vector machine on the frozen embedding, alone, for pairs, or beside the tuned network. The machine is
+scikit-learn's; what it has learnt is kept as tensors, so that it is stored and read like any network. Of a *pair*, the
+crystal's value by a cheaper functional is one more input, and the difference to it is learnt (Ramakrishnan et al., J.
+Chem. Theory Comput. 11, 2087 (2015), doi:10.1021/acs.jctc.5b00099).
 """
 
 import copy
@@ -22,28 +25,26 @@ from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, embed_all, in_
 from cgatlib.model.cgat import CGAT, ModelConfig, OutputNetwork
 
 Array = NDArray[np.float64]
+TransferMode = Literal["none", "untouched", "head", "full", "kernel", "paired", "average"]
+STEPLESS: tuple[TransferMode, ...] = ("untouched", "kernel", "paired")
+"""Modes in which no weight is trained step by step."""
 Form = Literal["network", "kernel", "paired", "average"]
-"""What a member of a model is: a network, a kernel on its embedding, one for pairs, or the mean of network and kernel.
-"""
+"""What a model is: a network, a kernel on its embedding, one for pairs, or the mean of network and kernel."""
 
-
-def form_of(mode: str) -> Form:
-    """The form of what a transfer mode makes."""
-    return cast(Form, mode) if mode in get_args(Form) else "network"
-
-
-_WIDTHS = (0.1, 0.3)  # gamma times the number of inputs; the validation part chooses
+_COEFFICIENTS = [step / 10 for step in range(11)]  # of the tuned weights, between them and the pre-trained ones
+_SHARES = np.linspace(0, 1, 11)  # of the kernel in an average
+# Of the kernel machine; where there are several, the validation part chooses:
+_WIDTHS = (0.1, 0.3)  # gamma times the number of inputs
 _PENALTIES = (1.0, 3.0, 10.0, 30.0)  # C
 _TUBE = 0.05  # epsilon, in standard deviations of the labels
 _KNOWN_WEIGHTS = (3.0, 10.0, 30.0)  # of what is known beside an input of the embedding
 _TRIED_ON, _TRAINED_ON = 1000, 10_000  # most crystals that a choice and the final machine are trained on
 _ZERO = 1e-3  # in the unit of the known value
-_SHARES = np.linspace(0, 1, 11)  # of the kernel in an average
-TransferMode = Literal["none", "untouched", "head", "full", "kernel", "paired", "average"]
-_MODES = ("none", "untouched", "head", "full", "kernel", "paired", "average")
-STEPLESS: tuple[TransferMode, ...] = ("untouched", "kernel", "paired")
-"""Modes in which no weight is trained step by step."""
-_COEFFICIENTS = [step / 10 for step in range(11)]  # of the tuned weights, between them and the pre-trained ones
+
+
+def form_of(mode: str) -> Form:
+    """The form of what a transfer mode makes."""
+    return cast(Form, mode) if mode in get_args(Form) else "network"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class TransferConfig:
 
     def __post_init__(self) -> None:
         scales = ("target", "source", "fitted")
-        choices = {"mode": _MODES, "target_statistics": scales, "test_crystals": ("unseen", "seen")}
+        choices = {"mode": get_args(TransferMode), "target_statistics": scales, "test_crystals": ("unseen", "seen")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise CgatError(f"unknown transfer {name} {getattr(self, name)!r}; known: {', '.join(known)}")
