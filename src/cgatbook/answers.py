@@ -170,19 +170,18 @@ def unlike_sentence(real: Archives) -> str:
 
 
 def control_sentence(real: Archives) -> str:
-    """What is left of the gain on PBEsol volumes where both networks were trained longer, and beside a PBE value."""
+    """What is left of the gain on PBEsol volumes where both networks were trained longer."""
     first, *longer = answers(real, "volume-pbesol")
-    part = real.of("volume-pbesol-none-long", "volume-pbesol-full-long")
-    control = longer[-1] if longer else answer(part, "volume-pbesol-full-long", "volume-pbesol-none-long")
-    together = "get as many steps on the target set as pre-training and transfer take together"
-    how = "train until they stop improving" if longer else together
-    r = control.comparison.reduction
-    end = "cannot be told from none" if r.low <= 0 else "remains"
-    before = percent(first.comparison.reduction.value)
-    return (
-        f"On PBEsol volumes the gain shrinks from {before} % to {percent(r.value)} % "
-        f"(95 % interval: {percent(r.low)} to {percent(r.high)} %) once both networks {how}, and {end}."
-    )
+    how, names = "train until they stop improving", ("volume-pbesol-full-long", "volume-pbesol-none-long")
+    if not longer:
+        how = "get as many steps on the target set as pre-training and transfer take together"
+        longer = [answer(real.of(*names), *names)]
+    before, after = first.comparison.reduction, longer[-1].comparison.reduction
+    verb = "shrinks" if after.value < before.value else "goes"
+    end = "cannot be told from none" if after.low <= 0 else "remains"
+    left = f"{percent(after.value)} % (95 % interval: {percent(after.low)} to {percent(after.high)} %)"
+    begin = f"On PBEsol volumes the gain {verb} from {percent(before.value)} % to {left}"
+    return f"{begin} once both networks {how}, and {end}."
 
 
 def correction_sentence(real: Archives) -> str:
@@ -276,7 +275,8 @@ def gap_table(part: StoredResults, target: str, modes: Sequence[str]) -> pd.Data
     """Gaps as a classification into metals and non-metals, one row per mode, intervals in columns of their own."""
     rows = {}
     for mode in modes:
-        found, cells = gap_scores(part.seeds(f"{target}-{mode}")), {}
+        found = gap_scores(part.seeds(f"{target}-{mode}"))
+        cells: dict[str, str] = {}
         for name, score_found in (
             ("balanced accuracy", found.balanced_accuracy),
             ("ROC AUC", found.roc_auc),

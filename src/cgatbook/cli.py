@@ -63,7 +63,7 @@ def build(out: Path | None, **options: Any) -> None:
     \b
     Example:
       cgatlib book build --profile ci
-      cgatlib book build -p 03_size_scaling.sizes='[250, 500, 1000]' --only 03
+      cgatlib book build -p 04_compute_budget.cost_ratio=10 --only 04
       cgatlib book build --data path/to/tables
     """
     from cgatbook.build import build as build_book
