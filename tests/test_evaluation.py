@@ -3,7 +3,6 @@
 import math
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,6 @@ from cgatlib.evaluation.comparison import (
     gap_scores,
     leakage_ratio,
     over_splits,
-    report_table,
     score_interval,
 )
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Scored, restrict
@@ -324,29 +322,6 @@ class TestLeakage:
             leakage_ratio(frames(errors), frames(errors))
 
 
-class TestReportTable:
-    def test_every_kind_is_a_row(self, errors):
-        kinds = {"none": frames(errors), "full": frames(0.7 * errors), "mean": frames(4 * errors[0])}
-        table = report_table(kinds).set_index("mode")
-        assert table["seeds"].to_dict() == {"none": 3, "full": 3, "mean": 1}
-        assert table.loc["full", "mae"] == pytest.approx(0.7 * errors.mean())
-        assert table.loc["full", ["reduction", "reduction_low", "reduction_high"]].tolist() == pytest.approx([0.3] * 3)
-        assert np.isnan(table.loc["none", "reduction"])
-        assert table.loc["mean", "reduction_high"] < 0
-        assert (table["low"] < table["mae"]).all()
-        assert table.loc["mean", "crystals"] == 400
-
-    def test_the_reference_has_to_be_there(self, errors):
-        with pytest.raises(CgatError, match="the reference 'none' is not there; the kinds are: full"):
-            report_table({"full": frames(errors)})
-        assert len(report_table({"full": frames(errors)}, reference="full")) == 1
-
-    def test_a_kind_with_other_crystals_is_named(self, errors):
-        kinds = {"none": frames(errors), "head": frames(errors[:, :20], np.linspace(-3, 1, 400)[:20])}
-        with pytest.raises(CgatError, match=r"only 'none' has .* and 377 more"):
-            report_table(kinds)
-
-
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
@@ -360,18 +335,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         found = compare(full, none, resamples=500, rng_seed=int(rng.integers(1 << 30)))
         held += [found.second.low < mean_error < found.second.high, found.reduction.low < 0.1 < found.reduction.high]
     assert (held / 300 > 0.92).all(), held / 300
-
-
-@pytest.mark.slow
-def test_two_thousand_crystals_take_less_than_a_second(rng):
-    errors = rng.exponential(size=(3, 2000)) + 0.1
-    first, second = (frames(factor * errors, polymorphs=2) for factor in (1, 1.1))
-    seconds = []
-    for _ in range(5):
-        start = time.process_time()
-        compare(first, second)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from cgatlib.crystals.crystal import FUNCTIONALS
 from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import element_counts, label_histograms
-from cgatlib.figures.runs import learning_curves, parity, reductions
+from cgatlib.figures.runs import learning_curves, noise, parity, reductions
 from cgatlib.figures.sizes import (
     compute_budget,
     curve_points,
@@ -275,6 +275,23 @@ def test_transfer_scaling_draws_no_crossing_that_is_far_or_never(pairs):
     assert not [line for line in figure.axes[0].lines if line.get_gid() == "crossing"]
 
 
+def test_lines_that_meet_beyond_ten_times_the_data_are_not_extended(pairs):
+    scan = pairs[pairs["functional"] == "SCAN"].copy()
+    slopes = np.where(scan["mode"] == "none", 0.20, 0.19)
+    scan["mae"] = 100 * (1 + (scan["mode"] == "none")) * scan["train_size"] ** -slopes
+    figure = transfer_scaling(scan, "meV/atom")
+    assert "lines meet beyond ten times the data, if at all" in texts(figure)
+    assert figure.axes[0].get_xlim()[1] < 10 * max(SIZES)
+
+
+def test_curves_of_many_sizes_show_a_floor_and_the_last_slope(pairs):
+    rows = pairs[(pairs["functional"] == "SCAN") & (pairs["mode"] == "none")].copy()
+    rows["mae"] = 20 + 1e5 / rows["train_size"]
+    figure = transfer_scaling(rows, "meV/atom")
+    assert by_gid(figure.axes[0], "floor no transfer").get_ydata()[-1] == pytest.approx(20 + 1e5 / 178e3, rel=1e-3)
+    assert "last 4" in texts(figure)
+
+
 def test_curve_points_are_ordered_and_take_errors_along():
     rows = pd.DataFrame(
         {
@@ -365,6 +382,23 @@ def test_element_counts_colour_and_print_every_element():
         element_counts({"Xx": 1}, "wrong")
     with pytest.raises(CgatError, match="no element"):
         element_counts({"O": 0}, "empty")
+
+
+def test_elements_show_the_papers_counts_and_errors():
+    figure = element_counts({"O": 28878, "Li": 0.25}, "Ours", what="MAE", theirs={"O": 99, "H": 5})
+    assert {"28\u2009878", "0.25", "99", "5"} <= set(texts(figure))
+
+
+def test_noise_shows_three_rules_by_move():
+    moves = {"0.002 Å": 0.01, "0.02 Å": 0.1, "three digits": 0.02}
+    rules = ("continuous ranks", "whole shells of 1e-3 Å", "shells between gaps of 2 %")
+    frame = pd.DataFrame([{"rule": rule, "label": "e_form", "seed": 0, **moves} for rule in rules])
+    ax = noise(frame).axes[0]
+    drawn = {line.get_gid(): list(line.get_xdata()) for line in ax.lines if line.get_gid()}
+    assert drawn["continuous ranks: 0.02 Å"] == [0.1]
+    assert drawn["whole shells of 1e-3 Å: three digits"] == [0.02]
+    assert not any("gaps" in name for name in drawn)
+    assert ax.get_title(loc="left") == "Formation energy"
 
 
 def test_parity_prints_the_error_in_the_units_of_the_paper():

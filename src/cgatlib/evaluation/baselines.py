@@ -8,7 +8,7 @@ calculation where a network needs none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -147,9 +147,9 @@ def source_label(task: Task) -> Fitted:
 def source_label_ridge(task: Task) -> Fitted:
     """`source_label` plus a correction learnt from training pairs, linear in it and in the element fractions."""
     source = _source(task)
-    known = source[task.parts.train]
-    scaled = (source - known.mean()) / (known.std() or 1.0)
-    correction = _ridge(task, lambda rows: np.column_stack([scaled[rows], task.fractions(rows)]), task.labels - source)
+    correction = _ridge(
+        task, lambda rows: np.column_stack([source[rows], task.fractions(rows)]), task.labels - source, scaled=[0]
+    )
     return Fitted(source[task.parts.test] + correction.predictions, correction.choices)
 
 
@@ -175,12 +175,18 @@ def _source(task: Task) -> Array:
 Inputs = Callable[[Indices], Array]
 
 
-def _ridge(task: Task, inputs: Inputs, labels: Array) -> Fitted:
-    """Linear least squares of labels (n,) on the inputs of rows, with the penalty of the lowest validation MAE."""
+def _ridge(task: Task, inputs: Inputs, labels: Array, scaled: Sequence[int] = ()) -> Fitted:
+    """Linear least squares of labels (n,) on the inputs of rows, of which some columns are scaled first, with the
+    penalty of the lowest validation MAE."""
+    from sklearn.compose import make_column_transformer
     from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     train, validation, test = (inputs(rows) for rows in vars(task.parts).values())
-    fits = [Ridge(alpha=alpha).fit(train, labels[task.parts.train]) for alpha in _PENALTIES]
+    columns = make_column_transformer((StandardScaler(), list(scaled)), remainder="passthrough")
+    models = [make_pipeline(columns, Ridge(alpha=alpha)) for alpha in _PENALTIES]
+    fits = [model.fit(train, labels[task.parts.train]) for model in models]
     errors = [np.abs(fit.predict(validation) - labels[task.parts.validation]).mean() for fit in fits]
     best = int(np.argmin(errors))
     return Fitted(fits[best].predict(test), {"penalty": float(_PENALTIES[best])})

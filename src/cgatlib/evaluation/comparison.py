@@ -6,11 +6,10 @@ Pure functions on tables of errors; neither torch nor the crystals or their labe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.metrics import BALANCED_ACCURACY, F1, MAE, OPEN_GAP_MAE, ROC_AUC, Metric, Scored, Seeds
@@ -182,38 +181,6 @@ def _resample(several: Sequence[Scored], metric: Metric, resamples: int, rng_see
         factors = seed_factors(metric_by_seed(scored, metric), own, rng_seed=rng_seed)[:, 0]
         samples.append(np.minimum(own.mean(axis=1) * factors, metric.highest))
     return samples
-
-
-def report_table(kinds: Mapping[str, Seeds], reference: str = "none") -> pd.DataFrame:
-    """All kinds of run for one target on one test set.
-
-    Args:
-        kinds: errors by the name of the kind of run (a transfer mode, a baseline), one table per seed.
-        reference: the kind that the others are compared with.
-
-    Returns:
-        A row per kind: ``mode``, ``seeds``, ``crystals``, ``mae``, ``low``, ``high`` (95 % interval), ``spread``
-        (standard deviation over seeds), ``reduction`` (1 - MAE / MAE of the reference, paired), ``reduction_low``,
-        ``reduction_high``; the reference has no reduction.
-
-    Raises:
-        CgatError: the reference is not among the kinds, or a kind has other test crystals.
-    """
-    if reference not in kinds:
-        raise CgatError(f"the reference {reference!r} is not there; the kinds are: {', '.join(kinds)}")
-    scored = {name: Scored.of(seeds, repr(name)) for name, seeds in kinds.items()}
-    rows = []
-    for name, own in scored.items():
-        own.require_same(scored[reference], repr(name), repr(reference))
-        score = score_interval(own)
-        row = {"mode": name, "seeds": score.seeds, "crystals": score.crystals, "mae": score.estimate.value}
-        row |= {"low": score.estimate.low, "high": score.estimate.high, "spread": score.spread}
-        row |= dict.fromkeys(("reduction", "reduction_low", "reduction_high"), math.nan)
-        if name != reference:
-            gain = compare(own, scored[reference]).reduction
-            row |= {"reduction": gain.value, "reduction_low": gain.low, "reduction_high": gain.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
