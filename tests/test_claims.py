@@ -25,7 +25,18 @@ from cgatbook.claims.lines import (
     straight_line,
 )
 from cgatbook.claims.paper import budget, consistent, quotient, rarer, table_order
-from cgatbook.claims.verdict import FIFTH, MEANING, SECTIONS, Effect, Finding, Outcome, Verdict, claim, impossible
+from cgatbook.claims.verdict import (
+    FIFTH,
+    MEANING,
+    SECTIONS,
+    Effect,
+    Finding,
+    Outcome,
+    Verdict,
+    claim,
+    impossible,
+    share_text,
+)
 from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults
 from cgatlib import CgatError
@@ -111,6 +122,12 @@ def test_verdict_of_several_findings(found, verdict):
 )
 def test_size_of_an_effect_is_said_beside_its_direction(number, outcome, text):
     assert Effect(Estimate(0.34, 0.28, 0.39), stated=Printed.of(number)).beside(outcome) == text
+
+
+def test_rounding_hides_neither_an_interval_nor_a_sign():
+    assert share_text(Estimate(0.34, 0.28, math.inf)) == "34% [28%, ∞]"
+    assert share_text(Estimate(0.065, 0.061, 0.069)) == "6.5% [6.1%, 6.9%]"
+    assert share_text(Estimate(0.1, -0.004, 0.19)) == "10.0% [-0.4%, 19.0%]"
 
 
 # --- the claims themselves --------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def impossible(reason: str) -> Finding:
 
 
 def share_text(e: Estimate) -> str:
-    """A relative number with its interval; with a decimal where rounding would swallow that."""
-    digits = 1 if e.high - e.low < 0.02 else 0
+    """A relative number with its interval; with a decimal where rounding would swallow that, or the sign of an end."""
+    digits = 1 if e.high - e.low < 0.02 or min(abs(e.low), abs(e.high)) < 0.005 else 0
     value, low, high = (f"{x:.{digits}%}".replace("inf%", "∞") for x in (e.value, e.low, e.high))
     return f"{value} [{low}, {high}]"
