@@ -335,14 +335,15 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def transfers(plan: Plan, crossed: bool) -> dict[str, str]:
-    """Transfers of a plan, ``NAME`` where it has ``NAME-full``, each with the entry without transfer to compare with.
+    """Transfers of a plan, ``NAME`` where it has ``NAME-full`` and ``NAME-head``, each with its entry without transfer.
 
     Args:
         plan: whose entries are looked through. crossed: whether the property changes, or the functional alone.
     """
     found = {}
     for name, entry in plan.entries.items():
-        if not name.endswith("-full") or entry.start is None or name.endswith("-sizes-full"):
+        target = name.removesuffix("-full")
+        if target == name or entry.start is None or f"{target}-head" not in plan.entries:
             continue
         what = (entry.table, entry.label, entry.sizes, entry.splits, entry.seeds)
         alike = [
@@ -351,7 +352,7 @@ def transfers(plan: Plan, crossed: bool) -> dict[str, str]:
             if other.start is None and what == (other.table, other.label, other.sizes, other.splits, other.seeds)
         ]
         if alike and crossed == (plan.entries[entry.start.run].label != entry.label):
-            found[name.removesuffix("-full")] = alike[0]
+            found[target] = alike[0]
     return found
 
 
