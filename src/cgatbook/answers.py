@@ -29,6 +29,7 @@ INFORMATIVE = 0.8
 """A network whose error is above this share of the trivial predictor's has not learnt enough to say anything."""
 
 TRAININGS = {"short": "short training", "long": "long training"}
+LENGTHS = {"short": "in short training", "long": "where both networks train until they stop improving"}
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,14 @@ def reductions(real: Archives, published: pd.DataFrame) -> pd.DataFrame:
 def front_sentences(real: Archives, published: pd.DataFrame) -> list[str]:
     """The answer in three sentences: what held, what did not, what shrank under controls."""
     last = [answers(real, target)[-1] for target in TARGETS]
-    gains = [one.comparison.reduction.value for one in last if one.verdict == "helps"]
+    gains = {how: [one for one in last if one.verdict == "helps" and one.training == how] for how in ("long", "short")}
+    values = {how: [one.comparison.reduction.value for one in some] for how, some in gains.items() if some}
+    texts = [f"by {_span(found)} % {LENGTHS[how]}" for how, found in values.items()]
     others = [f"{one.name} ({one.verdict})" for one in last if one.verdict != "helps"]
     paper = published.loc[published["mode"] == "full", "gain_percent"] / 100
-    held = f"Transfer from PBE lowers the error on {len(gains)} of {len(last)} targets with a better functional"
-    held += f", by {_span(gains)} %; the paper reports {_span(paper)} %." if gains else "."
+    helped = sum(map(len, gains.values()))
+    held = f"Transfer from PBE lowers the error on {helped} of {len(last)} targets with a better functional"
+    held += f": {_listed(texts)}; the paper reports {_span(paper)} %." if texts else "."
     return [held + (f" The rest: {_listed(others)}." if others else ""), unlike_sentence(real), control_sentence(real)]
 
 
@@ -161,6 +165,7 @@ def unlike_sentence(real: Archives) -> str:
     found = {pair: answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in UNLIKE.items()}
     better = [one for one in found.values() if one.verdict == "helps"]
     texts = " and ".join(f"{percent(one.comparison.reduction.value)} % ({one.name})" for one in found.values())
+    texts += f" {LENGTHS['short']}" if any(one.training == "short" for one in found.values()) else ""
     begin = "The paper finds transfer between volume and formation energy no better than none"
     if len(better) == len(found):
         return f"{begin}; that does not hold here: full transfer lowers the error by {texts}."
