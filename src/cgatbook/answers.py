@@ -269,6 +269,7 @@ def correction_table(real: Archives, targets: Sequence[str]) -> pd.DataFrame:
             "linear, composition": text_of(_mae(own["ridge"]), q),
             "trees, composition": text_of(_mae(own["boosting"]), q),
             "full transfer": text_of(Mae.of(runs), q),
+            "training": training_of(runs[0]),
             "the same, with a PBE value": text_of(_on_crystals_of(paired, runs), q),
             "PBE value, linear": text_of(_mae(own["source label + ridge"]), q),
             "PBE value, trees": text_of(_mae(paired), q),

@@ -178,11 +178,15 @@ class StoredResults:
             profile, f"{badge(*self.origins)} {len(self.archive)} stored runs, the same in every profile."
         )
 
+    @property
+    def sources(self) -> dict[str, tuple[str, str]]:
+        """Fingerprint and functional of the plan's tables."""
+        tables = self.plan.tables.items()
+        return {name: (table.get("fingerprint", "not stated"), table["functional"]) for name, table in tables}
+
     def footer(self, started: float) -> HTML:
         """Code, machine, data and seeds of the runs."""
-        tables = self.plan.tables.items()
-        data = {name: (table.get("fingerprint", "not stated"), table["functional"]) for name, table in tables}
-        return provenance_box(list(self.archive.values()), data, started)
+        return provenance_box(list(self.archive.values()), self.sources, started)
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,20 @@ class Archives:
             if all(name in part.plan.entries and part.has(name) for name in names):
                 return part
         raise MissingRunsError(", ".join(names))
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every stored run, once."""
+        return list({key: run for part in self.parts for key, run in part.archive.items()}.values())
+
+    def banner(self, profile: str) -> HTML:
+        """Where the numbers of the page come from."""
+        origins = dict.fromkeys(origin for part in self.parts for origin in part.origins)
+        return banner_box(profile, f"{badge(*origins)} {len(self.runs)} stored runs, the same in every profile.")
+
+    def footer(self, started: float) -> HTML:
+        """Code, machine, data and seeds of all stored runs."""
+        return provenance_box(self.runs, {k: v for part in self.parts for k, v in part.sources.items()}, started)
 
     def has(self, *names: str) -> bool:
         """Whether one part has all runs of all these entries."""
