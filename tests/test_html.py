@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from cgatbook.build import build
 from cgatbook.notebooks import pages, read_notebooks
@@ -32,6 +32,7 @@ NAMED = {
     "": {"www.w3.org"},  # names of XML vocabularies
     "tex-svg.js": {"cdn.jsdelivr.net", "www.mathjax.org"},  # speech engine and manual, reached by the menu: it is off
     "clipboard.min.js": {"clipboardjs.com"},  # comments
+    "d3.min.js": {"d3js.org"},
     "searchtools.js": {"developer.mozilla.org"},
     "pydata-sphinx-theme.js": {"pydata-sphinx-theme.readthedocs.io"},
 }
@@ -158,11 +159,16 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+def _bad(told: ConsoleMessage) -> bool:
+    """A browser asks a server for an icon that no page names."""
+    return told.type in ("error", "warning") and not told.location["url"].endswith("favicon.ico")
+
+
 @pytest.fixture
 def show(html: Path, browser: Browser) -> Iterator[Callable[..., Page]]:
     """A function that opens a page of the book, and after the test looks for what went wrong on any of them."""
     page, problems = browser.new_page(), []
-    page.on("console", lambda told: problems.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("console", lambda told: _bad(told) and problems.append(told.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("requestfailed", lambda request: problems.append(request.url))
     page.on("request", lambda it: None if re.match("file:|data:|http://127", it.url) else problems.append(it.url))
