@@ -8,7 +8,8 @@ import jupytext
 import pytest
 import yaml
 
-from cgatbook.notebooks import effective_values, pages, read_notebooks, read_profile
+from cgatbook.executing import _key
+from cgatbook.notebooks import effective_values, pages, parse_overrides, read_notebooks, read_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = read_notebooks(ROOT)
@@ -85,6 +86,19 @@ def test_profile_fits_the_notebooks(name: str) -> None:
     profile = read_profile(ROOT, name)
     for values in effective_values(NOTEBOOKS, profile, {}).values():
         assert values.get("profile", name) == name
+
+
+def test_changes_of_a_demonstration_are_part_of_what_is_built() -> None:
+    """On every page that trains; other changes, another execution."""
+    profile = read_profile(ROOT, "ci")
+    before, after = (
+        effective_values(NOTEBOOKS, profile, parse_overrides(overrides))
+        for overrides in ([], ["common.changes={steps: 500, seeds: [0, 1]}"])
+    )
+    trains = [name for name, notebook in NOTEBOOKS.items() if "workers" in notebook.parameters]
+    assert [name for name in NOTEBOOKS if before[name] != after[name]] == trains != []
+    assert after[trains[0]]["changes"] == {"steps": 500, "seeds": [0, 1]}
+    assert len({_key(ROOT, NOTEBOOKS[trains[0]], values[trains[0]]) for values in (before, after)}) == 2
 
 
 def test_demo_is_what_the_notebooks_say() -> None:

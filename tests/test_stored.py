@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from cgatbook.stored import Archives, MissingRunsError, StoredResults, TrainedResults, training_of
+from cgatbook.stored import Archives, MissingRunsError, StoredResults, TrainedResults, changed_plan, training_of
 from cgatlib import CgatError
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +93,35 @@ def test_a_demonstration_trains_what_is_asked_for_and_nothing_twice(plan):
     again = here()
     assert again.mae("full").value == live.mae("full").value
     assert again.runs("full")[0].metrics["seconds"] == live.runs("full")[0].metrics["seconds"]
+
+
+def test_changes_act_on_what_no_run_states_itself(plan):
+    content = yaml.safe_load(plan.read_text())
+    content["runs"] = dict(reversed(content["runs"].items()))
+    content["runs"]["pre"]["steps"] = 5
+    plan.write_text(yaml.safe_dump(content, sort_keys=False))
+    changes = {"steps": 3, "seeds": [0, 1]}
+    live = TrainedResults.here(plan, plan.parent / "tables", plan.parent / "home", changes=changes)
+    assert list(live.plan.entries) == ["pre", "none", "full"]
+    found = [run.experiment for run in live.runs("full")]
+    assert [(e.seed, e.training.steps, e.source.training.steps) for e in found] == [(0, 3, 5), (1, 3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stpes": 3}, "changes {'stpes': 3}: defaults: unknown field 'stpes'; known: table, label,"),
+        ({"steps": "many"}, "defaults: steps must be a whole number, not 'many'"),
+        ({"steps": -1}, "defaults: steps: input should be greater than or equal to 0, not -1"),
+        ({"seeds": 3}, "defaults: seeds must be a list, not 3"),
+        ({"label": "band_gap"}, "every run of the plan states its own label"),
+    ],
+)
+def test_changes_that_are_refused(plan, changes, expected):
+    with pytest.raises(CgatError) as caught:
+        changed_plan(plan, changes)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_table_of_a_demonstration_states_its_origin(plan):

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import yaml
 from IPython.display import HTML
 
 from cgatbook.pages import ORIGINS, badge, banner_box, provenance_box
@@ -19,6 +21,7 @@ from cgatlib.figures.style import QUANTITIES
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.plan import Plan, UndecidedError, run_plan
+from cgatlib.runs.plan_file import load_yaml
 from cgatlib.runs.schedule import local_pool
 from cgatlib.runs.store import Runs
 
@@ -189,6 +192,29 @@ class StoredResults:
         return provenance_box(list(self.archive.values()), self.sources, started)
 
 
+def changed_plan(path: Path, changes: Mapping[str, Any]) -> Plan:
+    """The plan of a file with `changes` to its defaults; what a run states itself sets it apart from others, and stays.
+
+    Raises:
+        CgatError: the plan is wrong, a change is unknown or impossible, or no run would heed it.
+    """
+    plan = Plan.read(path)
+    if not changes:
+        return plan
+    content = load_yaml(path)
+    content["defaults"] = {**content.get("defaults", {}), **changes}
+    try:
+        for name in changes:
+            if all(name in run for run in content["runs"].values()):
+                raise CgatError(f"every run of the plan states its own {name}")
+        with TemporaryDirectory() as folder:
+            written = Path(folder) / path.name
+            written.write_text(yaml.safe_dump(content, sort_keys=False))  # the order of runs is that of figures
+            return Plan.read(written)
+    except CgatError as error:
+        raise CgatError(f"changes {changes}: {error}") from error
+
+
 @dataclass(frozen=True)
 class TrainedResults(StoredResults):
     """A plan whose runs are trained when they are asked for, on tables that are here."""
@@ -198,17 +224,26 @@ class TrainedResults(StoredResults):
     workers: int = 1
 
     @classmethod
-    def here(cls, plan: Path, data: Path, home: Path, stored: Path | None = None, workers: int = 1) -> "TrainedResults":
+    def here(
+        cls,
+        plan: Path,
+        data: Path,
+        home: Path,
+        stored: Path | None = None,
+        workers: int = 1,
+        changes: Mapping[str, Any] = {},
+    ) -> "TrainedResults":
         """Import the tables of a plan; whatever their fingerprints, they may be the reader's own.
 
         Args:
             plan: its file. data: folder of its tables. home: where imported tables, graphs and runs are kept.
             stored: folder of archives whose runs are used as they are. workers: runs trained at a time.
+            changes: to the plan's defaults, as in `changed_plan`.
 
         Raises:
-            CgatError: a table does not state its origin or cannot be imported.
+            CgatError: a table does not state its origin or cannot be imported, or a change is impossible.
         """
-        read = Plan.read(plan)
+        read = changed_plan(plan, changes)
         for name, table in read.tables.items():
             if table.get("origin") not in ORIGINS:
                 raise CgatError(f"table {name} does not state its origin; known: {', '.join(ORIGINS)}")
