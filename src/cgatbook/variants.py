@@ -121,7 +121,7 @@ def rule_table(rows: pd.DataFrame) -> pd.DataFrame:
     tables = []
     for label, some in rows.groupby("label", sort=False):
         q, by_rule = QUANTITIES[label], some.groupby("rule", sort=False)
-        columns = {f"{q.text} MAE / {q.error_unit}": by_rule["test_mae"].apply(number, label)}
+        columns = {f"{q.title} MAE / {q.error_unit}": by_rule["test_mae"].apply(number, label)}
         columns |= {f"{move} / %": by_rule[move].mean().map(_percent) for move in MOVES}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, axis=1).rename_axis(None)
