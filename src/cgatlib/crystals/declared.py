@@ -118,6 +118,9 @@ def _import(file: Path, entry: dict[str, Any], folder: Path) -> None:
         rows = [{"material_id": table.ids[i], "reason": reason, "source": file.name} for i in np.flatnonzero(off)]
         known = pd.read_csv(refused, dtype=str, keep_default_na=False)
         pd.concat([known, pd.DataFrame(rows)]).to_csv(refused, index=False)
+        path.unlink()  # of this folder, which nobody has seen: not a replacement to be told
         table.select(np.flatnonzero(~off)).write(path)
     if entry.get("space_groups"):
-        with_space_groups(CrystalTable.read(path)).write(path)
+        table = with_space_groups(CrystalTable.read(path))
+        path.unlink()
+        table.write(path)
