@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from benchmarks import noise as benchmark
-from cgatbook.variants import read_rules, rule_table
-from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved, rounded
 from cgatlib.graphs.packing import pack
@@ -90,22 +88,3 @@ def test_a_comparison_from_table_to_file(name, table, tmp_path):
     assert json.loads(out.read_text()) == content  # measured already
     with pytest.raises(SystemExit, match="other settings"):
         benchmark.main([*options, "--steps", "11", "--out", str(out)])
-    texts = rule_table(read_rules(out))
-    assert texts.index.tolist() == [name]
-    assert texts.shape == (1, 1 + len(MOVES))
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "does not exist; python -m benchmarks.noise writes it"),
-        ("[]", "is not what python -m benchmarks.noise writes"),
-        ('{"rows": [{"rule": "x"}]}', "is not what python -m benchmarks.noise writes"),
-    ],
-)
-def test_a_file_of_something_else_is_refused(content, sentence, tmp_path):
-    path = tmp_path / "noise.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(CgatError, match=sentence):
-        read_rules(path)

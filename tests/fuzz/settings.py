@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import yaml
 
-from cgatlib.cli.models import _lines
+from cgatlib.cli.released import _lines
 from cgatlib.crystals.crystal import Crystal
 from cgatlib.ensemble import load_model, released_models
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics

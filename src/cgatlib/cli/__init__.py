@@ -8,7 +8,8 @@ from cgatlib import CgatError, __version__
 from cgatlib.cli.baselines import baselines
 from cgatlib.cli.data import data
 from cgatlib.cli.graphs import graphs
-from cgatlib.cli.models import checkpoint, forecast, model, predict, train, transfer
+from cgatlib.cli.models import forecast, predict, train, transfer
+from cgatlib.cli.released import checkpoint, model
 from cgatlib.cli.runs import runs
 from cgatlib.cli.sweep import sweep
 from cgatlib.processes import stoppable

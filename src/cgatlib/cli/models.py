@@ -1,26 +1,24 @@
-"""``cgatlib train``, ``transfer``, ``forecast``, ``predict``, ``model``, ``checkpoint``: make models, and use them."""
+"""``cgatlib train``, ``transfer``, ``forecast``, ``predict``: make models, and use them."""
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, whole_numbers
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, unit_of, whole_numbers
 from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cgatlib.cards import Accuracy, EnsembleCard, Member
     from cgatlib.crystals.table import CrystalTable
     from cgatlib.runs.experiment import Experiment, Run
     from cgatlib.runs.store import Runs
@@ -257,7 +255,7 @@ def _report(order: _Order, experiments: Sequence["Experiment"]) -> None:
         lines.append(f"seed {run.experiment.seed}: {counts}: {_in_words(maes)}, run: {run.path}")
     if tried := [run.metrics["tried"] for run in runs if "tried" in run.metrics]:
         report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
-        lines.append(f"validation MAE, {_unit(order.labels[0])}:")
+        lines.append(f"validation MAE, {unit_of(order.labels[0])}:")
         lines += [f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items()]
     if out := options["out"]:
         from cgatlib.ensemble import released_models
@@ -272,15 +270,9 @@ def _report(order: _Order, experiments: Sequence["Experiment"]) -> None:
     click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
 
 
-def _unit(label: str) -> str:
-    from cgatlib.crystals.crystal import PROPERTIES
-
-    return PROPERTIES[label].unit
-
-
 def _in_words(maes: Mapping[str, float]) -> str:
     """The MAE, of several labels of each."""
-    errors = {label: f"{mae:.4g} {_unit(label)}" for label, mae in maes.items()}
+    errors = {label: f"{mae:.4g} {unit_of(label)}" for label, mae in maes.items()}
     return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"
 
 
@@ -337,186 +329,3 @@ def _is_predictions(path: Path) -> bool:
     columns = rb"material_id(,prediction(_\w+)?,uncertainty(_\w+)?,unit(_\w+)?)+,note\r?\n"
     with path.open("rb") as file:
         return re.fullmatch(columns, file.readline(1000)) is not None
-
-
-@click.group()
-def model() -> None:
-    """List and show released models, make a model of several runs."""
-
-
-@model.command("list")
-@JSON
-def list_(as_json: bool) -> None:
-    """List the models that come with the package.
-
-    \b
-    Example:
-      cgatlib model list
-    """
-    from cgatlib.ensemble import files_of, read_card, released_models
-
-    cards = {name: read_card(folder) for name, folder in released_models().items()}
-    if as_json:
-        click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
-        return
-    for name, card in cards.items():
-        for label, accuracy in card.accuracy.items():
-            members = card.of_label(label)
-            size = sum((files_of(released_models()[name]) / member.file).stat().st_size for member in members)
-            click.echo(
-                f"{name:24s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} {_unit(label)}, "
-                f"{members[0].scores(label)['n_train']:,} training crystals, "
-                f"{len(members)} {'members' if len(members) > 1 else 'member'}, {size / 1e6:.1f} MB"
-            )
-
-
-@model.command()
-@click.argument("name")
-@JSON
-def show(name: str, as_json: bool) -> None:
-    """Print the card of a model: its data, errors, uncertainty, and where it fails. NAME may be a folder.
-
-    \b
-    Example:
-      cgatlib model show volume-pbesol
-    """
-    from cgatlib.ensemble import find_model, read_card
-    from cgatlib.predictor import reading_model
-
-    card = read_card(find_model(name))
-    with reading_model(find_model(name)):  # whose metrics and experiments are shown as they are
-        lines = [fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)]
-    click.echo(card.to_json() if as_json else "\n".join(lines), nl=not as_json)
-
-
-def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
-    m, split = card.members[0].metrics, card.members[0].experiment["split"]
-    units = dict.fromkeys(map(_unit, card.accuracy))
-    yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {', '.join(units)}"
-    yield from (f"{key}: {value}" for key, value in card.data.items())
-    yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
-    seen = card.members[0].experiment["transfer"]["test_crystals"] == "seen"
-    yield f"split: by {split['groups']}, seed {split['seed']}" + "; pre-training may have seen test crystals" * seen
-    for member in card.members:
-        yield _member(member)
-    if card.members[0].experiment["transfer"]["mode"] == "paired":
-        (label,) = card.accuracy
-        yield f"needs, for every prediction, the {label} of the crystal by a cheaper functional: a calculation"
-    if card.tried:
-        tried = ", ".join(f"{name} {error:.4g}" for name, error in card.tried.items())
-        yield f"validation MAE of what was tried, {', '.join(units)}: {tried}"
-    precision = "half" if card.half else "single"
-    weights = sum(member.metrics["trained_parameters"] for member in card.members)
-    seconds = sum(member.metrics["seconds"] for member in card.members)
-    yield f"trained: {weights:,} weights in {seconds:,.0f} seconds, stored in {precision} precision"
-    for label, accuracy in card.accuracy.items():
-        if len(card.accuracy) > 1:
-            yield f"{label}:"
-        yield from _accuracy(accuracy, _unit(label))
-    for what, (low, high) in card.domain.ranges.items():
-        yield f"{what} in training: {low:.3g} to {high:.3g}"
-    yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
-    code = card.members[0].code
-    yield f"trained with cgatlib {code['version']} ({code['commit'] or 'no commit'})"
-
-
-def _member(member: "Member") -> str:
-    """Its file, test errors and start."""
-    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {_unit(label)}" for label in member.labels)
-    source = member.experiment["source"]
-    start = "random weights"
-    if source:
-        learnt = ", ".join((source["label"], *source.get("more_labels", ())))
-        start = f"{learnt} {source['functional']}, seed {source['seed']}"
-    of = f" of {', '.join(member.labels)}" if len(member.labels) > 1 else ""
-    return f"member {member.file}: test MAE{of} {errors}; from {start}"
-
-
-def _accuracy(accuracy: "Accuracy", unit: str) -> Iterator[str]:
-    errors = accuracy.errors
-    yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
-    if errors.baselines:
-        names = {"boosting": "boosted trees on the composition", "zero": "always zero", "median": "always the median"}
-        known = (f"{name} {errors.baselines[key]:.4g}" for key, name in names.items() if key in errors.baselines)
-        yield f"without the structure, {unit}: {', '.join(known)}"
-    if u := accuracy.uncertainty:
-        once, twice = u.coverage
-        rank = "" if u.rank_correlation is None else f"; rank correlation with the errors {u.rank_correlation:.2f}"
-        yield f"uncertainty: from the errors of {u.n_validation:,} other crystals{rank}"
-        yield f"test errors within it: {once:.1%}, within twice of it: {twice:.1%}"
-        yield f"test MAE by quarter of uncertainty: {', '.join(f'{mae:.3g}' for mae in u.mae_by_quarter)} {unit}"
-    if errors.spread:
-        yield f"standard deviation of the members, on average: {errors.spread:.3g} {unit}"
-    worst = ", ".join(f"{symbol} {mae:.3g} ({n})" for symbol, n, mae in errors.worst_elements)
-    yield f"largest errors by element, {unit} (test crystals): {worst}"
-    if errors.classes:
-        kinds = ", ".join(f"{name} {mae:.3g} ({n})" for name, (n, mae) in errors.classes.items())
-        yield f"errors by class, {unit} (test crystals): {kinds}"
-
-
-@model.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--table", required=True, type=click.Path(path_type=Path, exists=True), help="Table of the runs (parquet)."
-)
-@FUNCTIONAL
-@click.option("--about", type=click.File(), help="YAML with name and licence of the data, and more.")
-@click.option("--half", is_flag=True, help="Store the weights in half precision, in half the space.")
-@click.option("--out", type=PATH, required=True, help="Folder of the model.")
-def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: Any, half: bool, out: Path) -> None:
-    """Make one model of RUNS: of those that differ in their seeds only, the mean is predicted.
-
-    Where others have learnt the same property, it comes from those with the smallest validation error.
-
-    \b
-    Examples:
-      cgatlib model release runs/3fa2... runs/81c0... runs/d77e... --table mine.parquet --out my-model
-      cgatlib model release runs/JOINT... runs/E_FORM... --table pbe.parquet --half --out pbe
-    """
-    import yaml
-
-    from cgatlib.crystals.table import CrystalTable
-    from cgatlib.release import release as make
-    from cgatlib.runs.experiment import Run
-    from cgatlib.runs.store import Runs
-
-    data = yaml.safe_load(about) if about else {}
-    if not isinstance(data, dict):
-        raise CgatError(f"{about.name} holds no names and values, e.g. licence: CC-BY-4.0")
-    crystals = CrystalTable.read(table, functional)
-    made = make([Run(path) for path in runs], crystals, out, Runs(runs[0].parent), data, half)
-    assert made.card is not None
-    for label, accuracy in made.card.accuracy.items():
-        files = ", ".join(member.file for member in made.card.of_label(label))
-        click.echo(f"{out}: {label}, MAE {accuracy.errors.mae:.4g} {_unit(label)}, from {files}")
-
-
-@click.group()
-def checkpoint() -> None:
-    """Use checkpoints of the authors' released code."""
-
-
-@checkpoint.command("import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the model.")
-@click.option("--label", required=True, help="Property it predicts: e_form, e_above_hull, volume_per_atom, band_gap.")
-@click.option("--functional", required=True, help="Functional of its training labels.")
-def import_(file: Path, out: Path, label: str, functional: str) -> None:
-    """Turn FILE, a checkpoint of the released code, into a model that `cgatlib predict` takes.
-
-    Nothing in the file is executed: one that holds more than tensors and plain containers is refused. Sizes are read
-    off the weights. The file does not say which elements the network was trained on, so none is refused later.
-
-    \b
-    Example:
-      cgatlib checkpoint import e_form.ckpt --out models/e_form --label e_form --functional PBE
-    """
-    from cgatlib.files import refuse_same, replacing
-    from cgatlib.predictor import import_released, is_network
-
-    refuse_same(out, file)
-    with replacing(out, "an imported model", is_network) as part:
-        predictor = import_released(file, label, functional)
-        predictor.save(part)
-    c = predictor.card.model
-    click.echo(f"model: {out} (C {c.atom_width}, D {c.edge_width}, {c.heads} heads, {c.steps} steps, k {c.neighbours})")

@@ -40,3 +40,10 @@ def known_column(text: str) -> tuple[str, str]:
     if not label or not column:
         raise CgatError(f"--known takes a label and a column, such as band_gap=gap_pbe, not {text!r}")
     return label, column
+
+
+def unit_of(label: str) -> str:
+    """Unit of a property."""
+    from cgatlib.crystals.crystal import PROPERTIES
+
+    return PROPERTIES[label].unit
