@@ -264,12 +264,11 @@ def correction_table(real: Archives, targets: Sequence[str]) -> pd.DataFrame:
         runs = real.of(f"{target}-full").runs(f"{target}-full")
         q, own = QUANTITIES[runs[0].experiment.label], simple(real, runs[0])
         paired = own["source label + boosting"]
-        rows[f"{title_of(runs[0])} / {q.error_unit}"] = {
+        rows[f"{title_of(runs[0])} / {q.error_unit}, {training_of(runs[0])}"] = {
             "mean": text_of(_mae(own["mean"]), q),
             "linear, composition": text_of(_mae(own["ridge"]), q),
             "trees, composition": text_of(_mae(own["boosting"]), q),
             "full transfer": text_of(Mae.of(runs), q),
-            "training": training_of(runs[0]),
             "the same, with a PBE value": text_of(_on_crystals_of(paired, runs), q),
             "PBE value, linear": text_of(_mae(own["source label + ridge"]), q),
             "PBE value, trees": text_of(_mae(paired), q),
