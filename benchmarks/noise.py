@@ -9,7 +9,7 @@ are `GraphConfig`'s; the others are defined here, for comparison alone.
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -22,7 +22,6 @@ import torch
 
 from benchmarks.bench import DEMO, HERE, cells_of, say
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.evaluation.noise import MOVES, displaced, mean_change, moved
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, TargetStatistics, predict
@@ -31,8 +30,6 @@ from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit
 
-COPIES = (0.005, 0.015, 0.03)  # Å, root mean square displacement of the copies that are trained on
-SHARE = 0.6  # of the batches that are made of displaced copies
 MOVED = 300  # test crystals whose description is changed
 BATCH = 64
 
@@ -64,11 +61,10 @@ _WIDE = GraphConfig(12, tolerance=1.0)  # pairs far enough for the rules of this
 
 @dataclass(frozen=True)
 class Rule:
-    """A way from crystals to graphs, and whether displaced copies are trained on."""
+    """A way from crystals to graphs."""
 
     graph: GraphConfig
     lists: Lists = shell_lists
-    copies: bool = False
 
     def pack(self, cells: Sequence[Cell]) -> PackedGraphs:
         """The graphs of crystals that all have one."""
@@ -78,53 +74,52 @@ class Rule:
         return graphs
 
 
-_SINGLE = {
+RULES = {
     "continuous ranks": Rule(GRAPHS["tiny"]),
     "whole shells of 1e-3 Å": Rule(GRAPHS["tiny-shells"]),
     "released code: shells of 1e-8 Å, cut at k": Rule(replace(GRAPHS["released"], neighbours=12)),
     "whole shells, 5 % wide": Rule(_WIDE, partial(relative_shells, 0.05)),
     "shells between gaps of 2 %": Rule(_WIDE, partial(gap_shells, 0.02)),
 }
-_COPIED = ("continuous ranks", "whole shells, 5 % wide")
-RULES = _SINGLE | {f"{name}, displaced copies": replace(_SINGLE[name], copies=True) for name in _COPIED}
 
 
-@dataclass(frozen=True)
-class WithCopies:
-    """Training crystals, of which some batches are made of displaced copies."""
+def displaced(cell: Cell, rms: float, rng: np.random.Generator) -> Cell:
+    """The cell with its atoms moved at random, `rms` Å in the root mean square of the length."""
+    lattice, numbers, frac_coords = cell
+    step = rng.normal(scale=rms / np.sqrt(3), size=frac_coords.shape)
+    return lattice, numbers, frac_coords + step @ np.linalg.inv(lattice)
 
-    plain: GraphInputs
-    copies: Sequence[PackedGraphs]
-    places: np.ndarray  # (n,) of the rows in `copies`
 
-    @property
-    def targets(self) -> torch.Tensor:
-        """(n,) in the label's unit."""
-        return self.plain.targets
+def rounded(cell: Cell) -> Cell:
+    """The cell as a CIF of three decimal digits gives it back: of its lengths, its angles and its coordinates."""
+    from pymatgen.core import Lattice
 
-    def __len__(self) -> int:
-        return len(self.plain)
+    lattice, numbers, frac_coords = cell
+    parameters = np.round(Lattice(lattice).parameters, 3)
+    return Lattice.from_parameters(*parameters).matrix, numbers, np.round(frac_coords, 3)
 
-    def inputs(self, rows: np.ndarray) -> Any:
-        """PyG batch of `rows`; which copy is taken follows from the rows."""
-        rng = np.random.default_rng(rows)
-        if rng.random() >= SHARE:
-            return self.plain.inputs(rows)
-        return self.copies[rng.integers(len(self.copies))].batch(self.places[rows])
+
+MOVES: Mapping[str, Callable[[Cell, np.random.Generator], Cell]] = {
+    "0.002 Å": lambda cell, rng: displaced(cell, 0.002, rng),
+    "0.02 Å": lambda cell, rng: displaced(cell, 0.02, rng),
+    "three digits": lambda cell, rng: rounded(cell),
+}
+"""Changes of a crystal's description that leave it what it is for its user."""
+
+
+def moved(cells: Sequence[Cell], name: str) -> list[Cell]:
+    """Cells after the change `name` of `MOVES`; what is drawn for a cell follows from its place in the list."""
+    return [MOVES[name](cell, np.random.default_rng([0, place])) for place, cell in enumerate(cells)]
 
 
 class Bench:
-    """A rule's graphs of one table: as they are, displaced copies, other descriptions of test crystals."""
+    """A rule's graphs of one table, and of other descriptions of its test crystals."""
 
     def __init__(self, table: CrystalTable, rule: Rule) -> None:
         cells, self.table, self.parts = cells_of(table), table, split(table.formulas, SplitConfig())
         self.rule, self.graphs = rule, rule.pack(cells)
         self.tested = np.random.default_rng(0).permutation(self.parts.test)[:MOVED]
         self.moved = {name: rule.pack(moved([cells[i] for i in self.tested], name)) for name in MOVES}
-        self.copies = [
-            rule.pack([displaced(cells[i], rms, np.random.default_rng([7, i])) for i in self.parts.train])
-            for rms in (COPIES if rule.copies else ())
-        ]
 
     def inputs(self, part: str, label: str, n: int | None = None) -> GraphInputs:
         """The first `n` crystals of a part that carry the label."""
@@ -134,16 +129,12 @@ class Bench:
 
     def measure(self, label: str, seed: int, steps: int) -> dict[str, Any]:
         """Train one network; its test error, the time of a step, and how far its predictions move."""
-        plain, validation, test = (
-            self.inputs(*part) for part in (("train", label), ("validation", label, 1000), ("test", label))
-        )
-        train: Any = plain
-        if self.copies:
-            train = WithCopies(plain, self.copies, np.searchsorted(self.parts.train, plain.indices))
+        train, test = self.inputs("train", label), self.inputs("test", label)
+        validation = self.inputs("validation", label, 1000)
         config = TrainingConfig(steps, BATCH, learning_rate=3e-3, cycles=1, lowest=0.02, evaluations=10)
         continuous = self.rule.graph.ties == "continuous"
         torch.manual_seed(seed)
-        network, statistics = CGAT(MODELS["tiny" if continuous else "tiny-shells"]), TargetStatistics.of(plain.targets)
+        network, statistics = CGAT(MODELS["tiny" if continuous else "tiny-shells"]), TargetStatistics.of(train.targets)
         start = time.process_time()
         with TemporaryDirectory() as folder:
             fit(network, train, validation, statistics, config, seed, Path(folder) / "checkpoint.pt")
@@ -154,7 +145,9 @@ class Bench:
 
         mae = float((predict(network, test, statistics) - test.targets).abs().mean())
         before, rows = predicted(self.graphs, self.tested), np.arange(len(self.tested))
-        change = {name: mean_change(before, predicted(graphs, rows), mae) for name, graphs in self.moved.items()}
+        change = {
+            name: float(np.abs(predicted(graphs, rows) - before).mean() / mae) for name, graphs in self.moved.items()
+        }
         return {"test_mae": mae, "change": change, "milliseconds_per_step": 1e3 * spent}
 
 

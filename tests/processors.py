@@ -22,7 +22,6 @@ TORCH = {
 THREADS = (1, 2)
 SET_BY_OTHERS = ("OPENBLAS_", "GOTO_", "OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_")
 NUMERICAL = "kernels benchmarks composition golden graphs model neighbours splits training transfer"
-COMMANDS = "test_benchmarks.py::test_training_steps_need_few_packages"  # a process of its own, most of it imports
 
 Combination = tuple[str, str, int]
 
@@ -58,7 +57,7 @@ def run(combination: Combination) -> tuple[int, str, float]:
     """Exit status, output and seconds of the numerical tests."""
     here = Path(__file__).parent
     files = [str(here / f"test_{name}.py") for name in NUMERICAL.split()]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--deselect", str(here / COMMANDS), *files]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files]
     start = time.perf_counter()
     done = subprocess.run(
         command,

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,18 +38,13 @@ def cells() -> list[Cell]:
     return [(crystal.lattice, crystal.numbers, crystal.frac_coords) for crystal in rows]
 
 
-def our_network(config: ModelConfig = CONFIG) -> CGAT:
-    torch.manual_seed(0)
-    network = CGAT(config)
-    torch.nn.init.constant_(network.output.scales, 0.5)
-    return network
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("quotient", [False, True])
 def test_the_reference_implementation_computes_the_same(benchmark_module, cells, quotient):
     released, weights = benchmark_module("reference_graphs"), benchmark_module("reference_weights")
-    network = our_network()
+    torch.manual_seed(0)
+    network = CGAT(CONFIG)
+    torch.nn.init.constant_(network.output.scales, 0.5)
     reference = weights.reference_of(network)
     graphs, _ = pack(cells, GraphConfig(K, ties="reference", tolerance=1e-8, quotient=quotient))
     ours = network(graphs.batch(np.arange(len(cells))))
@@ -123,24 +117,12 @@ def test_random_graphs_list_k_neighbours_per_atom(benchmark_module):
     assert 1 <= batch.rank.min() <= batch.rank.max() <= K
 
 
-def run_alone(script: str, *arguments: str) -> dict[str, Any]:
-    """What a benchmark prints where little else than torch, PyTorch Geometric, lightning, numpy, pyarrow is there."""
-    absent = "ElementEmbeddings ase click filelock ipykernel IPython jupytext myst_nb nbclient nbformat"
-    absent += " elementembeddings pandas papermill plotly pymatgen safetensors seaborn sklearn"
-    path = str(ROOT / "benchmarks" / script)
-    program = (
-        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent.split()}));"
-        f"sys.argv = {[path, *arguments]}; runpy.run_path({path!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_training_steps_need_few_packages(tmp_path):
-    out = tmp_path / "steps.json"
-    result = run_alone("train_step.py", *"--form both --steps 1 --batch 2 --threads 1 --out".split(), str(out))
-    assert json.loads(out.read_text()) == result
+def test_training_steps_of_both_forms(benchmark_module, tmp_path, monkeypatch, capsys):
+    steps = benchmark_module("train_step")
+    monkeypatch.setattr(steps, "product_peak", lambda *where: 1e12)
+    steps.main([*"--form both --steps 1 --batch 2 --threads 1 --out".split(), str(tmp_path / "steps.json")])
+    result = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "steps.json").read_text()) == result
     slow, fast = result["rows"]
     assert [slow["form"], fast["form"]] == ["reference", "ours"]
     assert fast["ratio"] == fast["structures_per_s"] / slow["structures_per_s"]
@@ -151,9 +133,19 @@ def test_training_steps_need_few_packages(tmp_path):
 
 
 @pytest.mark.slow
-def test_one_command_times_all_sizes():
+def test_one_command_times_all_sizes_with_few_packages():
+    """Little else than torch, PyTorch Geometric, lightning, numpy and pyarrow."""
+    absent = "ElementEmbeddings ase click filelock ipykernel IPython jupytext myst_nb nbclient nbformat"
+    absent += " elementembeddings pandas papermill plotly pymatgen safetensors seaborn sklearn"
+    path = str(ROOT / "benchmarks/train_step.py")
     arguments = "--size all --form both --steps 1 --batch 2 --precision bf16-mixed"
-    rows = run_alone("train_step.py", *arguments.split())["rows"]
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent.split()}));"
+        f"sys.argv = {[path, *arguments.split()]}; runpy.run_path({path!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
     assert [row["size"] for row in rows] == [size for size in ("paper", "released", "small") for _ in range(2)]
     assert all(0 < row["share_of_peak"] < 1 and row["difference_from_float64"] < 0.1 for row in rows)
 
@@ -192,20 +184,3 @@ def test_the_whole_benchmark_runs(benchmark_module, tmp_path, capsys):
     assert rows[0]["ratio"] == 1
     assert all(row["memory_mb"] > row["memory_before_step_mb"] * 0.9 for row in rows)
     assert (tmp_path / "results.md").read_text() in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_two_checkouts_take_turns_on_the_same_steps(benchmark_module, tmp_path, capsys):
-    commits = benchmark_module("commits")
-    commits.main(
-        ["--against", str(ROOT), "--networks", "tiny", "--rounds", "2", "--steps", "1", "--out", str(tmp_path)]
-    )
-    row = json.loads((tmp_path / "step.json").read_text())["rows"][0]
-    assert row["difference"] == 0
-    assert len(row["all_ms"]) == len(row["all_ms_before"]) == 2
-    assert (tmp_path / "step.md").read_text().strip() in capsys.readouterr().out
-
-
-def test_a_folder_that_is_no_checkout_is_refused(benchmark_module, tmp_path):
-    with pytest.raises(SystemExit):
-        benchmark_module("commits").main(["--against", str(tmp_path)])
