@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.tasks import Fitted, Task
+from benchmarks.peers.tasks import Fitted, Method, Task
 from cgatlib.evaluation import baselines
 from cgatlib.runs.experiment import Experiment
 from cgatlib.splits import Split
 
-PACKAGES = ("scikit-learn", "numpy")
+METHOD = Method("Boosted trees on the composition", "10.1214/aos/1013203451", "BSD-3-Clause", ("scikit-learn", "numpy"))
 
 
-def fit(_: Any, task: Task, parts: dict[str, np.ndarray]) -> Fitted:
+def fit(_: Any, task: Task, parts: dict[str, np.ndarray], __: int) -> Fitted:
     """`cgatlib.evaluation.baselines.boosting` on the same parts."""
     about = task.about
     same = baselines.Task(
@@ -22,5 +22,5 @@ def fit(_: Any, task: Task, parts: dict[str, np.ndarray]) -> Fitted:
         labels=task.labels,
         parts=Split(**parts),
     )
-    fitted = baselines.BASELINES["boosting"].fit(same)
-    return Fitted(fitted.predictions, fitted.choices)
+    fitted = baselines.boosting(same)
+    return Fitted(fitted.predictions, fitted.choices, trials=2)

@@ -1,6 +1,5 @@
 """Our splits, exported once: the one module that knows both cgatlib and the peers' files."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from pymatgen.core import Lattice, Structure
 
-from benchmarks.peers.tasks import Task
+from benchmarks.peers.tasks import TARGETS, Task
 from cgatlib import CgatError
 from cgatlib.crystals.composition import composition_features
 from cgatlib.crystals.crystal import PROPERTIES
@@ -21,22 +20,14 @@ from cgatlib.runs.trainer import parts_of
 from cgatlib.splits import SplitConfig
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {  # table of the plan, label
-    "hse-gap": ("hse", "band_gap"),
-    "scan-gap": ("scan", "band_gap"),
-    "r2scan-e_form": ("r2scan", "e_form"),
-    "r2scan-volume": ("r2scan", "volume_per_atom"),
-    "pbesol-volume": ("pbesol", "volume_per_atom"),
-}
 _LOOSE = 20.0  # Å³/atom, the volume from which the scaling starts
 
 
-def export(target: str, data: Path, folder: Path, splits: int, most: int) -> None:
+def export(name: str, data: Path, folder: Path) -> None:
     """Write one target's task.
 
     Args:
-        target: of `TARGETS`. data: folder of the real tables. folder: for tasks. splits: number of splits.
-        most: training crystals a split.
+        name: of `TARGETS`. data: folder of the real tables. folder: for tasks.
 
     Raises:
         CgatError: the folder is in the repository, or the table is not the plan's.
@@ -44,39 +35,39 @@ def export(target: str, data: Path, folder: Path, splits: int, most: int) -> Non
     if ROOT in (folder := folder.resolve()).parents:
         raise CgatError(f"{folder} lies in the repository, where labels of the tables must not be: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    table, label = TARGETS[target]
-    declared = Plan.read(ROOT / "data/plans/real_data.yaml").tables[table]
-    crystals = load_source(table, declared, data, folder / "tables").table
+    target = TARGETS[name]
+    declared = Plan.read(ROOT / "data/plans/converged.yaml").tables[target.table]
+    crystals = load_source(target.table, declared, data, folder / "tables").table
     if crystals.fingerprint != declared["fingerprint"]:
-        raise CgatError(f"table {table} has the fingerprint {crystals.fingerprint}, not {declared['fingerprint']}")
-    task_of(target, crystals, label, range(splits), most).write(folder)
+        raise CgatError(
+            f"table {target.table} has the fingerprint {crystals.fingerprint}, not {declared['fingerprint']}"
+        )
+    task_of(name, crystals, target.label, target.splits, target.train_size).write(folder)
 
 
-def task_of(target: str, crystals: CrystalTable, label: str, splits: range, most: int | None = None) -> Task:
-    """The labelled crystals of a table with the parts of every split, as our own runs have them.
+def task_of(name: str, crystals: CrystalTable, label: str, splits: int, train_size: int | None = None) -> Task:
+    """The crystals of a table that have the label and a part, with the parts of every split as our own runs have them.
 
     Args:
-        most: training crystals at most, those that a run of this ``train_size`` and seed 0 takes; ``None`` for all.
+        train_size: training crystals, those of a run of this size and seed 0; ``None`` for all.
     """
-    values = crystals.label(label)
-    rows = np.flatnonzero(~np.isnan(values))
+    values, parts = crystals.label(label), np.full((splits, len(crystals)), "", dtype="<U10")
+    for seed in range(splits):
+        split = SplitConfig(seed=seed)
+        e = Experiment(crystals.fingerprint, crystals.functional, label, train_size=train_size, split=split)
+        for part, members in vars(parts_of(e, cast(GraphStore, crystals))).items():  # same ids, formulas and labels
+            parts[seed, members] = part
+    rows = np.flatnonzero((parts != "").any(axis=0))
     kept = crystals.table.take(rows).select(["formula", "numbers", "lattice", "frac_coords"])
     columns = {name: kept[name] for name in kept.column_names}
     if label == "volume_per_atom":
-        columns["lattice"] = pa.array([scaled(*cell) for cell in _cells(kept)])
+        cells = (kept[name].to_pylist() for name in ("lattice", "numbers", "frac_coords"))
+        columns["lattice"] = pa.array([scaled(*cell) for cell in zip(*cells, strict=True)])
     columns["composition"] = pa.array(list(composition_features(kept["formula"].to_pylist())))
     columns["value"] = pa.array(values[rows])
-    for seed in splits:
-        experiment = Experiment(crystals.fingerprint, crystals.functional, label, split=SplitConfig(seed=seed))
-        parts = parts_of(experiment, cast(GraphStore, crystals))  # a table has the same ids, formulas and labels
-        if most is not None and len(parts.train) > most:
-            parts = parts_of(replace(experiment, train_size=most), cast(GraphStore, crystals))
-        named = np.full(len(crystals), "unused", dtype="<U10")
-        for part, members in vars(parts).items():
-            named[members] = part
-        columns[f"split_{seed}"] = pa.array(named[rows])
+    columns |= {f"split_{seed}": pa.array(parts[seed, rows]) for seed in range(splits)}
     about = {"label": label, "unit": PROPERTIES[label].unit, "functional": crystals.functional}
-    return Task(target, {**about, "fingerprint": crystals.fingerprint}, pa.table(columns))
+    return Task(name, {**about, "fingerprint": crystals.fingerprint}, pa.table(columns))
 
 
 def scaled(lattice: list[float], numbers: list[int], places: list[float]) -> list[float]:
@@ -96,7 +87,3 @@ def scaled(lattice: list[float], numbers: list[int], places: list[float]) -> lis
         if factor * 2 * radii.max() <= reach:
             return (cell.lattice.matrix / factor).ravel().tolist()
         reach *= 1.5
-
-
-def _cells(rows: pa.Table) -> zip:
-    return zip(*(rows[name].to_pylist() for name in ("lattice", "numbers", "frac_coords")), strict=True)

@@ -12,7 +12,7 @@ _PENALTIES, _WIDTHS = (1.0, 10.0, 100.0), (0.3, 1.0)
 _TUBE = 0.05  # of the training labels' standard deviation
 
 
-def fit(embedding: np.ndarray, task: Task, parts: dict[str, np.ndarray]) -> Fitted:
+def fit(embedding: np.ndarray, task: Task, parts: dict[str, np.ndarray], _: int = 0) -> Fitted:
     """Penalty, width and inputs of the lowest validation error, tested once.
 
     Args:
@@ -32,4 +32,4 @@ def fit(embedding: np.ndarray, task: Task, parts: dict[str, np.ndarray]) -> Fitt
                 error = np.abs(machine.predict(x[validation]) * deviation + mean - task.labels[validation]).mean()
                 found.append((error, {"inputs": name, "penalty": penalty, "width": width}, machine, x[test]))
     _, choices, machine, x = min(found, key=lambda trial: trial[0])
-    return Fitted(machine.predict(x) * deviation + mean, choices)
+    return Fitted(machine.predict(x) * deviation + mean, choices, len(found))

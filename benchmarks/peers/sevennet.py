@@ -10,10 +10,16 @@ from sevenn.atom_graph_data import AtomGraphData
 from sevenn.train.dataload import unlabeled_atoms_to_graph
 from sevenn.util import model_from_checkpoint
 
-from benchmarks.peers.kernel import fit
+from benchmarks.peers.tasks import Method
 
-__all__ = ["PACKAGES", "embed", "fit"]
-PACKAGES = ("sevenn", "torch", "e3nn", "scikit-learn")
+METHOD = Method(
+    "SevenNet-0 embedding, support-vector machine",
+    "10.1021/acs.jctc.4c00190",
+    "MIT",
+    ("sevenn", "torch", "e3nn", "scikit-learn"),
+    pretraining="energies, forces and stresses of PBE(+U) relaxations of Materials Project crystals (MPtrj), most "
+    "likely with our test crystals",
+)
 
 
 @cache

@@ -18,6 +18,51 @@ PARTS = ("train", "validation", "test")
 META = b"peers"
 
 
+@dataclass(frozen=True)
+class Target:
+    """A label of a table of `data/plans/converged.yaml`, its number of splits and of training crystals (None: all)."""
+
+    table: str
+    label: str
+    splits: int = 1
+    train_size: int | None = None
+
+
+TARGETS = {
+    "hse-gap": Target("hse", "band_gap"),
+    "scan-gap": Target("scan", "band_gap", splits=5),
+    "r2scan-e_form": Target("r2scan", "e_form", splits=5),
+    "pbesol-volume": Target("pbesol", "volume_per_atom"),
+    "r2scan-volume": Target("r2scan", "volume_per_atom", train_size=4000),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the stored results say of a peer.
+
+    Attributes:
+        name: in words. reference: DOI. licence: of package and weights. packages: whose versions are noted.
+        pretraining: what its weights were trained on. seeded: whether it depends on a seed.
+    """
+
+    name: str
+    reference: str
+    licence: str
+    packages: tuple[str, ...]
+    pretraining: str | None = None
+    seeded: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Predictions for the test part, (n_test,), what the validation part chose, and among how many settings."""
+
+    predictions: np.ndarray
+    choices: Mapping[str, float | str]
+    trials: int
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """The labelled crystals of a target.
@@ -78,11 +123,3 @@ class Task:
         """Rows of each of `PARTS`."""
         named = np.array(self.table[f"split_{split}"].to_pylist())
         return {part: np.flatnonzero(named == part) for part in PARTS}
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Predictions for the test part, (n_test,), and what the validation part chose."""
-
-    predictions: np.ndarray
-    choices: Mapping[str, float | str]
