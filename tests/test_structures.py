@@ -160,7 +160,7 @@ def test_what_is_no_file_or_too_long_says_so(tmp_path, monkeypatch):
     (tmp_path / "a.cif").mkdir()
     (tmp_path / "b.cif").write_text("x" * 101)
     (tmp_path / "c.cif").write_bytes(b"\xff")
-    monkeypatch.setattr("cgatlib.crystals.structures.LARGEST_FILE", 100)
+    monkeypatch.setattr("cgatlib.crystals.structures.LARGEST_ENTRY", 100)
     reasons = [reason for _, reason in read_files(sorted(tmp_path.iterdir()))]
     assert reasons[:2] == [
         "undecodable file: it is a folder or a device",

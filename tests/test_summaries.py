@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cgatlib import CgatError
 from cgatlib.cli import main
-from cgatlib.crystals.declared import Source
+from cgatlib.crystals.importing import Source
 from cgatlib.crystals.summary import TableSummary, distributions, summarise
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import histogram_edges

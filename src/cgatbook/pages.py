@@ -23,7 +23,7 @@ from cgatlib.runs.provenance import provenance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cgatlib.crystals.declared import Source
+    from cgatlib.crystals.importing import Source
     from cgatlib.runs.experiment import Run
 
 ORIGINS = {

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -20,16 +20,11 @@ from numpy.typing import NDArray
 from cgatlib import CgatError
 from cgatlib.crystals.geometry import NEIGHBOUR_RADIUS, misfit
 
-# fmt: off
-SYMBOLS: tuple[str, ...] = (
-    "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar", "K",
-    "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr", "Rb", "Sr",
-    "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe", "Cs", "Ba",
-    "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu", "Hf", "Ta", "W",
-    "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",
-    "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr",
+SYMBOLS: tuple[str, ...] = tuple(
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split()
 )
-# fmt: on
 """Element symbols by atomic number - 1; the element embedding ends at Lr (103), so the list does too."""
 
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
@@ -40,13 +35,9 @@ MIN_DISTANCE = 0.4
 VOLUME_TOLERANCE = 0.01
 """Relative difference allowed between a source's volume per atom and that of its own lattice."""
 
-
-# fmt: off
-FUNCTIONALS: Mapping[str, str] = MappingProxyType({
-    "PBE": "PBE", "PBEsol": "PBEsol", "SCAN": "SCAN", "r2SCAN": "r²SCAN", "HSE": "HSE", "LDA": "LDA",
-    "OptB88vdW": "OptB88vdW",
-})
-# fmt: on
+FUNCTIONALS: Mapping[str, str] = MappingProxyType(
+    {name: name.replace("r2", "r²") for name in ("PBE", "PBEsol", "SCAN", "r2SCAN", "HSE", "LDA", "OptB88vdW")}
+)
 """Functionals as tables and keys name them, and as they are shown."""
 
 
@@ -193,7 +184,7 @@ class Crystal:
     lattice: NDArray[np.float64]
     numbers: NDArray[np.integer]
     frac_coords: NDArray[np.float64]
-    labels: dict[str, float]
+    labels: dict[str, float] = field(default_factory=dict)
     source: str = ""
 
     @property
@@ -223,30 +214,21 @@ class Reject:
 
 def check(crystal: Crystal, noble_gases: bool = True, neighbours: int | None = None) -> str | None:
     """The reason for which ``crystal`` cannot be taken, one phrase, or None; ``neighbours`` must be within 18 Å."""
+    if reason := misfit(crystal.lattice, crystal.numbers, crystal.frac_coords):
+        return reason
+    if not noble_gases and (found := sorted(NOBLE_GASES.intersection(crystal.numbers.tolist()))):
+        return f"noble gas: {SYMBOLS[found[0] - 1]}"
     return (
-        misfit(crystal.lattice, crystal.numbers, crystal.frac_coords)
-        or (None if noble_gases else _noble_gas(crystal))
-        or _check_volume(crystal)
-        or _check_labels(crystal)
+        _check_labels(crystal)
         or _check_overlap(crystal)
         or (_check_neighbours(crystal, neighbours) if neighbours else None)
     )
 
 
-def _noble_gas(crystal: Crystal) -> str | None:
-    found = sorted(NOBLE_GASES.intersection(crystal.numbers.tolist()))
-    return f"noble gas: {SYMBOLS[found[0] - 1]}" if found else None
-
-
-def _check_volume(crystal: Crystal) -> str | None:
-    volume = float(np.linalg.det(crystal.lattice))
-    if volume < 0:
-        return f"negative volume: {volume:.6g} Å³ (left-handed lattice)"
-    return PROPERTIES["volume_per_atom"].refuse(volume / len(crystal.numbers))
-
-
 def _check_labels(crystal: Crystal) -> str | None:
-    for name, value in crystal.labels.items():
+    if (volume := float(np.linalg.det(crystal.lattice))) < 0:
+        return f"negative volume: {volume:.6g} Å³ (left-handed lattice)"
+    for name, value in {"volume_per_atom": crystal.volume_per_atom, **crystal.labels}.items():
         if reason := PROPERTIES[name].refuse(value):
             return reason
     stated = crystal.labels.get("volume_per_atom")

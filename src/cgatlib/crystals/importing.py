@@ -7,24 +7,38 @@ the memory needed does not depend on the number of files or rows.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import resource
 import sqlite3
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import Crystal, Reject, UnreadableFile, check, functional_name, labels_among
-from cgatlib.crystals.readers import FORMATS, VOLUME, Format, ReadOptions, Row, detect
-from cgatlib.crystals.table import is_crystal_table, rows_to_arrow, table_metadata, table_schema
-from cgatlib.files import refuse_same, replacing
+from cgatlib.crystals.readers import FORMATS, VOLUME, Format, LabelPlan, ReadOptions, Row, detect
+from cgatlib.crystals.table import (
+    CrystalTable,
+    is_crystal_table,
+    joined,
+    read_parquet,
+    rows_to_arrow,
+    table_metadata,
+    table_schema,
+    with_space_groups,
+)
+from cgatlib.files import PACKAGE, made_once, refuse_same, replacing, source_digest
 
 ROW_GROUP = 8192
 FAILURE = "file not read to its end"
@@ -102,10 +116,6 @@ class ImportReport:
     seconds: float
     peak_memory_mb: float
 
-    def __post_init__(self) -> None:
-        if self.read != self.taken + self.rejected or self.rejected != sum(self.reasons.values()):
-            raise AssertionError(f"rows do not add up: {self}")
-
 
 def import_crystals(request: ImportRequest, progress: Callable[[Iterator[Row]], Iterator[Row]] = iter) -> ImportReport:
     """Read all sources into one table and one rejects file.
@@ -121,46 +131,94 @@ def import_crystals(request: ImportRequest, progress: Callable[[Iterator[Row]], 
     failures: list[Reject] = []
     sources = [source for path in request.sources if (source := _open(path, request, failures))]
     functional = _agreed_functional(request, sources)
-    labels = labels_among([VOLUME, *(name for source in sources for name in source.labels)])
+    labels = labels_among([VOLUME, *(name for source in sources for name in source.labels.names)])
     metadata = table_metadata(functional, labels, ", ".join(path.name for path in request.sources[:20]))
-    complete = False
+    counts = _Counts()
     with (
         replacing(request.rejects_path, "a rejects file", _is_rejects) as rejects,
         suppress(_NotKept),
         replacing(request.out, "a crystal table", is_crystal_table) as table,
     ):
-        with _Writer(request, labels, metadata, table, rejects) as writer:
-            for row in chain(failures, progress(_rows(sources, request.options))):
-                writer.add(row)
-        complete = writer.taken > 0 and (request.partial or not writer.failures)
-        if not complete:
+        taken = _taken(chain(failures, progress(_rows(sources, request.options))), request, rejects, counts)
+        with pq.ParquetWriter(table, table_schema(labels).with_metadata(metadata), compression="zstd") as file:
+            while group := list(islice(taken, ROW_GROUP)):
+                file.write_table(rows_to_arrow(group, labels))
+        if not counts.worth_a_table(request):
             raise _NotKept
-    unit = 1 if sys.platform == "darwin" else 1024
-    return ImportReport(
-        out=str(request.out) if complete else None,
-        rejects=str(request.rejects_path),
-        functional=functional,
-        sources=len(request.sources),
-        read=writer.read,
-        taken=writer.taken,
-        rejected=writer.read - writer.taken,
-        reasons=dict(writer.reasons.most_common()),
-        labels={name: writer.labelled[name] for name in labels},
-        failures=tuple(writer.failures),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1),
-    )
+    return counts.report(request, functional, labels, time.perf_counter() - started)
 
 
 class _NotKept(Exception):
     """The table is not to be given its name."""
 
 
+@dataclass
+class _Counts:
+    """Rows that were taken, refused and carried a label, and the sentences on sources that could not be read."""
+
+    taken: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    labelled: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    def worth_a_table(self, request: ImportRequest) -> bool:
+        return self.taken > 0 and (request.partial or not self.failures)
+
+    def report(self, request: ImportRequest, functional: str, labels: Sequence[str], seconds: float) -> ImportReport:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return ImportReport(
+            out=str(request.out) if self.worth_a_table(request) else None,
+            rejects=str(request.rejects_path),
+            functional=functional,
+            sources=len(request.sources),
+            read=self.taken + self.reasons.total(),
+            taken=self.taken,
+            rejected=self.reasons.total(),
+            reasons=dict(self.reasons.most_common()),
+            labels={name: self.labelled[name] for name in labels},
+            failures=tuple(self.failures),
+            seconds=round(seconds, 3),
+            peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1),
+        )
+
+
+def _taken(rows: Iterable[Row], request: ImportRequest, rejects: Path, counts: _Counts) -> Iterator[Crystal]:
+    """The crystals that pass the checks, with their volume; the other rows go to the rejects file."""
+    with (
+        closing(sqlite3.connect("")) as ids,  # a private file that sqlite removes
+        rejects.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,  # halves of characters
+    ):
+        ids.execute("PRAGMA cache_size = -4096")
+        ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        writer = csv.writer(file)
+        writer.writerow(REJECT_COLUMNS)
+        for row in rows:
+            if isinstance(row, Crystal) and (reason := _refusal(row, request, ids)):
+                row = Reject(row.material_id, reason, row.source)
+            if isinstance(row, Reject):
+                counts.reasons[row.kind] += 1
+                writer.writerow((row.material_id, row.reason, row.source))
+                if row.kind == FAILURE:
+                    counts.failures.append(row.reason.removeprefix(f"{FAILURE}: "))
+            else:
+                counts.taken += 1
+                labels = {VOLUME: row.volume_per_atom, **row.labels}
+                counts.labelled.update(labels.keys())
+                yield replace(row, labels=labels)
+
+
+def _refusal(crystal: Crystal, request: ImportRequest, ids: sqlite3.Connection) -> str | None:
+    reason = check(crystal, request.noble_gases, request.neighbours)
+    if reason is None and not ids.execute("INSERT OR IGNORE INTO ids VALUES (?)", (crystal.material_id,)).rowcount:
+        return "duplicate id: a crystal with this id was taken before"
+    return reason
+
+
 @dataclass(frozen=True)
 class _Source:
     path: Path
     format: Format
-    labels: tuple[str, ...]
+    labels: LabelPlan
     functional: str | None
 
 
@@ -168,7 +226,7 @@ def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source
     """Look at the start of a source; one that cannot be read at all becomes a failure."""
     try:
         fmt = FORMATS[request.format] if request.format else detect(path)
-        return _Source(path, fmt, fmt.plan(path, request.options).names, fmt.functional(path))
+        return _Source(path, fmt, fmt.plan(path, request.options), fmt.functional(path))
     except (UnreadableFile, OSError) as error:
         failures.append(_failure(path, error))
         return None
@@ -200,7 +258,7 @@ def _rows(sources: Sequence[_Source], options: ReadOptions) -> Iterator[Row]:
     for source in sources:
         noise = 0
         try:
-            for row in source.format.read(source.path, options):
+            for row in source.format.read(source.path, options, source.labels):
                 noise = noise + 1 if isinstance(row, Reject) and row.reason.startswith(NOISE) else 0
                 yield row
                 if noise == MOST_NOISE:
@@ -219,63 +277,111 @@ def _is_rejects(path: Path) -> bool:
         return False
 
 
-class _Writer:
-    """Checks and counts rows, and writes them to the table, in groups, or to the rejects."""
+# Tables as a plan declares them: imported once through the same checks, and kept
 
-    def __init__(
-        self, request: ImportRequest, labels: Sequence[str], metadata: dict[bytes, bytes], table: Path, rejects: Path
-    ) -> None:
-        self.request, self.labels = request, labels
-        self.read = self.taken = 0
-        self.reasons: Counter[str] = Counter()
-        self.labelled: Counter[str] = Counter()
-        self.failures: list[str] = []
-        self._group: list[Crystal] = []
-        with ExitStack() as stack:
-            self._ids = stack.enter_context(closing(sqlite3.connect("")))  # a private file that sqlite removes
-            self._ids.execute("PRAGMA cache_size = -4096")
-            self._ids.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
-            # Reasons quote what was read, halves of characters included.
-            opened = rejects.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-            self._rejects = csv.writer(stack.enter_context(opened))
-            self._rejects.writerow(REJECT_COLUMNS)
-            schema = table_schema(labels).with_metadata(metadata)
-            self._table = stack.enter_context(pq.ParquetWriter(table, schema, compression="zstd"))
-            self._opened = stack.pop_all()
+_FIELDS = ("file", "functional", "labels", "agree", "space_groups")  # of a declaration, that decide what is imported
+_TABLE, _REJECTS = "table.parquet", "rejects.csv"
 
-    def __enter__(self) -> _Writer:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._opened:
-            if kind is None:
-                self._flush()
+@dataclass(frozen=True)
+class Source:
+    """A crystal table ready for graphs, and what was refused on the way in."""
 
-    def add(self, row: Row) -> None:
-        """Count one row and put it where it belongs."""
-        self.read += 1
-        if isinstance(row, Crystal) and (reason := self._refusal(row)):
-            row = Reject(row.material_id, reason, row.source)
-        if isinstance(row, Reject):
-            self.reasons[row.kind] += 1
-            self._rejects.writerow((row.material_id, row.reason, row.source))
-            if row.kind == FAILURE:
-                self.failures.append(row.reason.removeprefix(f"{FAILURE}: "))
-            return
-        self.taken += 1
-        self._group.append(replace(row, labels={VOLUME: row.volume_per_atom, **row.labels}))
-        self.labelled.update(self._group[-1].labels.keys())
-        if len(self._group) == ROW_GROUP:
-            self._flush()
+    table: CrystalTable
+    path: Path
+    rejects: pd.DataFrame  # material_id, reason, source
+    origin: str = ""  # what its labels come from, where that was said
 
-    def _refusal(self, crystal: Crystal) -> str | None:
-        reason = check(crystal, self.request.noble_gases, self.request.neighbours)
-        known = "INSERT OR IGNORE INTO ids VALUES (?)"
-        if reason is None and not self._ids.execute(known, (crystal.material_id,)).rowcount:
-            return "duplicate id: a crystal with this id was taken before"
-        return reason
 
-    def _flush(self) -> None:
-        if self._group:
-            self._table.write_table(rows_to_arrow(self._group, self.labels))
-            self._group.clear()
+def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) -> Source:
+    """Import a declared table, or read what an earlier import kept.
+
+    Args:
+        name: of the table, for messages and file names.
+        entry: ``file`` (in the folder `data`) and ``functional`` (never guessed); optional ``labels`` (our name ->
+            column), ``agree`` (label -> [column, tolerance]: rows whose label differs from that column by more than
+            this fraction are refused), ``space_groups`` (whether they are determined) and ``origin``.
+        data: folder of the files. cache: folder of imported tables, each kept in a folder named by a hash of file
+            and declaration.
+
+    Raises:
+        CgatError: file or functional is missing, or the file cannot be imported.
+    """
+    for key in ("file", "functional"):
+        if key not in entry:
+            raise CgatError(f"source {name} does not state its {key}")
+    file = data / entry["file"]
+    if not file.is_file():
+        raise CgatError(f"source {name}: {file} does not exist")
+    declared = {key: entry[key] for key in _FIELDS if key in entry}
+
+    def make(folder: Path) -> tuple[CrystalTable, pd.DataFrame]:
+        options = ReadOptions(labels=entry.get("labels", {}), allow_missing=True)  # not every row has every label
+        asked = {"functional": entry["functional"], "rejects": folder / _REJECTS}
+        report = import_crystals(ImportRequest([file], folder / _TABLE, options=options, **asked))
+        if report.out is None:
+            raise CgatError(f"{file} could not be imported: {'; '.join(report.failures) or 'no row was taken'}")
+        return _agreeing(file, entry.get("agree", {}), CrystalTable.read(report.out), _read_rejects(folder))
+
+    return _kept(cache / f"{name}-{_digest(declared, file.read_bytes())}", entry, make)
+
+
+def join_sources(
+    name: str, entry: Mapping[str, Any], parts: Sequence[Source], labels: Sequence[Collection[str]], cache: Path
+) -> Source:
+    """One table of several, as `joined` makes it, or what an earlier call kept.
+
+    Args:
+        name: of the table. entry: its declaration, of which ``space_groups`` and ``origin`` are as in `load_source`.
+        parts: the tables. labels: which of their labels are taken; all that a table has, if none.
+        cache: folder of imported tables.
+    """
+    taken = [sorted(names or part.table.labels) for names, part in zip(labels, parts, strict=True)]
+    tables = [part.table for part in parts]
+    declared = {"join": [table.fingerprint for table in tables], "labels": taken}
+    digest = _digest(declared | {"space_groups": entry.get("space_groups", False)})
+    rejects = pd.concat([part.rejects for part in parts])
+    return _kept(cache / f"{name}-{digest}", entry, lambda _: (joined(tables, taken), rejects))
+
+
+def _kept(kept: Path, entry: Mapping[str, Any], make: Callable[[Path], tuple[CrystalTable, pd.DataFrame]]) -> Source:
+    """What a folder keeps, made before if it is not there."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        table, rejects = make(folder)
+        rejects.to_csv(folder / _REJECTS, index=False)
+        (folder / _TABLE).unlink(missing_ok=True)  # of this folder, which nobody has seen: no replacement to be told
+        (with_space_groups(table) if entry.get("space_groups") else table).write(folder / _TABLE)
+
+    made_once(kept, "an imported table", Path.is_dir, write)
+    return Source(CrystalTable.read(kept / _TABLE), kept / _TABLE, _read_rejects(kept), entry.get("origin", ""))
+
+
+def _read_rejects(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / _REJECTS, dtype=str, keep_default_na=False)
+
+
+def _digest(entry: dict[str, Any], content: bytes = b"") -> str:
+    """Fingerprint of how a table is declared, of the code that imports it, and of its file."""
+    parts = [json.dumps(entry, sort_keys=True).encode(), source_digest(PACKAGE / "crystals").encode(), content]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _agreeing(
+    file: Path, agree: Mapping[str, tuple[str, float]], table: CrystalTable, rejects: pd.DataFrame
+) -> tuple[CrystalTable, pd.DataFrame]:
+    """The rows that agree with their reference columns in the file, and the rejects with the others added."""
+    for label, (column, tolerance) in agree.items():
+        original = read_parquet(file)
+        if column not in original.column_names:
+            raise CgatError(f"{file} has no column {column!r}; it has: {', '.join(original.column_names)}")
+        rows = original.select(["material_id", column]).to_pandas().drop_duplicates("material_id")  # as the import did
+        expected = rows.set_index("material_id")[column].reindex(table.ids).to_numpy(dtype=float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            off = np.abs(table.label(label) / expected - 1) > tolerance
+        reason = f"{label} differs from {column} by more than {tolerance:.0%}"
+        ids = np.array(table.ids)[off]
+        refused = pd.DataFrame({"material_id": ids, "reason": reason, "source": file.name})
+        rejects, table = pd.concat([rejects, refused]), table.select(np.flatnonzero(~off))
+    return table, rejects

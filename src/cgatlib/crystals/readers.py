@@ -1,20 +1,21 @@
 """Crystals from the files of others: one function a format, which streams rows and never guesses the functional.
 
-A reader gets a path and what was asked of it and yields a `Crystal` or a `Reject` for every row, in the order of the
-file; where a file breaks off it raises `UnreadableFile`, which names byte, line or entry.
+A reader gets a path, what was asked of it and the plan of its labels. It yields a `Crystal` or a `Reject` for every
+row, in the order of the file; where a file breaks off it raises `UnreadableFile`, which names byte, line or entry.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -30,10 +31,9 @@ from cgatlib.crystals.crystal import (
     functional_name,
     labels_among,
 )
-from cgatlib.crystals.json_stream import JsonItems, why_no_json
+from cgatlib.crystals.streams import READ_ERRORS, CsvRows, JsonItems, open_members, open_raw, text_lines, why_no_json
 from cgatlib.crystals.structures import PARSERS, atomic_number, decoding, from_cif, from_dict, parser_of, read_structure
 from cgatlib.crystals.table import PARQUET_ERRORS, first_line, stated
-from cgatlib.crystals.text_stream import READ_ERRORS, CsvRows, open_members, open_raw, text_lines
 
 VOLUME = "volume_per_atom"
 ID_COLUMNS = ("material_id", "mat_id", "jid", "id", "mbid", "matpes_id")
@@ -47,7 +47,7 @@ MISSING_WORDS = frozenset({"", "na", "n/a", "none", "null", "-"})
 _HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON and files may hold them, and they cannot be written
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+|nan|inf)(e[-+]?\d+)?", re.IGNORECASE)
 
-Row = Crystal | Reject
+Row: TypeAlias = Crystal | Reject
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _present(
             f"no column is a label known here ({names}); name one, e.g. --label e_form=COLUMN, or take the "
             f"volume alone with --label {VOLUME}; there are: {there}"
         )
-    for key in (key for theirs in found.values() for key in theirs):
+    for key in chain.from_iterable(found.values()):
         if list(columns).count(key) > 1:
             raise CgatError(f"column {key!r} is there more than once: which one is meant?")
     return {ours: theirs for ours, theirs in found.items() if theirs}
@@ -172,150 +172,27 @@ def _number(name: str, value: object) -> float:
 # What every format does with a row
 
 
-def _row_id(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """The first id found under ``keys`` as text, empty where there is none."""
-    for key in keys:
-        value = row.get(key)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
-    return ""
-
-
-def _row(where: str, material_id: str, row: Mapping[str, Any], labels: LabelPlan, read: Callable[[], Geometry]) -> Row:
-    """The crystal of a row whose geometry `read` gives, or the reject that its `BadRow` explains."""
-    if not material_id:
+def _row(where: str, row: Any, ids: Sequence[str], labels: LabelPlan, read: Callable[[Any], Geometry]) -> Row:
+    """The crystal of a row, whose geometry `read` gives, or the reject that a `BadRow` explains."""
+    if not isinstance(row, Mapping):
+        odd = f"undecodable row: a {type(row).__name__} where a record should stand"
+        return Reject("", str(row) if isinstance(row, BadRow) else odd, where)
+    values = [v for v in map(row.get, ids) if isinstance(v, str | int) and not isinstance(v, bool) and str(v).strip()]
+    if not values:
         return Reject("", "id missing", where)
+    material_id = str(values[0]).strip()
     if _HALF.search(material_id):
         return Reject(material_id, "undecodable id: not UTF-8", where)
     try:
-        return Crystal(material_id, *read(), labels=labels.pick(row), source=where)
+        return Crystal(material_id, *read(row), labels=labels.pick(row), source=where)
     except BadRow as reason:
         return Reject(material_id, str(reason), where)
 
 
-# Alexandria and DCGAT: {"entries": [ComputedStructureEntry dictionaries]}; labels, per atom, stand in their "data"
-
-
-def plan_alexandria(path: Path, options: ReadOptions) -> LabelPlan:
-    """Labels of every entry are required; gaps are absent from the older files."""
-    return LabelPlan.make(options, always=("e_form", "e_above_hull"))
-
-
-def read_alexandria(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """Entries of one file, one at a time; no pymatgen object is made."""
-    labels, key = plan_alexandria(path, options), options.structure_column or "structure"
-    ids = (options.id_column, *ID_COLUMNS) if options.id_column else ID_COLUMNS
-
-    def is_entry(value: Any) -> bool:
-        return isinstance(value, Mapping) and "data" in value and key in value
-
-    def structure(entry: Mapping[str, Any]) -> Geometry:
-        if not isinstance(entry.get(key), Mapping):
-            raise BadRow(f"undecodable entry: no dictionary under {key!r}")
-        return from_dict(entry[key])
-
-    for where, entry in _json_items(path, "entries", is_entry):
-        data = entry.get("data") if isinstance(entry, dict) else None
-        if isinstance(entry, BadRow):
-            yield Reject("", str(entry), where)
-        elif not isinstance(data, Mapping):
-            yield Reject("", "undecodable entry: no dictionary under 'data'", where)
-        else:
-            yield _row(where, _row_id(data, ids), data, labels, partial(structure, entry))
-
-
-# Tables with one structure per row: CSV with CIF text (MP-20, CDVAE), JSON records (JARVIS-tools, MatPES and others),
-# JSON lines, and pandas' split JSON (Matbench). A structure is CIF text, a dictionary of pymatgen or JARVIS, or the
-# JSON text of one.
-
-
-def plan_json(path: Path, options: ReadOptions) -> LabelPlan:
-    """JSON names its keys row by row, so they are not checked in advance."""
-    return LabelPlan.make(options)
-
-
-def read_json(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """Rows of JSON records or of a split table (``columns``, ``index``, ``data``)."""
-    labels = plan_json(path, options)
-
-    def is_record(value: Any) -> bool:
-        keys = (options.ids, options.structures)
-        return isinstance(value, Mapping) and all(any(name in value for name in names) for names in keys)
-
-    for where, item in _json_items(path, "data", is_record):
-        yield _record(item, where, labels, options)
-
-
-def read_lines(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """Rows of a file with one JSON record per line."""
-    labels = plan_json(path, options)
-    with open_raw(path) as (stream, _):
-        for number, line in enumerate(text_lines(path, stream), start=1):
-            if not line.strip():
-                continue
-            row: Any
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                if not line.endswith(("\n", "\r")):
-                    raise UnreadableFile(f"{path} is truncated: it ends inside line {number}") from error
-                row = BadRow(f"undecodable line: {why_no_json(error)}")
-            yield _record(row, f"{path}#{number}", labels, options)
-
-
-def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
-    """Labels among the columns that the header names; `CgatError` where a column asked for is not there."""
-    with open_raw(path) as (stream, _):
-        header = CsvRows(path, stream).header
-    _csv_columns(path, header, options)
-    return LabelPlan.make(options, columns=header)
-
-
-def read_csv(path: Path, options: ReadOptions) -> Iterator[Row]:
-    """Rows of a CSV file; `CgatError` where no column of ids or structures is known."""
-    labels = plan_csv(path, options)
-    with open_raw(path) as (stream, _):
-        rows = CsvRows(path, stream)
-        options = _csv_columns(path, rows.header, options)
-        for fields in rows:
-            where = f"{path}#{rows.line}"
-            if isinstance(fields, BadRow):
-                yield Reject("", str(fields), where)
-                continue
-            row = dict(zip(rows.header, fields, strict=False))
-            if _HALF.search("".join(fields)):
-                yield Reject(_row_id(row, options.ids), "undecodable line: not UTF-8", where)
-            elif len(fields) != len(rows.header):
-                reason = f"undecodable line: {len(fields)} fields where the header has {len(rows.header)}"
-                yield Reject(_row_id(row, options.ids), reason, where)
-            else:
-                yield _record(row, where, labels, options)
-
-
-def _csv_columns(path: Path, header: Sequence[str], options: ReadOptions) -> ReadOptions:
-    """The same options with the names of the id and the structure column."""
-    found = []
-    for what, given, known in (
-        ("id", options.id_column, options.ids),
-        ("structure", options.structure_column, options.structures),
-    ):
-        names = [name for name in known if name in header]
-        if not names:
-            asked = repr(given) if given else " or ".join(known)
-            raise CgatError(
-                f"{path} has no {what} column {asked}; name it with --{what}-column, "
-                f"there are: {', '.join(map(repr, header)) or 'none'}"
-            )
-        found.append(names[0])
-    return replace(options, id_column=found[0], structure_column=found[1])
-
-
-def _record(row: Any, where: str, labels: LabelPlan, options: ReadOptions) -> Row:
-    if isinstance(row, BadRow):
-        return Reject("", str(row), where)
-    if not isinstance(row, Mapping):
-        return Reject("", f"undecodable row: a {type(row).__name__} where a record should stand", where)
-    return _row(where, _row_id(row, options.ids), row, labels, partial(_structure_in, row, options.structures))
+def _records(items: Iterable[tuple[str, Any]], labels: LabelPlan, options: ReadOptions) -> Iterator[Row]:
+    """Crystals of rows with their structure in them: CIF text, a dictionary of pymatgen or JARVIS, or one as JSON."""
+    read = partial(_structure_in, keys=options.structures)
+    return (_row(where, row, options.ids, labels, read) for where, row in items)
 
 
 def _structure_in(row: Mapping[str, Any], keys: Sequence[str]) -> Geometry:
@@ -334,43 +211,129 @@ def _structure_in(row: Mapping[str, Any], keys: Sequence[str]) -> Geometry:
     raise BadRow(f"undecodable structure: a {type(cell).__name__} where CIF or a dictionary should stand")
 
 
-def _json_items(path: Path, key: str, is_item: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
-    """Place and value of every item of a file, or of the members of an archive; a broken one is a `BadRow`."""
+# JSON: records (JARVIS-tools, MatPES and others), one a line or in a list, pandas' split tables (Matbench), and the
+# entries of Alexandria and DCGAT, {"entries": [ComputedStructureEntry dictionaries]}, with labels, per atom, in "data"
+
+
+def plan_json(path: Path, options: ReadOptions, always: Collection[str] = ()) -> LabelPlan:
+    """JSON names its keys row by row, so they are not checked in advance."""
+    return LabelPlan.make(options, always=always)
+
+
+def read_alexandria(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
+    """Entries of one file or archive, one at a time; no pymatgen object is made."""
+
+    def record(entry: Any) -> Any:
+        """Labels, id and structure side by side."""
+        if not isinstance(entry, Mapping):
+            return entry
+        if not isinstance(data := entry.get("data"), Mapping):
+            return BadRow("undecodable entry: no dictionary under 'data'")
+        return {**data, **{name: entry[name] for name in options.structures if name in entry}}
+
+    return _records(_json_items(path, "entries", options, record), labels, options)
+
+
+def read_json(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
+    """Rows of JSON records or of a split table (``columns``, ``index``, ``data``)."""
+    return _records(_json_items(path, "data", options, lambda item: item), labels, options)
+
+
+def read_lines(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
+    """Rows of a file with one JSON record per line."""
+    return _records(_json_lines(path), labels, options)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with open_raw(path) as (stream, _):
+        for number, line in enumerate(text_lines(path, stream), start=1):
+            if not line.strip():
+                continue
+            try:
+                row: Any = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(("\n", "\r")):
+                    raise UnreadableFile(f"{path} is truncated: it ends inside line {number}") from error
+                row = BadRow(f"undecodable line: {why_no_json(error)}")
+            yield f"{path}#{number}", row
+
+
+def _json_items(path: Path, key: str, options: ReadOptions, record: Callable[[Any], Any]) -> Iterator[tuple[str, Any]]:
+    """Place and record of every item of a file, or of the members of an archive; a broken one is a `BadRow`."""
+
+    def is_item(value: Any) -> bool:
+        row = record(value)
+        keys = (options.ids, options.structures)
+        return isinstance(row, Mapping) and all(any(name in row for name in names) for names in keys)
+
     index = 0
-    with open_members(path) as members:
-        for stream, raw in members:
-            items = JsonItems(path, stream, raw, key, is_item)
-            for item in items if key == "entries" else _named_rows(path, items):
-                yield f"{path}#{index}", item
-                index += 1
+    for stream, raw in open_members(path):
+        for item in _named_rows(path, JsonItems(path, stream, raw, key, is_item)):
+            yield f"{path}#{index}", record(item)
+            index += 1
 
 
 def _named_rows(path: Path, items: JsonItems) -> Iterator[Any]:
     """Records as they are; rows of a split table with their names, and the id that follows from their place alone."""
-    rows, ids = 0, None
+    count, columns, ids = 0, None, None
     for item in items:
-        ids = items.header.get("index")
-        yield _split_row(path, item, rows, items.header) if items.header else item
-        rows += 1
-    late = items.header.get("index")
-    if rows and late is not ids:
+        if not count and items.header:
+            columns, ids = _split_header(path, items.header)
+        yield item if columns is None else _split_row(path, item, count, columns, ids)
+        count += 1
+    if count and items.header.get("index") is not ids:
         raise UnreadableFile(f"{path} is no split table: its ids stand behind its rows")
-    if isinstance(ids, list) and len(ids) != rows:
-        raise UnreadableFile(f"{path} holds {rows} rows and an index of {len(ids)}: which id is whose is not sure")
+    if ids is not None and len(ids) != count:
+        raise UnreadableFile(f"{path} holds {count} rows and an index of {len(ids)}: which id is whose is not sure")
 
 
-def _split_row(path: Path, item: Any, i: int, header: Mapping[str, Any]) -> dict[str, Any] | BadRow:
+def _split_header(path: Path, header: Mapping[str, Any]) -> tuple[list[str], list[Any] | None]:
     columns, ids = header.get("columns"), header.get("index")
     if not (isinstance(columns, list) and all(isinstance(c, str) for c in columns) and len({*columns}) == len(columns)):
         raise UnreadableFile(f"{path} is no split table: its columns are not a list of different names before its rows")
     if ids is not None and not isinstance(ids, list):
         raise UnreadableFile(f"{path} is no split table: its index is a {type(ids).__name__}, not a list")
+    return columns, ids
+
+
+def _split_row(path: Path, item: Any, i: int, columns: list[str], ids: list[Any] | None) -> Any:
     if isinstance(item, BadRow):
         raise UnreadableFile(f"{path} is damaged: row {i}: {item}; the ids of the rows behind it are not known")
     if not isinstance(item, list) or len(item) != len(columns):
         return BadRow(f"undecodable row: not a list of {len(columns)} values, one for each column")
-    named = {} if ids is not None and i >= len(ids) else {"material_id": i if ids is None else ids[i]}
+    named = {"material_id": i} if ids is None else {"material_id": ids[i]} if i < len(ids) else {}
     return named | dict(zip(columns, item, strict=True))
+
+
+# CSV with CIF text (MP-20, CDVAE) or a dictionary as JSON
+
+
+def plan_csv(path: Path, options: ReadOptions) -> LabelPlan:
+    """Labels among the columns that the header names; `CgatError` where a column asked for is not there."""
+    with open_raw(path) as (stream, _):
+        header = CsvRows(path, stream).header
+    for what, given, known in (
+        ("id", options.id_column, options.ids),
+        ("structure", options.structure_column, options.structures),
+    ):
+        if not set(known) & set(header):
+            asked, there = repr(given) if given else " or ".join(known), ", ".join(map(repr, header)) or "none"
+            raise CgatError(f"{path} has no {what} column {asked}; name it with --{what}-column, there are: {there}")
+    return LabelPlan.make(options, columns=header)
+
+
+def read_csv(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
+    """Rows of a CSV file; `plan_csv` refuses one in which no column of ids or structures is known."""
+    return _records(_csv_rows(path), labels, options)
+
+
+def _csv_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[str, Any]]:
+    """Place and named values of every row; where `columns` are given, the first line is a row, too."""
+    with open_raw(path) as (stream, _):
+        rows = CsvRows(path, stream)
+        for row in chain([rows.header] if columns else [], rows):
+            named = row if isinstance(row, BadRow) else dict(zip(columns or rows.header, row, strict=True))
+            yield f"{path}#{rows.line}", named
 
 
 # A folder of structure files with id_prop.csv (the habit of CGCNN and ALIGNN): each line is an id, or a file name, and
@@ -379,66 +342,46 @@ def _split_row(path: Path, item: Any, i: int, header: Mapping[str, Any]) -> dict
 
 def plan_folder(path: Path, options: ReadOptions) -> LabelPlan:
     """Labels among the columns of ``id_prop.csv``; without a header the user must say what the values are."""
-    header, named = _folder_header(path, next(_index(path), []))
+    columns, named = _folder_columns(path / INDEX)
     if not named and not options.labels:
         raise CgatError(f"{path / INDEX} does not say what its values are; name them, e.g. --label e_form=1")
     bare = [name for name, theirs in options.labels.items() if not theirs]
-    if not named and len(bare) == 1 and len(header) == 2:
+    if not named and len(bare) == 1 and len(columns) == 2:
         options = replace(options, labels={bare[0]: "1"})
-    return LabelPlan.make(options, columns=header[1:])
+    return LabelPlan.make(options, columns=columns[1:])
 
 
-def read_folder(path: Path, options: ReadOptions) -> Iterator[Row]:
+def read_folder(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
     """Crystals in the order of ``id_prop.csv``; ids without a file and files that are not listed are rejects."""
-    labels = plan_folder(path, options)
     files = sorted(p for p in path.iterdir() if p.is_file() and p.name != INDEX and parser_of(p))
     by_name: dict[str, Path] = {}
     for file in files:
         for name in (file.name, file.stem, file.stem.removeprefix("POSCAR-"), file.name.removeprefix("POSCAR-")):
             by_name.setdefault(name, file)
+    columns, named = _folder_columns(path / INDEX)
     listed: set[Path | None] = set()
-    header: list[str] = []
-    for number, row in enumerate(_index(path), start=1):
-        if not header:
-            header, named = _folder_header(path, row)
-            if named:
-                continue
-        name = row[0].strip()
+    for where, row in _csv_rows(path / INDEX, None if named else columns):
+        name = row[columns[0]].strip() if isinstance(row, Mapping) else ""
         listed.add(by_name.get(name))
-        known = Path(name).stem if Path(name).suffix.lower() in PARSERS else name
-        values = dict(zip(header, row, strict=False))
-        read = partial(_listed_structure, row, len(header), by_name.get(name))
-        yield _row(f"{path / INDEX}#{number}", known, values, labels, read)
+        if isinstance(row, Mapping):
+            row = {**row, columns[0]: Path(name).stem if Path(name).suffix.lower() in PARSERS else name}
+        yield _row(where, row, columns[:1], labels, partial(_listed_structure, by_name.get(name)))
     for unlisted in (file for file in files if file not in listed):
         yield Reject(unlisted.stem, f"label missing: not listed in {INDEX}", str(unlisted))
 
 
-def _listed_structure(row: Sequence[str], fields: int, file: Path | None) -> Geometry:
-    if len(row) != fields:
-        raise BadRow(f"undecodable line: {len(row)} fields, {fields} in the first line")
-    if _HALF.search("".join(row)):
-        raise BadRow("undecodable line: not UTF-8")
+def _listed_structure(file: Path | None, row: object) -> Geometry:
     if file is None:
         raise BadRow("structure file missing: no CIF, POSCAR or extxyz file has this name")
     return read_structure(file)
 
 
-def _index(path: Path) -> Iterator[list[str]]:
-    number = 0
-    try:
-        with open_raw(path / INDEX) as (stream, _):
-            for number, row in enumerate(csv.reader(text_lines(path / INDEX, stream)), start=1):  # noqa: B007 - named below
-                if row:
-                    yield row
-    except (OSError, csv.Error) as error:
-        raise UnreadableFile(f"{path / INDEX} cannot be read after line {number}: {error}") from error
-
-
-def _folder_header(path: Path, row: list[str]) -> tuple[list[str], bool]:
-    """Column names, and whether the first line gave them (its values are words, not numbers)."""
-    if len(row) < 2:
-        raise UnreadableFile(f"{path / INDEX} has no line of an id and a value at line 1")
-    first = [text.strip() for text in row]
+def _folder_columns(index: Path) -> tuple[list[str], bool]:
+    """Names of the columns, and whether the first line gives them (its values are words, not numbers)."""
+    with open_raw(index) as (stream, _):
+        first = [text.strip() for text in CsvRows(index, stream).header]
+    if len(first) < 2:
+        raise UnreadableFile(f"{index} has no line of an id and a value at line 1")
     if any(map(_NUMBER.fullmatch, first[1:])):
         return ["id", *map(str, range(1, len(first)))], False
     return first, True
@@ -458,9 +401,9 @@ def plan_parquet(path: Path, options: ReadOptions) -> LabelPlan:
     return LabelPlan.make(options, {name: (name,) for name in labels_among([*PROPERTIES, *columns])}, columns=columns)
 
 
-def read_parquet(path: Path, options: ReadOptions) -> Iterator[Row]:
+def read_parquet(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
     """Rows of a table with the core columns, whatever the types of its numbers."""
-    return _parquet_rows(path, plan_parquet(path, options), options.id_column or "material_id", CORE, _core_geometry)
+    return _parquet_rows(path, labels, options.id_column or "material_id", CORE, _core_geometry)
 
 
 def stated_functional(path: Path) -> str | None:
@@ -488,7 +431,7 @@ def plan_lemat(path: Path, options: ReadOptions) -> LabelPlan:
     return LabelPlan.make(asked, {VOLUME: (VOLUME,)}, columns=columns)
 
 
-def read_lemat(path: Path, options: ReadOptions) -> Iterator[Row]:
+def read_lemat(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
     """Rows of a file of LeMat-Bulk; those of another functional than the first are rejects."""
     functional = lemat_functional(path)
 
@@ -501,8 +444,7 @@ def read_lemat(path: Path, options: ReadOptions) -> Iterator[Row]:
         positions = np.array(row["cartesian_site_positions"], dtype=np.float64).reshape(len(numbers), 3)
         return Geometry(lattice, numbers, np.linalg.solve(lattice.T, positions.T).T.astype(np.float64))
 
-    columns = (*LEMAT, "functional")
-    return _parquet_rows(path, plan_lemat(path, options), options.id_column or "immutable_id", columns, geometry)
+    return _parquet_rows(path, labels, options.id_column or "immutable_id", (*LEMAT, "functional"), geometry)
 
 
 def lemat_functional(path: Path) -> str | None:
@@ -538,16 +480,12 @@ def _parquet_columns(path: Path, *needed: str) -> list[str]:
 def _parquet_rows(
     path: Path, labels: LabelPlan, key: str, columns: Sequence[str], geometry: Callable[[Mapping[str, Any]], Geometry]
 ) -> Iterator[Row]:
-    def read(row: Mapping[str, Any]) -> Geometry:
-        with decoding("structure"):
-            return geometry(row)
-
     number = 0
     with _open_parquet(path) as file:
         try:
             for batch in file.iter_batches(BATCH, columns=sorted({key, *columns, *sum(labels.keys.values(), ())})):
                 for row in batch.to_pylist():
-                    yield _row(f"{path}#{number}", _row_id(row, (key,)), row, labels, partial(read, row))
+                    yield _row(f"{path}#{number}", row, [key], labels, decoding("structure")(geometry))
                     number += 1
         except PARQUET_ERRORS as error:
             raise UnreadableFile(f"{path} is damaged after row {number}: {first_line(error)}") from error
@@ -562,14 +500,14 @@ class Format:
 
     name: str
     plan: Callable[[Path, ReadOptions], LabelPlan]
-    read: Callable[[Path, ReadOptions], Iterator[Row]]
+    read: Callable[[Path, ReadOptions, LabelPlan], Iterator[Row]]
     functional: Callable[[Path], str | None] = lambda path: None
 
 
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("alexandria", plan_alexandria, read_alexandria),
+        Format("alexandria", partial(plan_json, always=("e_form", "e_above_hull")), read_alexandria),
         Format("jarvis", plan_json, read_json),
         Format("json", plan_json, read_json),
         Format("jsonl", plan_json, read_lines),
@@ -604,7 +542,7 @@ def detect(path: Path) -> Format:
 
 def _json_kind(path: Path) -> str:
     try:
-        with open_members(path) as members:
+        with closing(open_members(path)) as members:
             head = next(members)[0].read1(HEAD).decode("utf-8-sig", "replace")
     except READ_ERRORS as error:
         raise UnreadableFile(f"{path} is truncated or damaged at its start (byte 0): {error}") from error

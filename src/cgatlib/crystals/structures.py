@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
-from itertools import chain, count, groupby
+from itertools import chain, groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -24,13 +24,11 @@ from numpy.typing import NDArray
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import ATOMIC_NUMBERS, KNOWN, BadRow, Crystal, Geometry
+from cgatlib.crystals.streams import LARGEST_ENTRY
 from cgatlib.processes import Processes
 
 Candidate: TypeAlias = Crystal | str
 """A crystal, or why there is none."""
-
-LARGEST_FILE = 1 << 23
-"""Most characters of a structure file; 8 million hold some 20,000 sites."""
 
 _PATH = str | os.PathLike
 _FILES_PER_PROCESS = 100  # reading fewer takes less time than starting a process
@@ -72,15 +70,13 @@ def decoding(what: str, *also: type[Exception]) -> Iterator[None]:
 def from_dict(structure: Mapping[str, Any]) -> Geometry:
     """Read a pymatgen or a JARVIS dictionary, told apart by its keys; `BadRow` where it is neither, or disordered."""
     with decoding("structure"):
-        return _from_jarvis(structure) if "lattice_mat" in structure else _from_pymatgen(structure)
-
-
-def _from_pymatgen(structure: Mapping[str, Any]) -> Geometry:
-    sites = structure["sites"]
-    numbers = [_only_species(i, site["species"]) for i, site in enumerate(sites)]
-    lattice = _numbers("lattice", structure["lattice"]["matrix"], (3, 3))
-    coords = _numbers("coordinates", [site["abc"] for site in sites], (len(sites), 3))
-    return Geometry(lattice, np.array(numbers, dtype=np.int64), coords)
+        if "lattice_mat" in structure:
+            return _from_jarvis(structure)
+        sites = structure["sites"]
+        numbers = [_only_species(i, site["species"]) for i, site in enumerate(sites)]
+        lattice = _numbers("lattice", structure["lattice"]["matrix"], (3, 3))
+        coords = _numbers("coordinates", [site["abc"] for site in sites], (len(sites), 3))
+        return Geometry(lattice, np.array(numbers, dtype=np.int64), coords)
 
 
 def _numbers(what: str, values: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -192,11 +188,11 @@ def read_structure(path: Path) -> Geometry:
         if not path.is_file() and path.exists():
             raise BadRow("undecodable file: it is a folder or a device")
         with path.open(encoding="utf-8") as file:
-            text = file.read(LARGEST_FILE + 1)
+            text = file.read(LARGEST_ENTRY + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise BadRow(f"undecodable file: {error}") from error
-    if len(text) > LARGEST_FILE:
-        raise BadRow(f"undecodable file: it has more than {LARGEST_FILE:,} characters")
+    if len(text) > LARGEST_ENTRY:
+        raise BadRow(f"undecodable file: it has more than {LARGEST_ENTRY:,} characters")
     return parser(text)
 
 
@@ -228,7 +224,7 @@ def read_files(
             continue
         ids = [_printable(path.stem if stems[path.stem] == 1 else str(path)) for path in files]
         for name, found in zip(ids, _read_all(files, workers), strict=True):
-            yield name, found if isinstance(found, str) else _crystal(name, found)
+            yield name, found if isinstance(found, str) else Crystal(name, *found)
 
 
 def _rows(path: Path, known: Mapping[str, str]) -> Iterator[Crystal]:
@@ -265,10 +261,6 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _crystal(material_id: str, geometry: Geometry) -> Crystal:
-    return Crystal(material_id, *geometry, labels={})
-
-
 # What a user hands over
 
 
@@ -287,37 +279,32 @@ def candidates(
     given = [structures] if one else list(structures)
     if ids is not None and len(ids) != len(given):
         raise CgatError(f"{len(ids)} ids were given for {len(given)} structures")
-    crystals = [_candidate(structure, i) for i, structure in enumerate(given)]
+    found = [_named(structure, i) for i, structure in enumerate(given)]
+    names, crystals = [name for name, _ in found], [candidate for _, candidate in found]
     for label, values in (known or {}).items():
         if len(values) != len(given):
             raise CgatError(f"{len(values)} known values of {label} were given for {len(given)} structures")
-        crystals = [_with_known(crystal, label, value) for crystal, value in zip(crystals, values, strict=True)]
-    return [str(name) for name in (map(_name, given, count()) if ids is None else ids)], crystals
+        for crystal, value in zip(crystals, values, strict=True):
+            if isinstance(crystal, Crystal) and value is not None and not math.isnan(value):
+                crystal.labels[label + KNOWN] = float(value)
+    return names if ids is None else list(map(str, ids)), crystals
 
 
-def _name(structure: Any, place: int) -> str:
+def _named(structure: Any, place: int) -> tuple[str, Candidate]:
+    """Id and crystal of one structure; its labels are its own, and none."""
     if isinstance(structure, Crystal):
-        return structure.material_id
-    return _printable(os.fspath(structure)) if isinstance(structure, _PATH) else str(place)
-
-
-def _candidate(structure: Any, place: int) -> Candidate:
-    if isinstance(structure, Crystal):
-        return replace(structure, labels={})
+        return structure.material_id, replace(structure, labels={})
+    name = _printable(os.fspath(structure)) if isinstance(structure, _PATH) else str(place)
     try:
         if isinstance(structure, _PATH):
-            return _crystal(_name(structure, place), read_structure(Path(structure)))
-        if hasattr(structure, "pbc") and hasattr(structure, "get_scaled_positions"):
-            return _crystal(str(place), from_atoms(structure))
-        if hasattr(structure, "lattice") and hasattr(structure, "as_dict"):
-            return _crystal(str(place), from_dict(structure.as_dict()))
+            geometry = read_structure(Path(structure))
+        elif hasattr(structure, "pbc") and hasattr(structure, "get_scaled_positions"):
+            geometry = from_atoms(structure)
+        elif hasattr(structure, "lattice") and hasattr(structure, "as_dict"):
+            geometry = from_dict(structure.as_dict())
+        else:
+            what = f"a {type(structure).__name__}, neither a pymatgen Structure nor ASE Atoms, a Crystal or a path"
+            raise CgatError(f"structure {place} is {what}")
     except BadRow as reason:
-        return str(reason)
-    kind = type(structure).__name__
-    raise CgatError(f"structure {place} is a {kind}, neither a pymatgen Structure nor ASE Atoms, a Crystal or a path")
-
-
-def _with_known(candidate: Candidate, label: str, value: float | None) -> Candidate:
-    if isinstance(candidate, str) or value is None or math.isnan(value):
-        return candidate
-    return replace(candidate, labels={**candidate.labels, label + KNOWN: float(value)})
+        return name, str(reason)
+    return name, Crystal(name, *geometry)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import GAP_THRESHOLD, PROPERTIES, SYMBOLS
@@ -22,7 +23,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import Estimate, histogram_edges, redraw_formulas
 
 if TYPE_CHECKING:
-    from cgatlib.crystals.declared import Source
+    from cgatlib.crystals.importing import Source
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
@@ -148,7 +149,7 @@ class TableSummary:
 
     def write(self, stored: Path) -> Path:
         """Write the summary among the stored results in the folder `stored`, and return its file."""
-        path = _path(stored, self.fingerprint)
+        path = stored / FOLDER / f"{self.fingerprint}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
         return path
@@ -157,23 +158,11 @@ class TableSummary:
     def read(cls, stored: Path, fingerprint: str) -> TableSummary:
         """The summary of a table among the stored results; `CgatError` where there is none, or its file is damaged."""
         try:
-            values: dict[str, Any] = json.loads(_path(stored, fingerprint).read_text())
-            return cls(**{**values, "labels": {name: _read_label(part) for name, part in values["labels"].items()}})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CgatError(f"the summary of table {fingerprint} cannot be read: {error}") from error
-
-
-def _path(stored: Path, fingerprint: str) -> Path:
-    return Path(stored) / FOLDER / f"{fingerprint}.json"
-
-
-def _read_label(values: dict[str, Any]) -> LabelSummary:
-    shifts = {
-        name: Shift(found["crystals"], tuple(found["means"]), tuple(found["excess"]))
-        for name in ("shift", "metals")
-        if (found := values.get(name))
-    }
-    return LabelSummary(**{**values, "edges": tuple(values["edges"]), "crystals": tuple(values["crystals"]), **shifts})
+            text = (Path(stored) / FOLDER / f"{fingerprint}.json").read_bytes()
+            return TypeAdapter(cls).validate_json(text, strict=True)
+        except (OSError, ValueError) as error:
+            why = " ".join(str(error).split())
+            raise CgatError(f"the summary of table {fingerprint} cannot be read: {why}") from error
 
 
 def summary_problems(stored: Path) -> list[tuple[Path, str]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -43,6 +44,7 @@ CORE_SCHEMA = pa.schema(
 SPACE_GROUP = "space_group_number"
 """Column that a table may have: what a split by space groups keeps together."""
 
+_TYPES = {field.name: field.type for field in CORE_SCHEMA} | {SPACE_GROUP: pa.int16()}  # labels are float64
 _SYMMETRY_TOLERANCE = 0.01  # Å; how far an atom may lie from where a symmetry puts it: pymatgen's default
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _ROWS = 8192  # rows of a column that are decoded at a time
@@ -104,7 +106,7 @@ class CrystalTable:
 
     @cached_property
     def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
-        return {name: flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")}
+        return {name: _flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")}
 
     @cached_property
     def _label_arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -121,7 +123,7 @@ class CrystalTable:
         """One label (rows,) in its unit, NaN where it is missing; `CgatError` where the table does not carry it."""
         if name not in self.labels:
             raise CgatError(f"the table has no label {name!r}; it carries: {', '.join(self.labels) or 'none'}")
-        return floats(self.table[name])
+        return _floats(self.table[name])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,16 +142,16 @@ class CrystalTable:
             end = np.zeros(1, dtype="<i8")
             digest.update(end.tobytes())
             for part in self._column(name):
-                ends = end + flatten(part)[0][1:]
+                ends = end + _flatten(part)[0][1:]
                 digest.update(ends.astype("<i8").tobytes())
                 end = ends[-1:] if len(ends) else end
             for part in self._column(name):
-                digest.update(flatten(part)[1].astype(kind).tobytes())
+                digest.update(_flatten(part)[1].astype(kind).tobytes())
         for name in self._counted:
             for part in self._column(name):
-                digest.update(np.isnan(floats(part)).tobytes())
+                digest.update(np.isnan(_floats(part)).tobytes())
             for part in self._column(name):
-                digest.update(np.nan_to_num(floats(part), nan=0.0).astype("<f8").tobytes())
+                digest.update(np.nan_to_num(_floats(part), nan=0.0).astype("<f8").tobytes())
         for other in self._other_formulas():
             digest.update(json.dumps(other).encode())
         return digest.hexdigest()[:16]
@@ -158,7 +160,7 @@ class CrystalTable:
         """Rows whose formula is not that of their atoms, and what it is."""
         first = 0
         for formulas, numbers in zip(self._column("formula"), self._column("numbers"), strict=True):
-            ends, atoms = flatten(numbers)
+            ends, atoms = _flatten(numbers)
             known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
             for row, formula in enumerate(formulas.to_pylist()):
                 if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
@@ -173,10 +175,9 @@ class CrystalTable:
             first += len(part)
 
     def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
-        kind = table_schema(counted(labels_among([name]), [name])).field(name).type
         for part in self._parts([name], _ROWS):
             try:
-                yield part[name].cast(kind)
+                yield part[name].cast(_TYPES.get(name, pa.float64()))
             except (pa.ArrowException, ValueError) as error:
                 raise CgatError(f"{self.rows} is no crystal table: {first_line(error)}") from error
 
@@ -322,18 +323,14 @@ def table_metadata(functional: str, labels: Iterable[str], source: str = "") -> 
 
 def stated(path: Path, schema: pa.Schema) -> tuple[str | None, str]:
     """Functional and source as the metadata of a file state them, if any; `CgatError` where these are damaged."""
-    metadata = (schema.metadata or {}).get(METADATA_KEY)
-    if metadata is None:
-        return None, ""
     try:
-        content = json.loads(metadata)
+        content = json.loads((schema.metadata or {}).get(METADATA_KEY, "{}"))
         functional, source = content.get("functional"), content.get("source", "")
+        if not (functional is None or functional.strip()) or not isinstance(source, str):
+            raise ValueError(f"functional {functional!r}, source {source!r}")
     except (ValueError, AttributeError, RecursionError) as error:
         raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: {first_line(error)}") from error
-    if not (functional is None or (isinstance(functional, str) and functional.strip())) or not isinstance(source, str):
-        raise CgatError(f"{path} has damaged metadata {METADATA_KEY.decode()!r}: functional {functional!r}")
-    units = content.get("units")
-    for name, unit in units.items() if isinstance(units, dict) else ():
+    for name, unit in units.items() if isinstance(units := content.get("units"), dict) else ():
         if name in PROPERTIES and unit != PROPERTIES[name].unit:
             raise CgatError(f"{path} states {name} in {unit}; everywhere else it is in {PROPERTIES[name].unit}")
     return functional, source
@@ -354,43 +351,34 @@ def counted(labels: Iterable[str], columns: Iterable[str]) -> list[str]:
 
 def table_schema(names: Iterable[str]) -> pa.Schema:
     """Return the core columns followed by others that count."""
-    kinds = {SPACE_GROUP: pa.int16()}
-    return pa.schema([*CORE_SCHEMA, *(pa.field(name, kinds.get(name, pa.float64())) for name in names)])
+    return pa.schema([*CORE_SCHEMA, *(pa.field(name, _TYPES.get(name, pa.float64())) for name in names)])
 
 
 def rows_to_arrow(crystals: Sequence[Crystal], labels: Sequence[str]) -> pa.Table:
     """Return crystals as an arrow table with the columns of ``table_schema(labels)``."""
-    columns: list[Iterable[object]] = [
-        [c.material_id for c in crystals],
-        [c.formula for c in crystals],
-        [len(c.numbers) for c in crystals],
-        [c.lattice.ravel() for c in crystals],
-        [c.numbers.astype(np.uint8) for c in crystals],
-        [c.frac_coords.ravel() for c in crystals],
-        *([c.labels.get(name) for c in crystals] for name in labels),
+    core = [
+        (c.material_id, c.formula, len(c.numbers), c.lattice.ravel(), c.numbers.astype(np.uint8), c.frac_coords.ravel())
+        for c in crystals
     ]
+    columns = [*(zip(*core, strict=True) if core else 6 * [()]), *([c.labels.get(n) for c in crystals] for n in labels)]
     schema = table_schema(labels)
     return pa.table([pa.array(col, f.type) for col, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def first_line(error: Exception) -> str:
-    """Return an error's first line without its full stop, to put into a sentence."""
+    """An error's first line without its full stop, to put into a sentence."""
     return str(error).split("\n", 1)[0].rstrip(".")
 
 
-def flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return offsets (rows + 1,) and flat values of a list column."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # an empty column stays chunked
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    lengths = np.asarray(array.value_lengths().fill_null(0), dtype=np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    return offsets, array.flatten().to_numpy(zero_copy_only=False)
+def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Offsets (rows + 1,) and flat values of a list column."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)], dtype=np.int64), pc.list_flatten(column).to_numpy()
 
 
-def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """Values of a label column (rows,), NaN where they are missing."""
-    return np.asarray(column.cast(pa.float64()).combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
 def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
@@ -415,10 +403,10 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
         raise CgatError(f"{path} is no crystal table: {first_line(error)}") from error
     n_atoms = table["n_atoms"].to_numpy()
     for name, expected in (("lattice", 9), ("numbers", n_atoms), ("frac_coords", 3 * n_atoms)):
-        wrong = np.flatnonzero(np.diff(flatten(table[name])[0]) != expected)
+        wrong = np.flatnonzero(np.diff(_flatten(table[name])[0]) != expected)
         if len(wrong):
             raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
-    offsets, numbers = flatten(table["numbers"])
+    offsets, numbers = _flatten(table["numbers"])
     odd = np.flatnonzero((numbers < 1) | (numbers > len(SYMBOLS)))
     if len(odd):
         row = first + np.searchsorted(offsets, odd[0], side="right") - 1
@@ -452,8 +440,6 @@ def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:
         raise CgatError(f"unknown label {ours!r}; known: {', '.join(PROPERTIES)}")
     if theirs not in table.column_names:
         raise CgatError(f"{path} has no column {theirs!r}; it has: {', '.join(table.column_names)}")
-    if ours == theirs:
-        return table
-    if ours in table.column_names:
+    if ours in table.column_names and ours != theirs:
         table = table.drop_columns([ours])
     return table.rename_columns([ours if c == theirs else c for c in table.column_names])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cgatlib import CgatError
-from cgatlib.crystals.declared import Source, join_sources, load_source
+from cgatlib.crystals.importing import Source, join_sources, load_source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.model.cgat import MODELS
