@@ -12,7 +12,8 @@ from torch_geometric.data import Batch
 
 from benchmarks.measuring import interleaved, paired_ratio, train_step
 from benchmarks.reference_graphs import neighbour_lists
-from benchmarks.steps import FORMS, RELEASED, inputs_of, network_of, packed
+from benchmarks.reference_weights import same_networks
+from benchmarks.steps import FORMS, RELEASED, inputs_of, packed
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack
@@ -115,8 +116,7 @@ def measure_head(
     Args:
         cells: crystals to embed. full: rows of `measure_steps`. batch: embeddings per step, the paper's batch.
     """
-    form = FORMS[2]
-    network = network_of(form, config)
+    form, (_, network) = FORMS[2], same_networks(config)
     with torch.no_grad():
         embeddings = network.embed(inputs_of(form, packed(form, cells, config.neighbours), range(len(cells))))
     inputs = embeddings[torch.arange(batch) % len(embeddings)].clone()

@@ -3,11 +3,13 @@
 It computes what the released code (github.com/hyllios/CGAT) computes and in the way it does: both ends of an edge and
 its feature are concatenated, the result is replicated for every head and enters grouped 1x1 convolutions; attention
 over edges is computed and not used; a network generates the weights of another for every atom; every edge carries its
-own copy of the feature. It shares no layer with `cgatlib`; its graphs are those of `reference_graphs`.
+own copy of the feature. It shares no layer with `cgatlib`; its graphs are those of `reference_graphs`. Layers have the
+names of the released code where Python does not make that awkward.
 
 Symbols: G graphs, N atoms, E edges, C atom width, D edge width.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -27,13 +29,13 @@ class HeadNetworks(nn.Module):
     def __init__(self, width: int, hidden: int, out: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.first = nn.Conv1d(heads * width, heads * hidden, 1, groups=heads)
-        self.second = nn.Conv1d(heads * hidden, heads * out, 1, groups=heads)
+        self.fc_in = nn.Conv1d(heads * width, heads * hidden, 1, groups=heads)
+        self.fc_out = nn.Conv1d(heads * hidden, heads * out, 1, groups=heads)
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows, heads, out) from (rows, width)."""
         replicated = x.repeat(1, self.heads).unsqueeze(2)
-        out = self.second(F.leaky_relu(self.first(replicated), 0.01))
+        out = self.fc_out(F.leaky_relu(self.fc_in(replicated), 0.01))
         return out.view(len(x), self.heads, -1)
 
 
@@ -72,16 +74,16 @@ class NodeLayer(nn.Module):
     def __init__(self, config: ModelConfig, step: int) -> None:
         super().__init__()
         width = 2 * config.atom_width + config.edge_width
-        self.score = HeadNetworks(width, config.hidden, config.atom_width, config.heads)
-        self.message = HeadNetworks(width, config.hidden, config.atom_width, config.heads)
-        self.generated = GeneratedNetwork(config.atom_width, damped=step > 0)
+        self.MH_A = HeadNetworks(width, config.hidden, config.atom_width, config.heads)
+        self.MH_M = HeadNetworks(width, config.hidden, config.atom_width, config.heads)
+        self.Pooling_NN = GeneratedNetwork(config.atom_width, damped=step > 0)
 
     def forward(self, x: Tensor, e: Tensor, batch: ReleasedBatch, initial: Tensor) -> Tensor:
         """Change of x (N, C) from x and e (E, D)."""
         edge = torch.cat([x[batch.neighbour], e, x[batch.centre]], dim=1)
-        weight = softmax(self.score(edge), batch.neighbour, num_nodes=len(x))
-        aggregate = scatter(weight * self.message(edge), batch.neighbour, dim=0, dim_size=len(x), reduce="sum")
-        return self.generated(aggregate.mean(1), initial)
+        weight = softmax(self.MH_A(edge), batch.neighbour, num_nodes=len(x))
+        aggregate = scatter(weight * self.MH_M(edge), batch.neighbour, dim=0, dim_size=len(x), reduce="sum")
+        return self.Pooling_NN(aggregate.mean(1), initial)
 
 
 class EdgeLayer(nn.Module):
@@ -90,17 +92,16 @@ class EdgeLayer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = 2 * config.atom_width + config.edge_width
-        self.score = HeadNetworks(width, config.hidden, config.edge_width, config.heads)
-        self.message = HeadNetworks(width, config.hidden, config.edge_width, config.heads)
-        widths = config.edge_width, config.edge_width
-        self.plain = nn.Sequential(nn.Linear(*widths), nn.LeakyReLU(0.01), nn.Linear(*widths))
+        self.MH_A = HeadNetworks(width, config.hidden, config.edge_width, config.heads)
+        self.MH_M = HeadNetworks(width, config.hidden, config.edge_width, config.heads)
+        self.Pooling_NN = _two_layers(config.edge_width, config.edge_width, config.edge_width)
 
     def forward(self, x: Tensor, e: Tensor, batch: ReleasedBatch) -> Tensor:
         """Change of e (E, D) from x (N, C) and e."""
         edge = torch.cat([x[batch.centre], e, x[batch.neighbour]], dim=1)
-        score = torch.exp(self.score(edge))
-        _unused = (score / score.sum(1, keepdim=True) * self.message(edge)).mean(1)
-        return self.plain(e)
+        score = torch.exp(self.MH_A(edge))
+        _unused = (score / score.sum(1, keepdim=True) * self.MH_M(edge)).mean(1)
+        return self.Pooling_NN(e)
 
 
 def _gated_sum(gate: Tensor, message: Tensor, weight: Tensor, index: Tensor, n: int) -> Tensor:
@@ -112,7 +113,8 @@ def _gated_sum(gate: Tensor, message: Tensor, weight: Tensor, index: Tensor, n: 
 
 
 def _two_layers(width: int, hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01), nn.Linear(hidden, out))
+    fcs = nn.Sequential(nn.Linear(width, hidden), nn.LeakyReLU(0.01))
+    return nn.Sequential(OrderedDict(fcs=fcs, fc_out=nn.Linear(hidden, out)))
 
 
 class CompositionNetwork(nn.Module):
@@ -143,16 +145,16 @@ class ResidualOutput(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
-        self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
-        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
-        self.scales = nn.Parameter(torch.zeros(len(pairs)))
-        self.last = nn.Linear(widths[-1], 2)
+        self.fcs = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
+        self.res_fcs = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.rezeros = nn.Parameter(torch.zeros(len(pairs)))
+        self.fc_out = nn.Linear(widths[-1], 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(G, 2)."""
-        for i, linear in enumerate(self.linears):
-            x = self.scales[i] * F.relu(linear(x)) + self.skips[i](x)
-        return self.last(x)
+        for scale, linear, skip in zip(self.rezeros, self.fcs, self.res_fcs, strict=True):
+            x = scale * F.relu(linear(x)) + skip(x)
+        return self.fc_out(x)
 
 
 class Reference(nn.Module):
@@ -174,27 +176,27 @@ class Reference(nn.Module):
         width, heads = config.atom_width, config.heads
         vectors = element_vectors(config.elements).to(torch.get_default_dtype())
         self.register_buffer("elements", vectors, persistent=False)
-        self.atom = nn.Linear(vectors.shape[1], width, bias=False)
-        self.rank = nn.Embedding(config.neighbours + 1, config.edge_width)
-        self.nodes = nn.ModuleList(NodeLayer(config, step) for step in range(config.steps))
-        self.edges = nn.ModuleList(EdgeLayer(config) for _ in range(config.steps))
-        self.composition = CompositionNetwork(vectors.shape[1], width, config.roost_steps)
-        self.score = HeadNetworks(2 * width, width, width, heads)
-        self.message = HeadNetworks(width, width, width, heads)
-        self.output = ResidualOutput((heads * width, *config.output_widths))
+        self.embedding = nn.Linear(vectors.shape[1], width, bias=False)
+        self.nbr_embedding = nn.Embedding(config.neighbours + 1, config.edge_width)
+        layers = [{"Node": NodeLayer(config, step), "Edge": EdgeLayer(config)} for step in range(config.steps)]
+        self.graphs = nn.ModuleList(nn.ModuleDict(layer) for layer in layers)
+        self.roost = CompositionNetwork(vectors.shape[1], width, config.roost_steps)
+        ends = {"MH_A": HeadNetworks(2 * width, width, width, heads), "MH_M": HeadNetworks(width, width, width, heads)}
+        self.cry_pool = nn.ModuleDict(ends)
+        self.output_nn = ResidualOutput((heads * width, *config.output_widths))
 
     def embed(self, batch: ReleasedBatch) -> Tensor:
         """Crystal embedding (G, heads * C)."""
-        x = initial = self.atom(self.elements[batch.numbers - 1])
-        e = self.rank(batch.rank)
-        for node, edge in zip(self.nodes, self.edges, strict=True):
-            change, edge_change = node(x, e, batch, initial), edge(x, e, batch)
+        x = initial = self.embedding(self.elements[batch.numbers - 1])
+        e = self.nbr_embedding(batch.rank)
+        for layer in self.graphs:
+            change, edge_change = layer["Node"](x, e, batch, initial), layer["Edge"](x, e, batch)
             x, e = x + change, e + edge_change
-        composition = self.composition(self.elements, batch)
-        score = self.score(torch.cat([x, composition[batch.graph]], dim=1))
-        weight = softmax(score, batch.graph, num_nodes=batch.n_graphs)
-        return scatter(weight * self.message(x), batch.graph, dim=0, dim_size=batch.n_graphs, reduce="sum").flatten(1)
+        composition = self.roost(self.elements, batch)
+        score = self.cry_pool["MH_A"](torch.cat([x, composition[batch.graph]], dim=1))
+        message = softmax(score, batch.graph, num_nodes=batch.n_graphs) * self.cry_pool["MH_M"](x)
+        return scatter(message, batch.graph, dim=0, dim_size=batch.n_graphs, reduce="sum").flatten(1)
 
     def forward(self, batch: ReleasedBatch) -> Tensor:
         """(G, 2)."""
-        return self.output(self.embed(batch))
+        return self.output_nn(self.embed(batch))

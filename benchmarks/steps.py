@@ -20,7 +20,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.reference import Reference
 from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
-from benchmarks.reference_weights import reference_of
+from benchmarks.reference_weights import same_networks
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
@@ -53,14 +53,6 @@ FORMS = (
 """The first three are the same function of the same crystals; the last is the default of the package."""
 
 
-def network_of(form: Form, config: ModelConfig, seed: int = 0) -> nn.Module:
-    """CGAT with the weights of a seed, or the reference implementation with the same weights."""
-    torch.manual_seed(seed)
-    network = CGAT(config)
-    nn.init.constant_(network.output.scales, 0.5)  # the residual blocks take part, as they do once trained
-    return reference_of(network) if form.name == RELEASED else network
-
-
 def packed(form: Form, cells: Sequence[Cell], neighbours: int) -> PackedGraphs:
     """Graphs of the crystals in the kind that the form takes; all of them must have one."""
     graphs, rejected = pack(cells, form.graphs(neighbours))
@@ -85,10 +77,11 @@ def check_equal(config: ModelConfig, cells: Sequence[Cell]) -> float:
     outputs = []
     torch.set_default_dtype(torch.float64)
     try:
+        reference, ours = same_networks(config)
         for form in FORMS[:3]:
             inputs = inputs_of(form, packed(form, cells, config.neighbours), range(len(cells)))
             with torch.no_grad():
-                outputs.append(network_of(form, config)(inputs))
+                outputs.append((reference if form.name == RELEASED else ours)(inputs))
     finally:
         torch.set_default_dtype(torch.float32)
     difference = max(largest_difference(output, outputs[0]) for output in outputs[1:])
@@ -117,8 +110,8 @@ def measure_steps(
         peak: FLOP/s of matrix products on this machine.
     """
     difference = check_equal(config, cells[:4])
-    networks = dict.fromkeys([form.name for form in FORMS], network_of(FORMS[1], config))  # ours share one
-    networks[RELEASED] = network_of(FORMS[0], config)
+    reference, ours = same_networks(config)
+    networks = {form.name: reference if form.name == RELEASED else ours for form in FORMS}
     graphs = {form.name: packed(form, cells, config.neighbours) for form in FORMS}
     batches = [range(start, start + batch) for start in range(0, len(cells) - batch + 1, batch)]
     actions = {}
@@ -143,7 +136,8 @@ def measure_steps(
                 "difference_float64": difference if form in FORMS[1:3] else None,
             }
         )
-    networks.clear()  # room for the processes whose memory is measured
+    del reference, ours, network  # room for the processes whose memory is measured
+    networks.clear()
     actions.clear()
     for form, row in zip(FORMS, rows, strict=True):
         own = packed(form, cells[:batch], config.neighbours)

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak, seconds, step_flop, synchronise
 from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
-from benchmarks.reference_weights import reference_of
+from benchmarks.reference_weights import same_networks
 from benchmarks.report import table
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.graphs.store import GraphStore
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import ModelConfig
 from cgatlib.runs.provenance import provenance
 from cgatlib.training import TrainingConfig, TrainingLoop, fabric_of, kept_on
 
@@ -95,11 +95,9 @@ class ReleasedInputs:
 
 
 def network_of(form: str, config: ModelConfig) -> nn.Module:
-    """The network that is timed, with the weights of seed 0."""
-    torch.manual_seed(0)
-    network = CGAT(config)
-    nn.init.constant_(network.output.scales, 0.5)  # the residual blocks take part, as they do once trained
-    return reference_of(network) if form == "reference" else network
+    """The network that is timed."""
+    reference, ours = same_networks(config)
+    return reference if form == "reference" else ours
 
 
 def inputs_of(form: str, graphs: PackedGraphs, device: torch.device) -> Inputs:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.graphs.packing import PackedGraphs, _quotient
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import PackedGraphs, pack_lists
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.released import released_config, released_weights
 
@@ -29,28 +30,11 @@ def dead_parameters(steps: int, hypernetwork: bool) -> set[str]:
 def golden_graphs(inputs, neighbours: int, quotient: bool) -> PackedGraphs:
     """Graphs from the listed neighbours and ranks of the reference: the listed neighbour receives."""
     n_atoms, numbers = inputs["n_atoms"], inputs["numbers"]
-    crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
     first = np.repeat(np.cumsum(n_atoms) - n_atoms, n_atoms)
     listed = (inputs["neighbours"][:, :neighbours] + first[:, None]).ravel()
-    order = np.argsort(listed, kind="stable")
-    receiver, sender = listed[order], np.repeat(np.arange(len(numbers)), neighbours)[order]
-    rank = inputs["ranks"][:, :neighbours].ravel()[order]
-    atom, multiplicity, count = np.arange(len(numbers)), np.ones_like(numbers), np.ones_like(rank)
-    if quotient:
-        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank, count)
-    node_ptr = np.searchsorted(crystal[atom], np.arange(len(n_atoms) + 1))
-    edge_ptr = np.searchsorted(receiver, node_ptr)
-    start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
-    return PackedGraphs.of(
-        node_ptr=node_ptr,
-        edge_ptr=edge_ptr,
-        numbers=numbers[atom],
-        multiplicity=multiplicity,
-        sender=sender - start,
-        receiver=receiver - start,
-        rank=rank,
-        count=count,
-    )
+    centre, rank = np.repeat(np.arange(len(numbers)), neighbours), inputs["ranks"][:, :neighbours].ravel()
+    config = GraphConfig(neighbours, "reference", 1e-8, quotient=quotient)
+    return pack_lists(n_atoms, numbers, centre, listed, rank, np.ones_like(rank), config)
 
 
 @pytest.fixture(scope="module")

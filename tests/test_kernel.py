@@ -39,7 +39,7 @@ def data(table, graphs) -> list[GraphInputs]:
 def test_the_machine_gives_what_scikit_learn_gives():
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(60, 5)), 3 + 2 * generator.normal(size=60)
-    head = _machine((x[:50], y[:50]), 0.3, 10.0, np.ones(5))
+    head = _machine(x[:50], y[:50], 0.3, 10.0, np.ones(5))
     scaler = StandardScaler().fit(x[:50])
     theirs = SVR(gamma=0.3 / 5, C=10.0, epsilon=0.05).fit(
         scaler.transform(x[:50]), (y[:50] - y[:50].mean()) / y[:50].std()
@@ -101,10 +101,9 @@ def test_the_share_of_an_average_is_that_of_the_lowest_error():
 
 
 def test_more_crystals_than_a_choice_is_made_on(source, data, monkeypatch):
-    inputs, values = np.random.default_rng(0).normal(size=(40, 32)), np.arange(40.0)
     monkeypatch.setattr("cgatlib.transfer._TRIED_ON", 10)
     monkeypatch.setattr("cgatlib.transfer._TRAINED_ON", 30)
-    network = kernel_network(source, (inputs, values), (inputs, values), False)
+    network = kernel_network(source, *data, UNIT, paired=False)
     assert 10 < len(network.head.dual) <= 30
 
 

@@ -218,8 +218,8 @@ def test_every_named_model_has_graphs(name):
         ({"condition": "none"}, "unknown condition 'none'; known: damped, difference"),
         ({"pooling": "sum"}, "unknown pooling 'sum'; known: concatenate, mean"),
         ({"elements": "word2vec"}, "unknown elements 'word2vec'; known: matscholar, one-hot"),
-        ({"heads": 0}, "heads must be at least 1, not 0"),
-        ({"steps": 0}, "steps must be at least 1, not 0"),
+        ({"heads": 0}, "heads must be from 1 to 100, not 0"),
+        ({"steps": 0}, "steps must be from 1 to 100, not 0"),
         ({"edge_update": "hypernetwork", "condition": "difference"}, "exists only with condition 'damped'"),
     ],
 )

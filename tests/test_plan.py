@@ -356,7 +356,7 @@ def test_labels_and_agreement_of_a_table_act(field, labels, rows, tmp_path, tabl
         (("runs", "base", "graph"), {"k": 3}, r"run base: graph: unknown field 'k'; known: neighbours, ties"),
         (("runs", "full", "mode"), "half", r"run full: mode: input should be 'none', .*, not 'half'"),
         (("runs", "base", "groups"), "prototype", r"run base: split: unknown groups 'prototype'; known: formula, "),
-        (("runs", "base", "precision"), "16", r"run base: training: unknown precision '16'; known: 32-true"),
+        (("runs", "base", "precision"), "16", r"run base: precision: input should be '32-true' or .*, not '16'"),
         (("runs", "base", "steps"), "many", r"run base: steps must be a whole number, not 'many'"),
         (("runs", "base", "steps"), True, r"run base: steps must be a whole number, not True"),
         (("runs", "base", "steps"), 0, r"run base: training: steps must be at least 1, not 0"),

@@ -140,6 +140,7 @@ def test_a_model_is_tuned_in_memory(model_folder, table, models, mine):
     paired = CGATRegressor(start, "e_form").fit(crystals, values, known=known)
     assert paired.model_.members[0].card.form == "paired"
     error = np.abs(paired.predict(crystals, known=known) - values).mean()
+    assert paired.score(crystals, values, known=known) > 0.9
     assert error < 0.5 * np.abs(model.predict(crystals)["prediction"] - values).mean()
     with pytest.raises(CgatError, match="143 values of e_form were given for 144 structures"):
         tune(start, crystals, values[1:], "e_form", "kernel")

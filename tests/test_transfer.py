@@ -212,12 +212,12 @@ def test_a_source_of_another_configuration_is_refused(tiny_model):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"mode": "partial"}, "unknown transfer mode 'partial'; known: none, untouched, head, full"),
+        ({"mode": "partial"}, "transfer: unknown mode 'partial'; known: none, untouched, head, full"),
         (
             {"mode": "full", "target_statistics": "both"},
-            "unknown transfer target_statistics 'both'; known: target, source, fitted",
+            "transfer: unknown target_statistics 'both'; known: target, source, fitted",
         ),
-        ({"mode": "full", "test_crystals": "some"}, "unknown transfer test_crystals 'some'; known: unseen, seen"),
+        ({"mode": "full", "test_crystals": "some"}, "transfer: unknown test_crystals 'some'; known: unseen, seen"),
         ({"test_crystals": "seen"}, "transfer mode 'none' takes nothing over"),
         ({"mode": "untouched"}, "transfer mode 'untouched' needs target_statistics 'source'"),
         ({"target_statistics": "source"}, "transfer mode 'none' takes nothing over"),

@@ -1,9 +1,9 @@
 """What a network is trained on: rows with a target, their order and scale, and the predictions for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from cgatlib import CgatError
 from cgatlib.graphs.packing import PackedGraphs, sent
 from cgatlib.splits import Indices
+
+if TYPE_CHECKING:
+    from cgatlib.transfer import Network
 
 
 class Inputs(Protocol):
@@ -26,18 +29,6 @@ class Inputs(Protocol):
 
     def inputs(self, rows: Indices) -> Any:
         """Argument of the network for `rows` (B,)."""
-        ...
-
-
-class Embedding(Protocol):
-    """A network that has something to say of a crystal before it predicts."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Its weights."""
-        ...
-
-    def embed(self, batch: Any, /) -> Tensor:
-        """(G, embedding_width) of a batch of G graphs."""
         ...
 
 
@@ -179,11 +170,10 @@ def predict(
 
 
 @torch.no_grad()
-def embed_all(network: Embedding, data: Inputs, batch_size: int = 512) -> Tensor:
+def embed_all(network: "Network", data: Inputs, batch_size: int = 512) -> Tensor:
     """Crystal embeddings (n, embedding_width): constant as long as only the output network is trained."""
     device = next(network.parameters()).device
-    starts = range(0, len(data), batch_size)
-    rows = [np.arange(start, min(start + batch_size, len(data))) for start in starts]
+    rows = np.split(np.arange(len(data)), range(batch_size, len(data), batch_size))
     return torch.cat([network.embed(data.inputs(part).to(device)) for part in rows])
 
 

@@ -80,10 +80,8 @@ def network_of(
 
 def save_network(network: Network, path: Path, half: bool = False) -> str:
     """Write the weights as safetensors, in half precision if wanted; returns the file's SHA-256."""
-    content = save(
-        _halved(network) if half else network.state_dict()
-    )  # safetensors' own writing does not say that a disk is full in Python's way
-    path.write_bytes(content)
+    content = save(_halved(network) if half else network.state_dict())
+    path.write_bytes(content)  # safetensors' own writing does not say in Python's way that a disk is full
     return hashlib.sha256(content).hexdigest()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, RegressorMixin, TransformerMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
@@ -165,8 +166,8 @@ def tune(
     Args:
         model: one whose card says how its members were trained, of a form without a kernel.
         structures: pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files.
-        values: (n,) of the label, in its unit; NaN where one is missing.
-        label: property to learn. recipe: a name of `RECIPES`. functional: that the values come from.
+        values: (n,) of the label, in its unit; NaN where one is missing. functional: that they come from.
+        label: property to learn. recipe: a name of `RECIPES`; by default the best for so many crystals.
         known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
             predictions then ask for them (``predict(structures, known={label: values})``).
         seed: of three members, those of 0 have the seeds 0, 1, 2, and of 1 the next three. workers: processes.
@@ -176,19 +177,16 @@ def tune(
         A model with a card: validation errors of what was tried (``card.tried``), test errors, domain, uncertainty.
 
     Raises:
-        CgatError: the recipe or label is unknown, the values are not enough, or a structure or value cannot be taken
-            (its place and the reason are named).
+        CgatError: the recipe or label is unknown, the values are not enough, or a structure or value cannot be taken.
     """
     table = table_of(structures, values, label, functional, known)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts = starting_points(model, root / "sources", [label])
+        starts, runs = starting_points(model, root / "sources", [label]), Runs(root / "runs")
+        runs.add(table, *starts)
         seeds = range(seed * len(starts), (seed + 1) * len(starts))
         plan = Plan(label, recipe, known is not None, seeds, training=training)
-        experiments = plan.experiments(table, starts)
-        runs = Runs(root / "runs")
-        runs.add(table, *starts)
-        found = runs.get_all(experiments, workers)
+        found = runs.get_all(plan.experiments(table, starts), workers)
         return release(found, table, root / "model", runs, {"name": "crystals in memory"})
 
 
@@ -332,6 +330,12 @@ class CGATRegressor(RegressorMixin, _OfStructures):
         refuse_noted(found["material_id"], found["note"].where(found["prediction"].isna(), ""))
         values = found["prediction"].to_numpy()
         return (values, found["uncertainty"].to_numpy()) if return_std else values
+
+    def score(
+        self, X: Sequence[Any], y: ArrayLike, sample_weight: ArrayLike | None = None, known: ArrayLike | None = None
+    ) -> float:
+        """R² of the predictions for X, with the values y (n,); `known` as of `predict`."""
+        return float(r2_score(y, self.predict(X, known=known), sample_weight=sample_weight))
 
 
 def _loaded(model: str | Path | Ensemble) -> Ensemble:

@@ -47,8 +47,8 @@ def release(
     Runs that differ in their seeds alone are a trunk; a label comes from the trunk with the lowest validation error.
 
     Args:
-        runs: finished runs, of which some may have a source. table: the crystals they were trained on.
-        out: folder of the model; one that holds a model is replaced. store: where the graphs of the table are.
+        runs: finished ones. table: the crystals they were trained on. store: where its graphs are.
+        out: folder of the model; one that holds a model is replaced.
         data: ``name``, ``licence`` and more of the training data. half: store weights in half precision.
 
     Raises:
@@ -57,10 +57,10 @@ def release(
     """
     refuse_same(out, *(run.path for run in runs))
     with replacing(out, "a model", is_model) as part:
-        trunks = _trunks(runs, table)
+        together = _together(runs, table)
         store.add(table)
         graphs = store.graphs(table.fingerprint, runs[0].experiment.graph)
-        chosen = _chosen([_Trunk(tuple(them), graphs, half) for them in trunks])
+        chosen = _chosen([_Trunk(tuple(alike), graphs, half) for alike in together])
         accuracy = {label: trunk.accuracy(label) for trunk, labels in chosen for label in labels}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
         part.mkdir()
@@ -87,7 +87,7 @@ def is_model(folder: Path) -> bool:
     return holds_only(folder, "card.json", *names, *([FILE] if card.estimates else []))
 
 
-def _trunks(runs: Sequence[Run], table: CrystalTable) -> list[list[Run]]:
+def _together(runs: Sequence[Run], table: CrystalTable) -> list[list[Run]]:
     """The runs that differ in their seeds alone, in the order given."""
     first = runs[0].experiment
     alike: dict[Experiment, list[Run]] = {}

@@ -9,15 +9,19 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
+from cgatlib.values import refuse_unknown
+
+if TYPE_CHECKING:
+    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.graphs.store import GraphStore
 
 Indices = NDArray[np.int64]
-Groups = Literal["formula", "material_id", "chemical_system", "space_group"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,10 @@ class SplitConfig:
     train: float = 0.8
     validation: float = 0.1
     test: float = 0.1
-    groups: Groups = "formula"
+    groups: Literal["formula", "material_id", "chemical_system", "space_group"] = "formula"
 
     def __post_init__(self) -> None:
-        if self.groups not in get_args(Groups):
-            raise CgatError(f"split: unknown groups {self.groups!r}; known: {', '.join(get_args(Groups))}")
+        refuse_unknown(self, "split")
         shares = (self.train, self.validation, self.test)
         if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-9:
             raise CgatError(f"train, validation and test must be positive and add up to 1, not {shares}")
@@ -54,24 +57,8 @@ class Split:
     test: Indices
 
 
-class Crystals(Protocol):
-    """What can be split: a table, or its graphs."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Material ids, one per row."""
-
-    @property
-    def formulas(self) -> Sequence[str]:
-        """Reduced formulas, one per row."""
-
-    @property
-    def space_groups(self) -> Sequence[int]:
-        """Numbers of the space groups, one per row; `CgatError` where they are not known."""
-
-
-def groups_of(crystals: Crystals, config: SplitConfig) -> Sequence[str]:
-    """What a split keeps together, one text per row."""
+def groups_of(crystals: "CrystalTable | GraphStore", config: SplitConfig) -> Sequence[str]:
+    """What a split keeps together, one text per row; `CgatError` where the space groups are not known."""
     if config.groups == "space_group":
         return [str(number) for number in crystals.space_groups]
     if config.groups == "chemical_system":

@@ -25,6 +25,7 @@ from cgatlib import CgatError
 from cgatlib.graphs.packing import PackedGraphs, sent
 from cgatlib.inputs import Inputs, TargetStatistics, absolute_errors, in_one, label_shares, predict, training_rows
 from cgatlib.processes import end_with
+from cgatlib.values import refuse_unknown
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -35,7 +36,6 @@ _RISE = 0.3  # share of a one-cycle in which the rate rises, as in PyTorch's One
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint, of what precedes them
 
-Schedule = Literal["triangular", "one-cycle", "cosine"]
 _LIMITS: tuple[tuple[str, str, Callable[[float], bool]], ...] = (
     ("steps batch_size cycles evaluations validation_size", "at least 1", lambda x: x >= 1),
     ("lowest averaging patience", "above 0 and at most 1", lambda x: 0 < x <= 1),
@@ -75,8 +75,8 @@ class TrainingConfig:
     lowest: float = 0.1
     evaluations: int = 30
     validation_size: int | None = None
-    precision: str = "32-true"
-    schedule: Schedule = "triangular"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    schedule: Literal["triangular", "one-cycle", "cosine"] = "triangular"
     averaging: float = 1.0
     clip: float | None = None
     patience: float | None = None
@@ -84,14 +84,7 @@ class TrainingConfig:
     label_weights: tuple[float, ...] = ()
 
     EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {
-            "schedule": "triangular",
-            "averaging": 1.0,
-            "clip": None,
-            "patience": None,
-            "trunk_rate": 1.0,
-            "label_weights": (),
-        }
+        dict(schedule="triangular", averaging=1.0, clip=None, patience=None, trunk_rate=1.0, label_weights=())
     )
 
     def __post_init__(self) -> None:
@@ -101,10 +94,7 @@ class TrainingConfig:
                 value = getattr(self, name)
                 if value is not None and not holds(value):
                     raise CgatError(f"training: {name} must be {limit}, not {value}")
-        choices = {"precision": ("32-true", "bf16-mixed"), "schedule": ("triangular", "one-cycle", "cosine")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise CgatError(f"training: unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        refuse_unknown(self, "training")
         if not all(0 < weight < math.inf for weight in self.label_weights):
             raise CgatError(f"training: label_weights must be positive, not {', '.join(map(str, self.label_weights))}")
         if self.evaluations > self.steps:
@@ -161,16 +151,14 @@ def fit(
 
     Args:
         network: maps ``train.inputs(rows)`` to (B, 2 L); only parameters that require a gradient are trained.
-        train, validation: data with labels. statistics: how targets are normalised.
-        seed: of the order of the training rows. checkpoint: file written at each evaluation and resumed from.
-        fabric: device, precision and processes, of `fabric_of`; one CPU process by default. With several processes
-            each calls this function, takes its share of every batch and of the validation set, and returns the same;
-            the first one writes the checkpoint.
-        report: called after each evaluation, in every process.
+        statistics: how targets are normalised. seed: of the order of the training rows.
+        checkpoint: file written at each evaluation and resumed from. report: called after each evaluation.
+        fabric: of `fabric_of`; one CPU process by default. With several processes each calls this function, takes its
+            share of every batch and of the validation set, and returns the same.
 
     Raises:
-        CgatError: the loss is no longer finite; the checkpoint belongs to another configuration; or there are more
-            processes than crystals in a batch.
+        CgatError: the loss is no longer finite; the checkpoint belongs to another configuration or is damaged; or there
+            are more processes than crystals in a batch.
     """
     fabric = fabric or fabric_of("cpu", 1, config.precision)
     loop = TrainingLoop(network, train, validation, statistics, config, seed, checkpoint, fabric)
@@ -263,8 +251,9 @@ class TrainingLoop:
         if self.averaged is not self.network:
             self._average(step + 1)
         self.losses.append(loss.detach())
-        if (step + 1) % _CHECK_EVERY == 0 or self.config.evaluates(step + 1):
-            self._check_finite(step + 1)
+        looks = (step + 1) % _CHECK_EVERY == 0 or self.config.evaluates(step + 1)
+        if looks and not math.isfinite(self._mean(self.losses[-1:])):
+            raise CgatError(f"the training loss is no longer finite at step {step + 1}; lower the learning rate")
 
     @torch.no_grad()
     def _average(self, steps: int) -> None:
@@ -272,10 +261,6 @@ class TrainingLoop:
         rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
         for average, parameter in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             average.lerp_(parameter, min(1.0, rate))
-
-    def _check_finite(self, step: int) -> None:
-        if not math.isfinite(self._mean(self.losses[-1:])):
-            raise CgatError(f"the training loss is no longer finite at step {step}; lower the learning rate")
 
     def _mean(self, losses: list[Tensor]) -> float:
         """Mean over steps and processes: all processes see the same and go on or stop together."""
@@ -351,14 +336,11 @@ def _digest(content: bytes) -> bytes:
 
 
 def fabric_of(accelerator: str, devices: int, precision: str) -> "Fabric":
-    """Devices of this machine, one process each.
+    """Devices of this machine, one process each; `CgatError` where it does not have them.
 
     Args:
-        accelerator: ``cpu``, ``cuda`` or ``mps``; on ``cpu`` the devices are processes.
-        devices: how many. precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
-
-    Raises:
-        CgatError: this machine does not have them.
+        accelerator: ``cpu``, ``cuda`` or ``mps``; on ``cpu`` the devices are processes. devices: how many.
+        precision: ``32-true`` or ``bf16-mixed``, as Lightning Fabric names them.
     """
     from lightning.fabric import Fabric  # takes seconds to import, and prediction needs none
     from lightning.fabric.plugins.environments import LightningEnvironment
@@ -380,14 +362,10 @@ def in_every_process(fabric: "Fabric", function: Callable[["Fabric"], T]) -> T:
     """Call ``function(fabric)`` in every process of `fabric`; with one device in this one.
 
     Args:
-        function: with several devices it is sent to new processes by pickling. It raises a `CgatError` in all of them
-            or in none.
+        function: pickled where there are several devices. It raises a `CgatError` in all processes or in none.
 
     Returns:
         What it returned in the first process: no tensors, as the process is gone.
-
-    Raises:
-        CgatError: the one that the function raised.
     """
     before = os.environ.get("MASTER_PORT")
     try:

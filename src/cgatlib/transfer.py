@@ -23,6 +23,7 @@ from torch_geometric.data import Batch
 from cgatlib import CgatError
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, embed_all, in_one, mean_absolute_errors, predict
 from cgatlib.model.cgat import CGAT, ModelConfig, OutputNetwork
+from cgatlib.values import refuse_unknown
 
 Array = NDArray[np.float64]
 TransferMode = Literal["none", "untouched", "head", "full", "kernel", "paired", "average"]
@@ -84,11 +85,7 @@ class TransferConfig:
     LATER: ClassVar[tuple[str, ...]] = ("head_first", "interpolate")
 
     def __post_init__(self) -> None:
-        scales = ("target", "source", "fitted")
-        choices = {"mode": get_args(TransferMode), "target_statistics": scales, "test_crystals": ("unseen", "seen")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise CgatError(f"unknown transfer {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        refuse_unknown(self, "transfer")
         options = (self.target_statistics, self.reinitialise_head, self.test_crystals, self.source_label)
         if self.mode == "none" and options != ("target", False, "unseen", None):
             raise CgatError("transfer mode 'none' takes nothing over: the other transfer options do not apply")
@@ -295,34 +292,44 @@ def assembled(form: Form, config: ModelConfig, labels: int, weights: Mapping[str
 
 
 def kernel_network(
-    source: CGAT, train: tuple[Array, Array], validation: tuple[Array, Array], paired: bool
+    source: CGAT, train: Inputs, validation: Inputs, statistics: TargetStatistics, paired: bool
 ) -> KernelNetwork:
-    """A `KernelNetwork` on a copy of `source` from inputs (n, width) and what it is to give, (n,), of two parts.
+    """A kernel on the embedding that a copy of `source` gives, and of pairs on the known values too.
 
     Of several scales and penalties those with the lowest validation error are taken; of more than 1,000 crystals a
     part decides on them.
     """
-    order = np.random.default_rng(0).permutation(len(train[1]))
-    weights = np.ones(train[0].shape[1])
+    (x, y), (tested, truth) = (_kernel_data(source, part, statistics, paired) for part in (train, validation))
+    order = np.random.default_rng(0).permutation(len(y))
 
     def machine(most: int, width: float, penalty: float, known: float) -> KernelHead:
-        inputs = np.r_[weights[:-2], known, known] if paired else weights
-        return _machine((train[0][order[:most]], train[1][order[:most]]), width, penalty, inputs)
+        weights = np.ones(x.shape[1])
+        weights[len(weights) - 2 * paired :] = known
+        return _machine(x[order[:most]], y[order[:most]], width, penalty, weights)
 
     def error(choice: tuple[float, float, float]) -> float:
-        given = machine(_TRIED_ON, *choice)(torch.from_numpy(validation[0]).float())[:, 0]
-        return float(np.abs(given.double().numpy() - validation[1]).mean())
+        given = machine(_TRIED_ON, *choice)(torch.from_numpy(tested).float())[:, 0]
+        return float(np.abs(given.double().numpy() - truth).mean())
 
     best = min(product(_WIDTHS, _PENALTIES, _KNOWN_WEIGHTS if paired else (1.0,)), key=error)
-    return KernelNetwork(copy.deepcopy(source), machine(_TRAINED_ON, *best), paired)
+    network = KernelNetwork(copy.deepcopy(source), machine(_TRAINED_ON, *best), paired)
+    return network.to(next(source.parameters()).device)
 
 
-def _machine(data: tuple[Array, Array], width: float, penalty: float, weights: Array) -> KernelHead:
-    """Trained on inputs (n, width) and what they give (n,); `weights` (width,): how much each scaled input counts."""
+def _kernel_data(source: CGAT, data: Inputs, statistics: TargetStatistics, paired: bool) -> tuple[Array, Array]:
+    """Inputs of the kernel (n, width), and what it is to give, (n,)."""
+    inputs, values = embed_all(source, data).cpu().double(), statistics.normalised(data.targets)
+    if paired:
+        known = cast(Tensor, cast(GraphInputs, data).known)
+        inputs, values = with_known(inputs, known), values - known
+    return inputs.numpy(), values.numpy()
+
+
+def _machine(x: Array, y: Array, width: float, penalty: float, weights: Array) -> KernelHead:
+    """Trained on inputs x (n, width) and values y (n,); `weights` (width,): how much each scaled input counts."""
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    x, y = data
     scaler, unit = StandardScaler().fit(x), y.std() or 1.0
     scale = scaler.scale_ / weights
     machine = SVR(gamma=width / x.shape[1], C=penalty, epsilon=_TUBE)
@@ -368,26 +375,25 @@ def completed(
         maes = mean_absolute_errors(predict(module, validation, statistics), validation.targets)
         return in_one(maes, statistics, weights)
 
-    tried = {}
+    mode, tried = config.mode, {}
     if train.targets.ndim == 1:
         tried["mean of the training labels"] = float((validation.targets - train.targets.mean()).abs().mean())
     if config.target_statistics != "target":
         tried["pre-trained"] = error(source)
-    if config.mode not in STEPLESS:
-        tried["full" if config.mode == "average" else config.mode] = error(network)
+    if mode not in STEPLESS:
+        tried["full" if mode == "average" else mode] = error(network)
     if config.interpolate:
         tried["interpolated"] = _interpolate(network, source, error)
-    if form_of(config.mode) == "network":
+    if form_of(mode) == "network":
         return network, tried
-    kernel = _kernel(cast(CGAT, source), config.mode == "paired", train, validation, statistics)
-    tried["kernel" if config.mode == "average" else config.mode] = error(kernel)
-    if config.mode != "average":
+    kernel = kernel_network(cast(CGAT, source), train, validation, statistics, paired=mode == "paired")
+    tried["kernel" if mode == "average" else mode] = error(kernel)
+    if mode != "average":
         return kernel, tried
     full, other = (statistics.normalised(predict(each, validation, statistics)) for each in (network, kernel))
     share = best_share(full, other, statistics.normalised(validation.targets))
-    both = Average(cast(CGAT, network), kernel, share).to(next(network.parameters()).device)
-    tried["average"] = error(both)
-    return both, tried
+    both = Average(cast(CGAT, network), kernel, share).to(kernel.head.dual.device)
+    return both, tried | {"average": error(both)}
 
 
 def _interpolate(network: nn.Module, source: nn.Module, error: Callable[[nn.Module], float]) -> float:
@@ -399,18 +405,3 @@ def _interpolate(network: nn.Module, source: nn.Module, error: Callable[[nn.Modu
         return error(network)
 
     return between(min(_COEFFICIENTS, key=between))
-
-
-def _kernel(
-    source: CGAT, paired: bool, train: Inputs, validation: Inputs, statistics: TargetStatistics
-) -> KernelNetwork:
-    """On the embedding of `source`, and of pairs on the known values too."""
-
-    def part(data: Inputs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        inputs, values = embed_all(source, data).cpu().double(), statistics.normalised(data.targets)
-        if paired:
-            known = cast(Tensor, cast(GraphInputs, data).known)
-            inputs, values = with_known(inputs, known), values - known
-        return inputs.numpy(), values.numpy()
-
-    return kernel_network(source, part(train), part(validation), paired).to(next(source.parameters()).device)

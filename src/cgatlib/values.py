@@ -42,6 +42,13 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
     return kind(**{name: _typed(part, values[name], f"{where}: {name}") for name, part in types.items()})
 
 
+def refuse_unknown(config: Any, what: str) -> None:
+    """Raise `CgatError` where a field of a dataclass has none of the values that its type, a `Literal`, names."""
+    for name, kind in _types(cast(Hashable, type(config))).items():
+        if get_origin(kind) is Literal and (value := getattr(config, name)) not in (known := get_args(kind)):
+            raise CgatError(f"{what}: unknown {name} {value!r}; known: {', '.join(known)}")
+
+
 def _typed(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):

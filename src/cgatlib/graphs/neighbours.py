@@ -6,15 +6,15 @@ distance shell, counted outwards (1 = nearest), or a continuous measure that sca
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgatlib import CgatError
+from cgatlib.values import refuse_unknown
 
 IntArray = NDArray[np.integer]
-Ties = Literal["continuous", "whole_shells", "deterministic", "reference"]
 RESOLUTION = 32  # continuous ranks are multiples of 1 / RESOLUTION
 _FADE = 0.1  # how far beyond the k-th neighbour, in units of its distance, a continuous list fades out
 _FULL = 64  # the weight of an edge that does not fade
@@ -53,7 +53,7 @@ class GraphConfig:
     """
 
     neighbours: int = 24
-    ties: Ties = "whole_shells"
+    ties: Literal["continuous", "whole_shells", "deterministic", "reference"] = "whole_shells"
     tolerance: float = 1e-3
     receiver: Literal["neighbour", "centre"] = "neighbour"
     quotient: bool = True
@@ -62,10 +62,7 @@ class GraphConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.neighbours <= 255:
             raise CgatError(f"neighbours must be between 1 and 255, not {self.neighbours}")
-        if self.ties not in (known := get_args(Ties)):
-            raise CgatError(f"unknown ties {self.ties!r}; known: {', '.join(known)}")
-        if self.receiver not in ("neighbour", "centre"):
-            raise CgatError(f"unknown receiver {self.receiver!r}; known: neighbour, centre")
+        refuse_unknown(self, "graph")
         if self.max_radius <= 0 or self.tolerance < 0:
             raise CgatError("tolerance and max_radius are lengths in Å and must be positive")
         if (self.tolerance == 0) != (self.ties == "continuous"):

@@ -31,30 +31,22 @@ _EDGE = ("sender", "receiver", "rank", "count")
 class Ranges:
     """Where B graphs' nodes (or edges) lie in the store and in the batch."""
 
-    first: IntArray  # (B,) in the store
     length: IntArray  # (B,)
     ptr: IntArray  # (B + 1,) in the batch
+    shift: IntArray  # (B,) what is added to a place in the batch to find the place in the store
 
     @classmethod
     def of(cls, ptr: IntArray, indices: IntArray) -> "Ranges":
         """Of the graphs `indices` (B,) in a store with the pointers `ptr` (G + 1,)."""
-        first = ptr[indices]
-        length = ptr[indices + 1] - first
+        length = ptr[indices + 1] - ptr[indices]
         own = np.zeros(len(indices) + 1, dtype=np.int64)
         np.cumsum(length, out=own[1:])
-        return cls(first, length, own)
-
-    @property
-    def shift(self) -> IntArray:
-        """(B,) what is added to a place in the batch to find the place in the store."""
-        return self.first - self.ptr[:-1]
+        return cls(length, own, ptr[indices] - own[:-1])
 
     @property
     def rows(self) -> IntArray:
         """(ptr[-1],) places in the store."""
-        rows = np.repeat(self.shift, self.length)
-        rows += np.arange(len(rows))
-        return rows
+        return np.repeat(self.shift, self.length) + np.arange(self.ptr[-1])
 
 
 DTYPES: dict[str, str] = {"node_ptr": "<i8", "edge_ptr": "<i8", "nodes": "<i2", "edges": "<i2"}
@@ -230,37 +222,43 @@ def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists)
     """
     found = [misfit(*cell) or pairs_within(*cell, config) for cell in cells]
     rejected = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
-    kept = [i for i in range(len(cells)) if i not in rejected]
-    sizes = np.array([len(cells[i][1]) for i in kept], dtype=np.int64)
-    if len(kept) == 0:
+    pairs = [pairs for pairs in found if not isinstance(pairs, str)]
+    if not pairs:
         none, start = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
         return PackedGraphs.of(start, start, **dict.fromkeys((*_NODE, *_EDGE), none)), rejected
-    first = np.cumsum(sizes) - sizes
-    numbers = np.concatenate([cells[i][1] for i in kept]).astype(np.int64)
-    crystal = np.repeat(np.arange(len(kept)), sizes)
-    pairs = [pairs for pairs in found if not isinstance(pairs, str)]
-    centre = np.concatenate([p[0] + start for p, start in zip(pairs, first, strict=True)])
-    neighbour = np.concatenate([p[1] + start for p, start in zip(pairs, first, strict=True)])
-    distance = np.concatenate([p[2] for p in pairs])
-    centre, neighbour, rank, count = lists(centre, neighbour, distance, numbers, config)
+    elements = [cell[1] for i, cell in enumerate(cells) if i not in rejected]
+    n_atoms, numbers = np.array([len(z) for z in elements]), np.concatenate(elements).astype(np.int64)
+    first = np.repeat(np.cumsum(n_atoms) - n_atoms, [len(distance) for _, _, distance in pairs])
+    centre, neighbour, distance = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    listed = lists(first + centre, first + neighbour, distance, numbers, config)
+    return pack_lists(n_atoms, numbers, *listed, config), rejected
+
+
+def pack_lists(
+    n_atoms: IntArray,
+    numbers: IntArray,
+    centre: IntArray,
+    neighbour: IntArray,
+    rank: IntArray,
+    weight: IntArray,
+    config: GraphConfig,
+) -> PackedGraphs:
+    """Graphs of crystals from their lists of neighbours, laid end to end as `shell_lists` gives them.
+
+    Args:
+        n_atoms: (G,) of each crystal. numbers: (atoms,) of all. centre, neighbour, rank, weight: (edges,).
+    """
+    crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
     receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
     order = np.argsort(receiver, kind="stable")
-    receiver, sender, rank, count = receiver[order], sender[order], rank[order], count[order]
+    edges = [column[order] for column in (receiver, sender, rank, weight)]
     atom: IntArray = np.arange(len(numbers))
-    multiplicity: IntArray = np.ones(len(numbers), dtype=np.int64)
+    multiplicity: IntArray = np.ones_like(atom)
     if config.quotient:
-        atom, multiplicity, receiver, sender, rank, count = _quotient(crystal, numbers, receiver, sender, rank, count)
-    node_ptr = np.searchsorted(crystal[atom], np.arange(len(kept) + 1))
+        atom, multiplicity, *edges = _quotient(crystal, numbers, *edges)
+    receiver, sender, rank, count = edges
+    node_ptr = np.searchsorted(crystal[atom], np.arange(len(n_atoms) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
-    start = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
-    graphs = PackedGraphs.of(
-        node_ptr=node_ptr,
-        edge_ptr=edge_ptr,
-        numbers=numbers[atom],
-        multiplicity=multiplicity,
-        sender=sender - start,
-        receiver=receiver - start,
-        rank=rank,
-        count=count,
-    )
-    return graphs, rejected
+    first = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
+    columns = {"numbers": numbers[atom], "multiplicity": multiplicity, "rank": rank, "count": count}
+    return PackedGraphs.of(node_ptr, edge_ptr, sender=sender - first, receiver=receiver - first, **columns)

@@ -29,20 +29,13 @@ from cgatlib.crystals.crystal import SYMBOLS
 from cgatlib.graphs.neighbours import RESOLUTION
 from cgatlib.model import kernels
 from cgatlib.model.kernels import Rows
+from cgatlib.values import refuse_unknown
 
 P = ParamSpec("P")
 R = TypeVar("R")
-EdgeUpdate = Literal["plain", "attention", "hypernetwork"]
 ElementVectors = Literal["matscholar", "one-hot"]
-_LARGEST = {
-    "atom_width": 10_000,
-    "edge_width": 10_000,
-    "heads": 100,
-    "steps": 100,
-    "neighbours": 255,
-    "roost_steps": 100,
-}
-"""Limits against a file from elsewhere that asks for more than any machine has."""
+# Limits against a file from elsewhere that asks for more than any machine has.
+_LARGEST = dict(atom_width=10_000, edge_width=10_000, heads=100, steps=100, neighbours=255, roost_steps=100)
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class ModelConfig:
     neighbours: int = 24
     ranks: Literal["whole", "continuous"] = "whole"
     output_widths: tuple[int, ...] = (1024, 1024, 512, 512, 256, 256, 128)
-    edge_update: EdgeUpdate = "plain"
+    edge_update: Literal["plain", "attention", "hypernetwork"] = "plain"
     condition: Literal["damped", "difference"] = "damped"
     pooling: Literal["concatenate", "mean"] = "concatenate"
     roost_steps: int = 3
@@ -83,22 +76,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_widths", tuple(self.output_widths))  # a list when read from json
         for name, most in _LARGEST.items():
-            if getattr(self, name) < 1:
-                raise CgatError(f"model: {name} must be at least 1, not {getattr(self, name)}")
-            if getattr(self, name) > most:
-                raise CgatError(f"model: {name} must be at most {most}, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= most:
+                raise CgatError(f"model: {name} must be from 1 to {most}, not {getattr(self, name)}")
         if len(self.output_widths) > 100 or not all(1 <= width <= 10_000 for width in self.output_widths):
             raise CgatError("model: output_widths are at most 100 numbers from 1 to 10000")
-        choices = {
-            "ranks": ("whole", "continuous"),
-            "edge_update": ("plain", "attention", "hypernetwork"),
-            "condition": ("damped", "difference"),
-            "pooling": ("concatenate", "mean"),
-            "elements": ("matscholar", "one-hot"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise CgatError(f"model: unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        refuse_unknown(self, "model")
         if self.edge_update == "hypernetwork" and self.condition == "difference":
             raise CgatError("model: edge_update 'hypernetwork' exists only with condition 'damped'")
 
@@ -125,12 +107,6 @@ MODELS = {
 
 
 @cache
-def _matscholar() -> np.ndarray:
-    path = resources.files("elementembeddings") / "data" / "element_representations" / "matscholar-embedding.json"
-    vectors = json.loads(path.read_text())
-    return np.array([vectors[symbol] for symbol in SYMBOLS])
-
-
 def element_vectors(kind: ElementVectors = "matscholar") -> Tensor:
     """Vectors of all elements, one row per atomic number starting at hydrogen.
 
@@ -138,15 +114,14 @@ def element_vectors(kind: ElementVectors = "matscholar") -> Tensor:
     (2019), doi:10.1038/s41586-019-1335-8). Of the package that they come with only the data file is read, because
     importing it pulls in its plotting stack.
 
-    Args:
-        kind: ``"matscholar"`` (200 columns, unit length) or ``"one-hot"`` (103 columns, carries no chemistry).
-
     Returns:
-        Tensor of shape (103, 200) or (103, 103), float64.
+        float64; (103, 200) of unit length, or (103, 103) of ``"one-hot"``, which carries no chemistry.
     """
     if kind == "one-hot":
-        return torch.eye(len(SYMBOLS), dtype=torch.float64)
-    return torch.from_numpy(_matscholar())
+        return torch.from_numpy(np.eye(len(SYMBOLS)))
+    path = resources.files("elementembeddings") / "data" / "element_representations" / "matscholar-embedding.json"
+    vectors = json.loads(path.read_text())
+    return torch.from_numpy(np.array([vectors[symbol] for symbol in SYMBOLS]))
 
 
 _plain: ContextVar[bool] = ContextVar("plain", default=False)
