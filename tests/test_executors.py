@@ -87,21 +87,17 @@ def test_what_starts_from_a_lost_run_is_not_tried():
     assert done == ["c"]
 
 
-@pytest.mark.parametrize(("at_once", "most"), [(2, 2), (None, 6)])
-def test_only_as_many_are_handed_over_as_the_pool_takes(at_once, most):
-    count, highest, lock = 0, 0, threading.Lock()
+@pytest.mark.parametrize(("at_once", "together"), [(2, 2), (None, 6)])
+def test_as_many_are_handed_over_as_the_pool_takes(at_once, together):
+    barrier, handed = threading.Barrier(together, timeout=60), []
 
-    def train(job):
-        nonlocal count, highest
-        with lock:
-            count += 1
-            highest = max(highest, count)
-        time.sleep(0.05)
-        with lock:
-            count -= 1
+    class Counted(ThreadPoolExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            handed.append(super().submit(fn, *args, **kwargs))
+            assert sum(not future.done() for future in handed) <= together
+            return handed[-1]
 
-    run_in_order(chain("a b c d e f"), train, Pool(lambda: ThreadPoolExecutor(6), at_once))
-    assert highest == most
+    assert run_in_order(chain("a b c d e f"), lambda job: barrier.wait(), Pool(lambda: Counted(6), at_once)) == {}
 
 
 class Fragile(ThreadPoolExecutor):

@@ -15,7 +15,7 @@ from cgatlib.ensemble import load_model
 from cgatlib.predictor import Predictor
 from cgatlib.runs import store as stores
 from cgatlib.runs import trainer
-from cgatlib.runs.archive import find_folders, run_folders
+from cgatlib.runs.archive import find_runs, run_folders
 from cgatlib.runs.experiment import MEANING, Experiment, Run, training_code
 from cgatlib.runs.store import Runs
 from cgatlib.runs.tested import SEEN
@@ -383,7 +383,7 @@ def test_runs_of_other_code_are_made_again_and_kept(store, plain, trainings, mon
         assert store.find(plain) is None
         assert store.get(plain).provenance["training_code"] == "f" * 16
         assert caplog.messages == [f"{first.path} was made by other code and is kept as {plain.key}-{code[:8]}"]
-        assert find_folders(store.root)[plain.key].path == first.path  # the one that was made last
+        assert find_runs(store.root)[plain.key].path == first.path  # the one that was made last
     assert len(trainings) == 2
     again = store.get(plain)  # back in the first checkout
     assert len(trainings) == 2

@@ -17,7 +17,7 @@ from cgatlib.files import file_digest
 from cgatlib.model.cgat import ModelConfig
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run
-from cgatlib.runs.plan import Ended, Plan, run_plan
+from cgatlib.runs.plan import Plan, run_plan
 from cgatlib.runs.schedule import Pool, local_pool
 from cgatlib.runs.store import Runs
 
@@ -90,19 +90,6 @@ def test_a_plan_is_run_once(content, sweep, tmp_path, table):
     assert finished(tmp_path / "runs") == stamps
 
 
-def test_the_rate_with_the_lowest_validation_error_is_used(content, sweep, tmp_path, table_paths):
-    sweep(content)
-    runs = find_runs(tmp_path / "runs")
-    plan = Plan.read(tmp_path / "plan.yaml").open(table_paths[0].parent, tmp_path / "runs" / ".tables")
-    store = Runs(tmp_path / "runs")
-    errors = {rate: runs[e.key].metrics["validation_mae"] for rate, e in plan.trials("none", store).items()}
-    best = min(errors, key=lambda rate: errors[rate])
-    for name in ("none", "full"):
-        for e in plan.experiments(name, store):
-            assert e.training.learning_rate == best
-            assert e.key in runs
-
-
 def test_a_dry_run_lists_what_would_be_trained_and_trains_nothing(content, sweep, tmp_path):
     listed = sweep(content, "--dry-run").stdout.splitlines()
     assert listed[-1] == "7 of 7 runs would be trained, 21 steps in all"
@@ -116,6 +103,17 @@ def test_a_dry_run_lists_what_would_be_trained_and_trains_nothing(content, sweep
         "more seed 0 rate 0.5",
         "zero seed 0",
         "2 of 9 runs would be trained, 5 steps in all",
+    ]
+
+
+def test_some_entries_are_run_with_what_they_need(content, sweep):
+    content["runs"]["lone"] = content["runs"]["zero"] = {"table": "pbe", "learning_rate": 0.02}
+    listed = sweep(content, "--only", "full, lone", "--dry-run").stdout.splitlines()
+    assert listed[-1] == "8 of 8 runs would be trained, 24 steps in all"  # trials of the learning rate that is taken
+    assert sweep(content, "--only", "base", "--only", "lone").stdout.splitlines()[-3:] == [
+        "base: 2 done",
+        "lone: 1 done",
+        "3 runs done, 0 reused, 0 failed",
     ]
 
 
@@ -152,14 +150,14 @@ def test_a_table_without_graphs_fails_its_runs_only(content, table_paths, tmp_pa
     path = tmp_path / "plan.yaml"
     path.write_text(json.dumps(content))
     plan = Plan.read(path).open(table_paths[0].parent, tmp_path / "tables")
-    told: list[Ended] = []
+    told: list[Run | str] = []
     store = Runs(tmp_path / "runs", plan.opened, tmp_path / "graphs")
-    summary = run_plan(plan, store, local_pool(), report=told.append)
+    summary = run_plan(plan, store, local_pool(), report=lambda planned, outcome: told.append(outcome))
     assert [str(planned) for planned in summary.done] == ["none seed 0 rate 0.01"]
     assert {str(planned): reason[:32] for planned, reason in summary.failed.items()} == {
         f"base seed {seed} rate 0.01": "no crystal has a graph: atom 0 h" for seed in (0, 1)
     }
-    assert [ended.reason is None for ended in told] == [False, False, True]
+    assert [isinstance(outcome, Run) for outcome in told] == [False, False, True]
 
 
 def test_archived_runs_are_reused(content, sweep, tmp_path):
@@ -198,7 +196,7 @@ def test_complete_runs_of_other_code_are_reused_and_started_from(content, sweep,
 
 def test_a_run_that_is_said_to_be_done_but_is_not_there_has_failed(content, table_paths, tmp_path):
     class Forgetful(Runs):
-        def fill(self, missing, pool, workers=1, report=None):
+        def fill(self, missing, pool, workers, report, lost):
             for key in missing:
                 report(key, None)
             return {}
@@ -219,6 +217,7 @@ def test_a_run_that_is_said_to_be_done_but_is_not_there_has_failed(content, tabl
         (["--executor", "submitit-debug", "--slurm", "gpu"], "--slurm 'gpu' is not NAME=VALUE"),
         (["--executor", "pbs"], "'pbs' is not one of 'local', 'slurm'"),
         (["--stored", "absent"], "absent is not a folder of runs"),
+        (["--only", "base,hal"], "the plan has no run 'hal'; known: base, none, full"),
     ],
 )
 def test_refused(arguments, sentence, content, sweep):

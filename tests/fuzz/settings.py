@@ -11,13 +11,13 @@ import numpy as np
 import torch
 import yaml
 
-from cgatlib.cli.released import _lines
+from cgatlib.cli.models import _lines
 from cgatlib.crystals.crystal import Crystal
 from cgatlib.ensemble import load_model, released_models
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
 from cgatlib.model.cgat import CGAT, MODELS, OutputNetwork
 from cgatlib.predictor import Predictor, import_released, reading_model
-from cgatlib.runs.plan import Plan, outlined
+from cgatlib.runs.plan import Plan
 from cgatlib.runs.store import Runs
 from cgatlib.training import TrainingConfig, fit
 from fuzz.harness import Target
@@ -71,7 +71,7 @@ def plan(data: bytes, folder: Path) -> str:
     found = Plan.read(path)
     if any("fingerprint" not in table for table in found.tables.values()):
         return "read, to be opened"
-    keys = {planned.experiment.key for planned in outlined(found, Runs(folder / "runs"))}
+    keys = {planned.experiment.key for planned in found.outline(Runs(folder / "runs"))}
     assert {path.name for path in folder.iterdir()} == {"plan.yaml"}, "a plan that writes"
     return "read and outlined" if keys else "without runs"
 

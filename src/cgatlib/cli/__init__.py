@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError, __version__
-from cgatlib.cli.baselines import baselines
 from cgatlib.cli.data import data
-from cgatlib.cli.graphs import graphs
-from cgatlib.cli.models import forecast, predict, train, transfer
-from cgatlib.cli.released import checkpoint, model
+from cgatlib.cli.models import checkpoint, model, predict
+from cgatlib.cli.plans import baselines, sweep
 from cgatlib.cli.runs import runs
-from cgatlib.cli.sweep import sweep
+from cgatlib.cli.training import forecast, graphs, train, transfer
 from cgatlib.processes import stoppable
 
 if TYPE_CHECKING:

@@ -1,279 +1,24 @@
-"""``cgatlib train``, ``transfer``, ``forecast``, ``predict``: make models, and use them."""
+"""``cgatlib predict``, ``model``, ``checkpoint``: use models, show them, make one of runs or of the released code."""
 
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
 from functools import partial
-from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cgatlib import CgatError
-from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, TABLE, WORKERS, known_column, several, unit_of, whole_numbers
+from cgatlib.cli.options import FUNCTIONAL, JSON, PATH, known_column, unit_of
 from cgatlib.files import refuse_same, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cgatlib.crystals.table import CrystalTable
-    from cgatlib.runs.experiment import Experiment, Run
-    from cgatlib.runs.store import Runs
-
-_TRAINING = several(
-    click.option(
-        "--label",
-        "labels",
-        required=True,
-        multiple=True,
-        help="Property to learn, e.g. e_form; band_gap=COLUMN names its column. Of several, one network learns all.",
-    ),
-    click.option("--steps", type=int, help="Optimiser steps [3000]."),
-    click.option("--batch-size", type=int, help="Crystals per step [128]."),
-    click.option("--learning-rate", type=float, help="Highest rate of the cyclical schedule [0.001]."),
-    click.option("--cycles", type=int, help="Rises and falls of the learning rate; three in the paper [1]."),
-    click.option("--lowest", type=float, help="Rate at the end of a cycle, as a share of the highest [0.1]."),
-    click.option(
-        "--schedule",
-        type=click.Choice(["triangular", "one-cycle", "cosine"]),
-        help="Shape of a cycle [triangular, as in the paper].",
-    ),
-    click.option(
-        "--averaging", type=float, help="Share of a step in the mean of the weights, e.g. 0.002 [1: no mean]."
-    ),
-    click.option("--clip", type=float, help="Largest norm of the gradient [any]."),
-    click.option("--patience", type=float, help="Stop when this share of the steps brought nothing better, e.g. 0.2."),
-    click.option("--runs", type=PATH, default=Path("runs"), help="Folder of runs."),
-    click.option(
-        "--precision", type=click.Choice(["32-true", "bf16-mixed"]), help="bf16-mixed: GPUs are faster [32-true]."
-    ),
-    click.option("--device", default="cpu", help="Accelerator as Lightning Fabric names it: cpu, cuda, mps."),
-    click.option("--devices", type=click.IntRange(1), default=1, help="Devices that train one run together."),
-    FUNCTIONAL,
-    WORKERS,
-    JSON,
-)
-_SEEDS = click.option(
-    "--seeds",
-    callback=whole_numbers,
-    help="One run for each, e.g. 0,1,2: of the initial weights, the order and the choice of crystals "
-    "[default: 0, or those of the model to start from].",
-)
-_ENSEMBLE = several(
-    _SEEDS,
-    click.option("--train-size", type=int, help="Crystals of the training part to use [default: all]."),
-    click.option("--out", type=PATH, help="Folder for the runs as one model: mean, uncertainty, card."),
-)
-_SOURCE = click.option(
-    "--from", "source", required=True, help="Released model, or folder of a model or run, to start from."
-)
-_MODE = partial(click.option, "--mode", type=click.Choice(["head", "full"]))
-
-
-@click.command()
-@TABLE
-@click.option("--model", default="small", help="Size and variant of the network.")
-@_ENSEMBLE
-@_TRAINING
-def train(table: Path, model: str, **options: Any) -> None:
-    """Train a network on TABLE (parquet) from random weights; a run that exists is not repeated.
-
-    \b
-    Example:
-      cgatlib train pbe.parquet --label e_form --model small --steps 5000
-    """
-    order = _Order.of(table, options)
-    _report(order, [order.experiment(seed, model=model) for seed in options["seeds"] or [0]])
-
-
-@click.command()
-@TABLE
-@_SOURCE
-@click.option(
-    "--recipe",
-    type=click.Choice(["average", "full", "head", "kernel"]),
-    help="average: of full and kernel. full: train all weights. head: the output network. kernel: a machine on frozen "
-    "embeddings, in seconds [default: full, of fewer than 20 crystals kernel].",
-)
-@click.option("--fast", is_flag=True, help="--recipe kernel.")
-@click.option("--known", help="LABEL=COLUMN with values of a cheaper functional: the difference to them is learnt.")
-@_MODE(help="Train the output network or all, with the settings in brackets and no recipe.")
-@click.option(
-    "--target-statistics",
-    type=click.Choice(["target", "source", "fitted"]),
-    help="Normalise by the new labels; as the released code, by the old ones; or by the line that fits at the start.",
-)
-@click.option("--source-label", help="Output to start from where the model has several, but not this label; or fresh.")
-@click.option("--trunk-rate", type=float, help="Rate below the output network, as a share of its rate [1].")
-@click.option("--reinitialise-head", is_flag=True, help="Start the output network from random weights.")
-@_ENSEMBLE
-@_TRAINING
-def transfer(
-    table: Path, source: str, recipe: str | None, fast: bool, known: str | None, mode: Any, **options: Any
-) -> None:
-    """Continue every member of a pre-trained model on TABLE (parquet): another functional, or another property.
-
-    Without further options, by the best recipe known. The split of the pre-training is kept, so that no member has seen
-    a formula that it is tested on.
-
-    \b
-    Examples:
-      cgatlib transfer mine.parquet --from pbe --label band_gap --out my-model
-      cgatlib transfer mine.parquet --from pbe --label band_gap --known band_gap=gap_pbe --out my-model
-      cgatlib transfer r2scan.parquet --from runs/3fa21c0d9e8b7a65 --label e_form --mode head
-    """
-    if sum((recipe is not None, fast, mode is not None, known is not None)) > 1:
-        raise CgatError("--recipe, --fast, --mode and --known exclude each other")
-    order = _Order.of(table, options, known)
-    names = ("target_statistics", "reinitialise_head", "source_label")
-    taken = {name: value for name in names if (value := options[name])}
-    starts = order.starts(source, options["source_label"])
-    if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
-        options["workers"] = min(len(options["seeds"] or starts), os.cpu_count() or 1)
-    if mode is not None or len(order.labels) > 1:
-        _report(order, order.continued(starts, mode=mode or "full", **taken))
-    else:
-        _report(order, order.by_recipe(starts, "kernel" if fast else recipe, taken))
-
-
-@click.command()
-@TABLE
-@_SOURCE
-@_MODE(default="full", help="Train the output network or all.")
-@click.option("--more", type=click.IntRange(1), help="Crystals to be added [default: as many as there are].")
-@click.option("--sizes", callback=whole_numbers, help="Training sizes below all [default: 1/2, 1/4 and 1/8 of it].")
-@_SEEDS
-@_TRAINING
-def forecast(table: Path, source: str, mode: Any, more: int | None, sizes: list[int], **options: Any) -> None:
-    """Forecast what more crystals would buy, from runs on nested parts of TABLE that start from a model.
-
-    The error falls as a power of the number of crystals; the law is fitted to all runs, and its 95 % interval comes
-    from resampling seeds and test crystals. The runs on the whole table are those of `cgatlib transfer --mode`.
-
-    \b
-    Example:
-      cgatlib forecast mine.parquet --from volume-pbe --label volume_per_atom --more 1000
-    """
-    from cgatlib.evaluation.forecast import Forecast, forecast_text, halved_sizes
-    from cgatlib.runs.trainer import parts_of
-
-    if len(options["labels"]) > 1:
-        raise CgatError("a forecast is made for one --label")
-    order = _Order.of(table, options)
-    whole = order.continued(order.starts(source), mode=mode)
-    graphs = order.runs.graphs(order.crystals.fingerprint, whole[0].graph, options["workers"])
-    sizes = sizes or halved_sizes(len(parts_of(whole[0], graphs).train))
-    experiments = [replace(experiment, train_size=size) for size in [*sizes, None] for experiment in whole]
-    found = order.runs.get_all(experiments, options["workers"])
-    report = Forecast.of(found).report(more or len(order.crystals))
-    click.echo(json.dumps(report) if options["as_json"] else forecast_text(report))
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What is to be learnt from a table, and how, as the options say."""
-
-    crystals: "CrystalTable"
-    labels: list[str]
-    about: dict[str, str]  # the data, for the card
-    options: dict[str, Any]
-    runs: "Runs"
-
-    @classmethod
-    def of(cls, table: Path, options: dict[str, Any], known: str | None = None) -> "_Order":
-        """Read the table, whose labels may be in columns of other names; what cannot end well is refused at once."""
-        import numpy as np
-
-        from cgatlib.crystals.crystal import KNOWN
-        from cgatlib.crystals.table import CrystalTable
-        from cgatlib.files import refuse_other
-        from cgatlib.release import is_model
-        from cgatlib.runs.store import Runs
-
-        if options.get("out"):
-            refuse_other(options["out"], "a model", is_model)
-        named = [text.partition("=") for text in options["labels"]]
-        labels, about = [label for label, _, _ in named], {}
-        columns = {label: column for label, _, column in named if column}
-        if known is not None:
-            label, column = known_column(known)
-            if labels != [label]:
-                raise CgatError(f"--known is for the one label that is learnt, {', '.join(labels)}, not {label}")
-            columns[label + KNOWN] = about["known values"] = column
-        crystals = CrystalTable.read(table, options["functional"], columns or None)
-        for label in [*labels, *(label for label in columns if label.endswith(KNOWN))]:
-            if np.isnan(crystals.label(label)).all():
-                raise CgatError(f"{table}: {columns.get(label, label)} has a value in none of the {len(crystals)} rows")
-        runs = Runs(options["runs"], accelerator=options["device"], devices=options["devices"])
-        return cls(crystals, labels, about, options, runs)
-
-    def starts(self, source: str, source_label: str | None = None) -> list["Run"]:
-        """The runs to start from."""
-        from cgatlib.ensemble import starting_points
-
-        return starting_points(source, self.options["runs"] / ".sources", self.labels, source_label)
-
-    def experiment(self, seed: int, **settings: Any) -> "Experiment":
-        """The run of one seed."""
-        size = self.options.get("train_size")
-        return self.runs.declare(self.crystals, self.labels, seed=seed, train_size=size, **settings, **self._training)
-
-    def continued(self, starts: Sequence["Run"], **settings: Any) -> list["Experiment"]:
-        """One run for each seed, from the members of a model in turn."""
-        seeds = self.options["seeds"] or [run.experiment.seed for run in starts]
-        return [self.experiment(seed, source=run, **settings) for seed, run in zip(seeds, cycle(starts))]
-
-    def by_recipe(self, starts: Sequence["Run"], recipe: str | None, transfer: dict[str, Any]) -> list["Experiment"]:
-        """The runs of a recipe."""
-        from cgatlib.recipes import Plan
-
-        self.runs.add(self.crystals, *starts)
-        (label,), seeds, size = self.labels, self.options["seeds"], self.options["train_size"]
-        plan = Plan(label, recipe, bool(self.about), seeds, size, transfer, self._training)
-        return plan.experiments(self.crystals, starts)
-
-    @property
-    def _training(self) -> dict[str, Any]:
-        """Fields of `TrainingConfig` that an option states."""
-        from cgatlib.training import TrainingConfig
-
-        names = (field.name for field in fields(TrainingConfig))
-        return {name: self.options[name] for name in names if self.options.get(name) is not None}
-
-
-def _report(order: _Order, experiments: Sequence["Experiment"]) -> None:
-    """Train what is missing, print what came out, and make one model of the runs where that is wanted."""
-    options, runs = order.options, order.runs.get_all(experiments, order.options["workers"])
-    report: dict[str, Any] = {"runs": [{"run": str(run.path), **run.metrics} for run in runs]}
-    lines = []
-    for run in runs:
-        m, maes = run.metrics, {label: run.scores(label)["test_mae"] for label in order.labels}
-        counts = f"trained on {m['n_train']} crystals, tested on {m['n_test']}"
-        lines.append(f"seed {run.experiment.seed}: {counts}: {_in_words(maes)}, run: {run.path}")
-    if tried := [run.metrics["tried"] for run in runs if "tried" in run.metrics]:
-        report["tried"] = {name: sum(errors[name] for errors in tried) / len(tried) for name in tried[0]}
-        lines.append(f"validation MAE, {unit_of(order.labels[0])}:")
-        lines += [f"  {name:28s} {mae:.4g}" for name, mae in report["tried"].items()]
-    if out := options["out"]:
-        from cgatlib.ensemble import released_models
-        from cgatlib.release import release
-
-        card = release(runs, order.crystals, out, order.runs, order.about).card
-        assert card is not None
-        errors = {label: accuracy.errors.mae for label, accuracy in card.accuracy.items()}
-        report |= {"model": str(out), "test_mae": errors[order.labels[0]]}
-        place = f"./{out}" if str(out) in released_models() else out  # the name means the released one
-        lines.append(f"model: {out}, {_in_words(errors)}; use it with `cgatlib predict --model {place}`")
-    click.echo(json.dumps(report) if options["as_json"] else "\n".join(lines))
-
-
-def _in_words(maes: Mapping[str, float]) -> str:
-    """The MAE, of several labels of each."""
-    errors = {label: f"{mae:.4g} {unit_of(label)}" for label, mae in maes.items()}
-    return f"MAE {', '.join(errors.values() if len(errors) == 1 else map(' '.join, errors.items()))}"
+    from cgatlib.cards import Accuracy, EnsembleCard, Member
 
 
 @click.command()
@@ -329,3 +74,181 @@ def _is_predictions(path: Path) -> bool:
     columns = rb"material_id(,prediction(_\w+)?,uncertainty(_\w+)?,unit(_\w+)?)+,note\r?\n"
     with path.open("rb") as file:
         return re.fullmatch(columns, file.readline(1000)) is not None
+
+
+@click.group()
+def model() -> None:
+    """List and show released models, make a model of several runs."""
+
+
+@model.command("list")
+@JSON
+def list_(as_json: bool) -> None:
+    """List the models that come with the package.
+
+    \b
+    Example:
+      cgatlib model list
+    """
+    from cgatlib.ensemble import files_of, read_card, released_models
+
+    cards = {name: read_card(folder) for name, folder in released_models().items()}
+    if as_json:
+        click.echo(json.dumps({name: json.loads(card.to_json()) for name, card in cards.items()}))
+        return
+    for name, card in cards.items():
+        for label, accuracy in card.accuracy.items():
+            members = card.of_label(label)
+            size = sum((files_of(released_models()[name]) / member.file).stat().st_size for member in members)
+            click.echo(
+                f"{name:24s} {label:16s} {card.functional:7s} test MAE {accuracy.errors.mae:.3g} {unit_of(label)}, "
+                f"{members[0].scores(label)['n_train']:,} training crystals, "
+                f"{len(members)} {'members' if len(members) > 1 else 'member'}, {size / 1e6:.1f} MB"
+            )
+
+
+@model.command()
+@click.argument("name")
+@JSON
+def show(name: str, as_json: bool) -> None:
+    """Print the card of a model: its data, errors, uncertainty, and where it fails. NAME may be a folder.
+
+    \b
+    Example:
+      cgatlib model show volume-pbesol
+    """
+    from cgatlib.ensemble import find_model, read_card
+    from cgatlib.predictor import reading_model
+
+    card = read_card(find_model(name))
+    with reading_model(find_model(name)):  # whose metrics and experiments are shown as they are
+        lines = [fill(line, 110, subsequent_indent="  ") for line in _lines(name, card)]
+    click.echo(card.to_json() if as_json else "\n".join(lines), nl=not as_json)
+
+
+def _lines(name: str, card: "EnsembleCard") -> Iterator[str]:
+    first, units = card.members[0], ", ".join(dict.fromkeys(map(unit_of, card.accuracy)))
+    m, split, transfer = first.metrics, first.experiment["split"], first.experiment["transfer"]
+    yield f"{name}: {', '.join(card.accuracy)} ({card.functional}), {units}"
+    yield from (f"{key}: {value}" for key, value in card.data.items())
+    yield f"crystals: {m['n_train']:,} to train, {m['n_validation']:,} to validate, {m['n_test']:,} to test"
+    seen = "; pre-training may have seen test crystals" if transfer["test_crystals"] == "seen" else ""
+    yield f"split: by {split['groups']}, seed {split['seed']}{seen}"
+    yield from map(_member, card.members)
+    if transfer["mode"] == "paired":
+        (label,) = card.accuracy
+        yield f"needs, for every prediction, the {label} of the crystal by a cheaper functional: a calculation"
+    if card.tried:
+        tried = ", ".join(f"{name} {error:.4g}" for name, error in card.tried.items())
+        yield f"validation MAE of what was tried, {units}: {tried}"
+    weights, seconds = (sum(each.metrics[what] for each in card.members) for what in ("trained_parameters", "seconds"))
+    precision = "half" if card.half else "single"
+    yield f"trained: {weights:,} weights in {seconds:,.0f} seconds, stored in {precision} precision"
+    for label, accuracy in card.accuracy.items():
+        if len(card.accuracy) > 1:
+            yield f"{label}:"
+        yield from _accuracy(accuracy, unit_of(label))
+    for what, (low, high) in card.domain.ranges.items():
+        yield f"{what} in training: {low:.3g} to {high:.3g}"
+    yield "elements (training crystals): " + ", ".join(f"{symbol} {n}" for symbol, n in card.domain.elements.items())
+    yield f"trained with cgatlib {first.code['version']} ({first.code['commit'] or 'no commit'})"
+
+
+def _member(member: "Member") -> str:
+    """Its file, test errors and start."""
+    errors = ", ".join(f"{member.scores(label)['test_mae']:.4g} {unit_of(label)}" for label in member.labels)
+    source, start = member.experiment["source"], "random weights"
+    if source:
+        learnt = ", ".join((source["label"], *source.get("more_labels", ())))
+        start = f"{learnt} {source['functional']}, seed {source['seed']}"
+    of = f" of {', '.join(member.labels)}" if len(member.labels) > 1 else ""
+    return f"member {member.file}: test MAE{of} {errors}; from {start}"
+
+
+def _accuracy(accuracy: "Accuracy", unit: str) -> Iterator[str]:
+    errors = accuracy.errors
+    yield f"test MAE: {errors.mae:.4g} {unit}, RMSE {errors.rmse:.4g}, always the mean: {errors.mad:.4g}"
+    if errors.baselines:
+        names = {"boosting": "boosted trees on the composition", "zero": "always zero", "median": "always the median"}
+        known = (f"{name} {errors.baselines[key]:.4g}" for key, name in names.items() if key in errors.baselines)
+        yield f"without the structure, {unit}: {', '.join(known)}"
+    if u := accuracy.uncertainty:
+        once, twice = u.coverage
+        rank = "" if u.rank_correlation is None else f"; rank correlation with the errors {u.rank_correlation:.2f}"
+        yield f"uncertainty: from the errors of {u.n_validation:,} other crystals{rank}"
+        yield f"test errors within it: {once:.1%}, within twice of it: {twice:.1%}"
+        yield f"test MAE by quarter of uncertainty: {', '.join(f'{mae:.3g}' for mae in u.mae_by_quarter)} {unit}"
+    if errors.spread:
+        yield f"standard deviation of the members, on average: {errors.spread:.3g} {unit}"
+    worst = ", ".join(f"{symbol} {mae:.3g} ({n})" for symbol, n, mae in errors.worst_elements)
+    yield f"largest errors by element, {unit} (test crystals): {worst}"
+    if errors.classes:
+        kinds = ", ".join(f"{name} {mae:.3g} ({n})" for name, (n, mae) in errors.classes.items())
+        yield f"errors by class, {unit} (test crystals): {kinds}"
+
+
+@model.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--table", required=True, type=click.Path(path_type=Path, exists=True), help="Table of the runs (parquet)."
+)
+@FUNCTIONAL
+@click.option("--about", type=click.File(), help="YAML with name and licence of the data, and more.")
+@click.option("--half", is_flag=True, help="Store the weights in half precision, in half the space.")
+@click.option("--out", type=PATH, required=True, help="Folder of the model.")
+def release(runs: tuple[Path, ...], table: Path, functional: str | None, about: Any, half: bool, out: Path) -> None:
+    """Make one model of RUNS: of those that differ in their seeds only, the mean is predicted.
+
+    Where others have learnt the same property, it comes from those with the smallest validation error.
+
+    \b
+    Examples:
+      cgatlib model release runs/3fa2... runs/81c0... runs/d77e... --table mine.parquet --out my-model
+      cgatlib model release runs/JOINT... runs/E_FORM... --table pbe.parquet --half --out pbe
+    """
+    import yaml
+
+    from cgatlib.crystals.table import CrystalTable
+    from cgatlib.release import release as make
+    from cgatlib.runs.experiment import Run
+    from cgatlib.runs.store import Runs
+
+    data = yaml.safe_load(about) if about else {}
+    if not isinstance(data, dict):
+        raise CgatError(f"{about.name} holds no names and values, e.g. licence: CC-BY-4.0")
+    crystals = CrystalTable.read(table, functional)
+    made = make([Run(path) for path in runs], crystals, out, Runs(runs[0].parent), data, half)
+    assert made.card is not None
+    for label, accuracy in made.card.accuracy.items():
+        files = ", ".join(member.file for member in made.card.of_label(label))
+        click.echo(f"{out}: {label}, MAE {accuracy.errors.mae:.4g} {unit_of(label)}, from {files}")
+
+
+@click.group()
+def checkpoint() -> None:
+    """Use checkpoints of the authors' released code."""
+
+
+@checkpoint.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--out", type=PATH, required=True, help="Folder of the model.")
+@click.option("--label", required=True, help="Property it predicts: e_form, e_above_hull, volume_per_atom, band_gap.")
+@click.option("--functional", required=True, help="Functional of its training labels.")
+def import_(file: Path, out: Path, label: str, functional: str) -> None:
+    """Turn FILE, a checkpoint of the released code, into a model that `cgatlib predict` takes.
+
+    Nothing in the file is executed: one that holds more than tensors and plain containers is refused. Sizes are read
+    off the weights. The file does not say which elements the network was trained on, so none is refused later.
+
+    \b
+    Example:
+      cgatlib checkpoint import e_form.ckpt --out models/e_form --label e_form --functional PBE
+    """
+    from cgatlib.predictor import import_released, is_network
+
+    refuse_same(out, file)
+    with replacing(out, "an imported model", is_network) as part:
+        predictor = import_released(file, label, functional)
+        predictor.save(part)
+    c = predictor.card.model
+    click.echo(f"model: {out} (C {c.atom_width}, D {c.edge_width}, {c.heads} heads, {c.steps} steps, k {c.neighbours})")

@@ -3,25 +3,21 @@
 import json
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cgatlib import CgatError
+from cgatlib.cli.options import PATH
 
 if TYPE_CHECKING:
     from cgatlib.runs.experiment import Experiment, Run
 
-_PATH = click.Path(path_type=Path)
-ROOT = click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
-ANY_ROOT = click.option(
-    "--runs",
-    "root",
-    type=_PATH,
-    default=Path("runs"),
-    help="Folder of runs, an archive of runs, or a folder of archives.",
-)
+_RUNS = partial(click.option, "--runs", "root", type=PATH, default=Path("runs"))
+_FOLDER = _RUNS(help="Folder of runs.")
+_ANY = _RUNS(help="Folder of runs, an archive of runs, or a folder of archives.")
 
 
 @click.group()
@@ -46,7 +42,7 @@ def _key(root: Path, known: Iterable[str], start: str) -> str:
 
 
 @runs.command("list")
-@ANY_ROOT
+@_ANY
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_runs(root: Path, as_json: bool) -> None:
     """List the runs of a folder or archive with their test error.
@@ -58,35 +54,30 @@ def list_runs(root: Path, as_json: bool) -> None:
       cgatlib runs list --runs runs
       cgatlib runs list --runs data/runs
     """
-    rows = []
-    for key, run in _find(root).items():
-        e = run.experiment
-        rows.append(
-            {
-                "key": key,
-                "functional": e.functional,
-                "label": e.label,
-                "mode": e.transfer.mode,
-                "source": e.source.key if e.source else None,
-                "seed": e.seed,
-                **{name: run.metrics[name] for name in ("n_train", "test_mae")},
-                "converged": run.converged,
-            }
-        )
+    rows = [
+        {
+            "key": key,
+            "functional": run.experiment.functional,
+            "label": run.experiment.label,
+            "mode": run.experiment.transfer.mode,
+            "source": run.experiment.source.key if run.experiment.source else None,
+            "seed": run.experiment.seed,
+            **{name: run.metrics[name] for name in ("n_train", "test_mae")},
+            "converged": run.converged,
+        }
+        for key, run in _find(root).items()
+    ]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
+    line = "{key}  {functional:7s} {label:16s} {mode:9s} seed {seed}  {n_train:>8d} crystals  test MAE {test_mae:.4g}"
     for row in rows:
-        click.echo(
-            f"{row['key']}  {row['functional']:7s} {row['label']:16s} {row['mode']:9s} seed {row['seed']}  "
-            f"{row['n_train']:>8d} crystals  test MAE {row['test_mae']:.4g}"
-            f"{'' if row['converged'] else '  not converged'}"
-        )
+        click.echo(line.format(**row) + ("" if row["converged"] else "  not converged"))
 
 
 @runs.command()
 @click.argument("key")
-@ANY_ROOT
+@_ANY
 def show(key: str, root: Path) -> None:
     """Print one run's experiment, metrics and provenance as JSON; KEY may be abbreviated.
 
@@ -101,7 +92,7 @@ def show(key: str, root: Path) -> None:
 
 
 @runs.command()
-@ANY_ROOT
+@_ANY
 def verify(root: Path) -> None:
     """Check that no file was changed and that each run's metrics follow from what is stored.
 
@@ -116,35 +107,28 @@ def verify(root: Path) -> None:
     from cgatlib.evaluation.baselines import baseline_problems
     from cgatlib.runs.archive import RunArchive, find_archives, run_folders
 
-    checked: dict[str, Run | RunArchive] = {run.path.name: run for run in run_folders(root)}
-    checked |= {str(archive.path): archive for archive in find_archives(root)}
-    count, bad = 0, 0
-    for name, what in checked.items():
+    count, bad = 0, [f"{path}: {problem}" for path, problem in summary_problems(root)]
+    places: list[Run | RunArchive] = [*run_folders(root), *find_archives(root)]
+    for place in places:
         try:
-            problems = what.problems()
-            if isinstance(what, RunArchive):
-                count += len(what)
-                problems += baseline_problems(what.path)
-            else:
-                count += 1
+            problems = place.problems()
+            if isinstance(place, RunArchive):
+                problems += baseline_problems(place.path)
+            count += len(place) if isinstance(place, RunArchive) else 1
         except CgatError as error:
             problems = [str(error)]
-        for problem in problems:
-            click.echo(f"{name}: {problem}")
-        bad += len(problems)
-    for path, problem in summary_problems(root):
-        click.echo(f"{path}: {problem}")
-        bad += 1
-    click.echo(f"{count} runs checked, {bad} problems")
+        name = place.path if isinstance(place, RunArchive) else place.path.name
+        bad += [f"{name}: {problem}" for problem in problems]
+    click.echo("\n".join([*bad, f"{count} runs checked, {len(bad)} problems"]))
     if bad:
         raise SystemExit(1)
 
 
 @runs.command()
-@ROOT
-@click.option("--out", type=_PATH, required=True, help="Folder of the archive; one that exists is added to.")
-@click.option("--plan", "plan_file", type=_PATH, help="Archive the runs of this plan only.")
-@click.option("--data", type=_PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
+@_FOLDER
+@click.option("--out", type=PATH, required=True, help="Folder of the archive; one that exists is added to.")
+@click.option("--plan", "plan_file", type=PATH, help="Archive the runs of this plan only.")
+@click.option("--data", type=PATH, help="Folder of the plan's tables, if it does not state their fingerprints.")
 @click.option("--weights", is_flag=True, help="Keep the networks that other runs (of the plan) start from, too.")
 def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, weights: bool) -> None:
     """Keep experiments, metrics, learning curves, test errors and provenance of many runs in four files.
@@ -173,13 +157,13 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
 
 def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Experiment"]:
     """The experiments of a plan by key; those that are not there are told."""
-    from cgatlib.runs.plan import Plan, outlined
+    from cgatlib.runs.plan import Plan
     from cgatlib.runs.store import Runs
 
     plan = Plan.read(plan_file)
     if data is not None:
         plan = plan.open(data, root / ".tables")
-    wanted = {planned.experiment.key: planned for planned in outlined(plan, Runs(root, stored=found))}
+    wanted = {planned.experiment.key: planned for planned in plan.outline(Runs(root, stored=found))}
     for key, planned in wanted.items():
         if key not in found:
             click.echo(f"not archived, as it is not in {root}: {planned}", err=True)
@@ -188,7 +172,7 @@ def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "R
 
 @runs.command()
 @click.argument("key")
-@ROOT
+@_FOLDER
 def remove(key: str, root: Path) -> None:
     """Delete one run's folder; KEY may be abbreviated, KEY-CODE is one that other code has made.
 

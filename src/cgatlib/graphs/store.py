@@ -95,8 +95,7 @@ class GraphStore:
         """
         path = Path(path)
         meta = _read_meta(path)
-        lost = [name for name in _FILES if not (path / name).is_file()]
-        if lost:
+        if lost := [name for name in _FILES if not (path / name).is_file()]:
             raise CgatError(f"the graph store {path} is incomplete: {', '.join(lost)} missing; {_AGAIN}")
         arrays: dict[str, Any] = {}
         for name, length in meta.lengths.items():
@@ -110,15 +109,9 @@ class GraphStore:
         stamps = _stamps(path)
         if stamps != meta.stamps and _fingerprint(path, tuple(stamps.items())) != meta.fingerprint:
             raise CgatError(f"the graph store {path} is damaged: its files are not those that were written; {_AGAIN}")
-        return cls(
-            path=path,
-            graphs=PackedGraphs(**arrays),
-            config=meta.config,
-            functional=meta.functional,
-            table_fingerprint=meta.table_fingerprint,
-            fingerprint=meta.fingerprint,
-            crystals=pa.ipc.open_file(pa.memory_map(str(path / _CRYSTALS))).read_all(),
-        )
+        crystals = pa.ipc.open_file(pa.memory_map(str(path / _CRYSTALS))).read_all()
+        what = meta.config, meta.functional, meta.table_fingerprint, meta.fingerprint
+        return cls(path, PackedGraphs(**arrays), *what, crystals)
 
 
 @dataclass(frozen=True)
@@ -158,8 +151,7 @@ def _fingerprint(folder: Path, stamps: tuple[tuple[str, tuple[int, int]], ...]) 
     digest = hashlib.sha256()
     for name, _ in stamps:
         with (folder / name).open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()[:16]
 
 
@@ -269,9 +261,3 @@ def store_path(root: Path, table_fingerprint: str, config: GraphConfig) -> Path:
     layout = [DTYPES, WIDTHS, _CRYSTALS, graph_code()]
     digest = hashlib.sha256(json.dumps([layout, asdict(config)], sort_keys=True).encode()).hexdigest()[:8]
     return Path(root) / f"{table_fingerprint}-{digest}"
-
-
-def graph_store(table: "CrystalTable", config: GraphConfig, cache: Path, workers: int = 1) -> GraphStore:
-    """The graphs of a table from the folder `cache`, built there the first time, by one process for all."""
-    path = store_path(cache, table.fingerprint, config)
-    return GraphStore.open(path) if path.exists() else build_store(table, path, config, workers)

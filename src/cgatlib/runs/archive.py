@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,16 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.files import file_digest, replacing
-from cgatlib.runs.experiment import NETWORK, Experiment, Run, score
+from cgatlib.runs.experiment import NETWORK, Experiment, Run, changed_files, read_json, unlike
 from cgatlib.runs.tested import COLUMNS
+
+FILES = ("runs.json", "curves.parquet", "errors.parquet")
+"""Files of an archive besides ``archive.json``, which holds their hashes."""
+
+TOLERANCE = 1e-6
+"""How far a stored mean may lie from that of the stored errors, relative: ten times what single precision does."""
+
+_NO_LIMIT = 1 << 30  # bytes, rows: one page per column, because pages are compressed one by one
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class RunArchive(Mapping[str, Run]):
             for path in folder.iterdir() if folder.exists() else ():
                 if path.name not in (*FILES, "archive.json", "weights"):
                     shutil.copy2(path, part)
-            write_files(part, sorted(merged.values(), key=_place), kept)
+            _write(part, merged, kept)
         return cls(folder)
 
     @cached_property
@@ -134,13 +142,8 @@ class RunArchive(Mapping[str, Run]):
 
     def problems(self) -> list[str]:
         """What is wrong with the archive: changed files, or else whatever its runs report."""
-        found = []
-        for name, digest in read_json(self.path / "archive.json")["files"].items():
-            if not (self.path / name).is_file():
-                found.append(f"{name} is missing")
-            elif file_digest(self.path / name) != digest:
-                found.append(f"{name} was changed after it was archived")
-        if found:
+        digests = read_json(self.path / "archive.json")["files"]
+        if found := changed_files(self.path, digests, "it was archived"):
             return found
         try:
             return [f"run {key}: {problem}" for key, run in self.items() for problem in run.problems()]
@@ -157,16 +160,19 @@ def _may_be_replaced(folder: Path) -> bool:
 def find_runs(*folders: Path) -> dict[str, Run]:
     """Finished runs by key: of folders of runs, of archives, or of folders of archives.
 
-    Of a run in several places, one in a folder of its own counts, which has its weights; else the first.
+    Of a run in several places, the first that has its weights counts, else the first; folders of runs come before
+    archives, and a run that `Runs` has set aside comes last.
 
     Raises:
         CgatError: there is no such folder.
     """
-    places: list[Mapping[str, Run]] = [find_folders(folder) for folder in folders]
-    places += [archive for folder in folders for archive in find_archives(folder)]
+    runs = [run for folder in folders for run in run_folders(folder)]
+    runs += [run for folder in folders for archive in find_archives(folder) for run in archive.values()]
     found: dict[str, Run] = {}
-    for runs in reversed(places):
-        found |= runs
+    for run in runs:
+        known = found.setdefault(run.experiment.key, run)
+        if known is not run and known.network is None and run.network is not None:
+            found[run.experiment.key] = run
     return found
 
 
@@ -176,15 +182,11 @@ def find_archives(folder: Path) -> list[RunArchive]:
     return [RunArchive(path.parent) for path in paths]
 
 
-def find_folders(folder: Path) -> dict[str, Run]:
-    """The runs that have a folder each in `folder`, by key, not those that `Runs` has set aside where there is
-    another; `CgatError` where there is no such folder."""
-    runs = run_folders(folder)
-    return {run.experiment.key: run for run in reversed(runs)}  # the name of one set aside is longer, so comes later
-
-
 def run_folders(folder: Path) -> list[Run]:
-    """Every run that has a folder in `folder`, by name of the folder; `CgatError` where there is no such folder."""
+    """Every run that has a folder in `folder`, by name of the folder; `CgatError` where there is no such folder.
+
+    A run that `Runs` has set aside has a longer name than the other of its key, and comes after it.
+    """
     return [Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")]
 
 
@@ -192,29 +194,6 @@ def _children(folder: Path, pattern: str) -> list[Path]:
     if not Path(folder).is_dir():
         raise CgatError(f"{folder} is not a folder of runs")
     return sorted(Path(folder).glob(pattern))
-
-
-def _place(run: Run) -> tuple[str, ...]:
-    """Runs with equal test sets one after the other, which compresses their ids to almost nothing."""
-    e = run.experiment
-    return e.data, e.label, repr(e.split), e.key
-
-
-FILES = ("runs.json", "curves.parquet", "errors.parquet")
-"""Files of an archive besides ``archive.json``, which holds their hashes."""
-
-TOLERANCE = 1e-6
-"""How far a stored mean may lie from that of the stored errors, relative: ten times what single precision does."""
-
-_NO_LIMIT = 1 << 30  # bytes, rows: one page per column, because pages are compressed one by one
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object; `CgatError` where the file cannot be read."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CgatError(f"{path} cannot be read: {error}") from error
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -225,24 +204,25 @@ def read_parquet(path: Path) -> pa.Table:
         raise CgatError(f"{path} cannot be read: {error}") from error
 
 
-def write_files(folder: Path, runs: Sequence[Run], networks: Collection[str] = ()) -> None:
-    """Write the files of an archive.
-
-    Args:
-        folder: exists; files of an archive that it holds are replaced.
-        runs: runs with equal test sets one after the other. networks: keys of those whose network is kept.
-    """
-    lines = [f"{json.dumps(run.experiment.key)}: {json.dumps(_record(run), sort_keys=True)}" for run in runs]
-    (folder / "runs.json").write_text("{\n" + ",\n".join(sorted(lines)) + "\n}\n")
-    write_table(folder / "curves.parquet", [_keyed(run, run.curve) for run in runs])
-    write_table(folder / "errors.parquet", [_keyed(run, kept(run.errors)) for run in runs])
+def _write(folder: Path, merged: Mapping[str, Run], networks: Collection[str]) -> None:
+    """Write the files of an archive: of all runs, and of those that are named their networks."""
+    lines = []
+    for key, run in sorted(merged.items()):
+        source = run.experiment.source.key if run.experiment.source else None
+        record = {"experiment": {**run.experiment.to_dict(), "source": source}}
+        record |= {"metrics": run.metrics, "provenance": run.provenance}
+        lines.append(f"{json.dumps(key)}: {json.dumps(record, sort_keys=True)}")
+    (folder / "runs.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    kinds = {key: (e.data, e.label, repr(e.split)) for key, e in ((key, run.experiment) for key, run in merged.items())}
+    keys = sorted(merged, key=lambda key: (*kinds[key], key))  # equal test sets together take almost no space
+    write_table(folder / "curves.parquet", [_keyed(key, merged[key].curve) for key in keys])
+    write_table(folder / "errors.parquet", [_keyed(key, kept(merged[key].errors)) for key in keys])
     names = list(FILES)
-    for run in sorted(runs, key=lambda run: run.experiment.key):
-        if (key := run.experiment.key) in networks and run.network is not None:
-            (folder / "weights" / key).mkdir(parents=True)
-            for name in NETWORK:
-                names.append(f"weights/{key}/{name}")
-                shutil.copyfile(run.network / name, folder / names[-1])
+    for key in sorted(merged.keys() & {*networks}):
+        (folder / "weights" / key).mkdir(parents=True)
+        for name in NETWORK:
+            names.append(f"weights/{key}/{name}")
+            shutil.copyfile(cast(Path, merged[key].network) / name, folder / names[-1])
     hashes = {"files": {name: file_digest(folder / name) for name in names}}
     (folder / "archive.json").write_text(json.dumps(hashes, indent=1) + "\n")
 
@@ -262,14 +242,8 @@ def of_rows(rows: pa.Table) -> pd.DataFrame:
     return frame.drop(columns=types.keys() - known.keys()).astype(known)
 
 
-def _record(run: Run) -> dict[str, Any]:
-    source = run.experiment.source
-    experiment = {**run.experiment.to_dict(), "source": source.key if source else None}
-    return {"experiment": experiment, "metrics": run.metrics, "provenance": run.provenance}
-
-
-def _keyed(run: Run, frame: pd.DataFrame) -> pa.Table:
-    keys = pa.array([run.experiment.key] * len(frame), pa.string())
+def _keyed(key: str, frame: pd.DataFrame) -> pa.Table:
+    keys = pa.array([key] * len(frame), pa.string())
     return pa.Table.from_pandas(frame, preserve_index=False).add_column(0, "key", keys)
 
 
@@ -348,11 +322,6 @@ class ArchivedRun(Run):
     def problems(self) -> list[str]:
         """What is wrong: no errors, or metrics that do not follow from them."""
         try:
-            found = score(self.errors["error"])
+            return unlike(self.metrics, self.errors["error"], "errors", TOLERANCE)
         except CgatError as error:
             return [str(error)]
-        return [
-            f"{name} is {self.metrics[name]}, but the errors give {value}"
-            for name, value in found.items()
-            if not np.isclose(value, self.metrics[name], rtol=TOLERANCE, atol=0)
-        ]

@@ -40,18 +40,11 @@ MEANING = 1
 """Version of what the values of an experiment mean; higher when the same values come to stand for another computation,
 so that no stored run is taken for a run of the new meaning."""
 
-FILES = (
-    "experiment.json",
-    "metrics.json",
-    "curve.parquet",
-    "predictions.parquet",
-    "weights.safetensors",
-    "model.json",
-)
-"""Files of a run besides ``provenance.json``, which holds their hashes."""
-
 NETWORK = ("weights.safetensors", "model.json")
-"""Those of its trained network, from which other runs start."""
+"""Files of a run's trained network, from which other runs start."""
+
+FILES = ("experiment.json", "metrics.json", "curve.parquet", "predictions.parquet", *NETWORK)
+"""Files of a run besides ``provenance.json``, which holds their hashes."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +77,11 @@ class Experiment:
     EARLIER: ClassVar[Mapping[str, Any]] = MappingProxyType({"meaning": 1, "more_labels": ()})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "more_labels", tuple(self.more_labels))  # a list in a plan
         if len(set(self.labels)) < len(self.labels):
             raise CgatError(f"a label is named twice: {', '.join(self.labels)}")
-        if self.training.label_weights and len(self.training.label_weights) != len(self.labels):
-            raise CgatError(
-                f"training: there are {len(self.training.label_weights)} label_weights for the labels "
-                f"{', '.join(self.labels)}"
-            )
+        weights, names = len(self.training.label_weights), ", ".join(self.labels)
+        if weights not in (0, len(self.labels)):
+            raise CgatError(f"training: there are {weights} label_weights for the labels {names}")
         if self.graph.neighbours > self.model.neighbours:
             raise CgatError(
                 f"graphs of {self.graph.neighbours} neighbours have shell ranks up to that number; the network's "
@@ -162,17 +152,11 @@ class Run:
 
     path: Path
 
-    def _json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise CgatError(f"run {self.path.name}: {name} cannot be read: {error}") from error
-
     @cached_property
     def experiment(self) -> Experiment:
         """What was run."""
         try:
-            return Experiment.from_dict(self._json("experiment.json"))
+            return Experiment.from_dict(read_json(self.path / "experiment.json"))
         except CgatError as error:
             raise CgatError(f"{self.path}: {error}") from error
 
@@ -183,7 +167,7 @@ class Run:
         ``labels`` those of each); ``n_train``, ``n_validation``, ``n_test``, ``best_step``, ``last_step``, ``seconds``,
         ``trained_parameters``; ``stopped``: by ``patience``, or at the end of the ``budget``, or empty where nothing
         was trained."""
-        return self._json("metrics.json")
+        return read_json(self.path / "metrics.json")
 
     def scores(self, label: str) -> dict[str, Any]:
         """What the metrics say of one label."""
@@ -224,7 +208,7 @@ class Run:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Code, libraries, machine, data and files of the run."""
-        return self._json("provenance.json")
+        return read_json(self.path / "provenance.json")
 
     @cached_property
     def curve(self) -> pd.DataFrame:
@@ -256,20 +240,12 @@ class Run:
 
     def problems(self) -> list[str]:
         """What is wrong with the folder: changed files, metrics that do not follow from the predictions."""
-        found = []
-        for name, digest in self.provenance["files"].items():
-            if not (self.path / name).exists():
-                found.append(f"{name} is missing")
-            elif file_digest(self.path / name) != digest:
-                found.append(f"{name} was changed after the run")
-        if found:
+        if found := changed_files(self.path, self.provenance["files"], "the run"):
             return found
         for label in self.experiment.labels:
             tested = of_label(self.predictions, self.experiment, label)
-            stated, whose = self.scores(label), f"{label}: " if self.experiment.more_labels else ""
-            for name, value in score(tested["prediction"] - tested["target"]).items():
-                if not np.isclose(value, stated[name], rtol=1e-9):
-                    found.append(f"{whose}{name} is {stated[name]}, but the predictions give {value}")
+            wrong = unlike(self.scores(label), tested["prediction"] - tested["target"], "predictions", 1e-9)
+            found += [f"{label}: {problem}" if self.experiment.more_labels else problem for problem in wrong]
         return found
 
 
@@ -285,3 +261,27 @@ def score(errors: ArrayLike) -> dict[str, float]:
     """``test_mae`` and ``test_rmse`` of errors (T,)."""
     e = np.asarray(errors, dtype=np.float64)
     return {"test_mae": float(np.abs(e).mean()), "test_rmse": float(np.sqrt((e**2).mean()))}
+
+
+def unlike(stated: Mapping[str, Any], errors: ArrayLike, source: str, rtol: float) -> list[str]:
+    """Stated metrics that do not follow from errors (T,), those of the `source`."""
+    return [
+        f"{name} is {stated[name]}, but the {source} give {value}"
+        for name, value in score(errors).items()
+        if not np.isclose(value, stated[name], rtol=rtol, atol=0)
+    ]
+
+
+def changed_files(folder: Path, digests: Mapping[str, str], after: str) -> list[str]:
+    """Files, by name with their hash, that are missing or were changed."""
+    lost = [f"{name} is missing" for name in digests if not (folder / name).is_file()]
+    there = [name for name in digests if (folder / name).is_file()]
+    return lost + [f"{name} was changed after {after}" for name in there if file_digest(folder / name) != digests[name]]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object; `CgatError` where the file cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CgatError(f"{path} cannot be read: {error}") from error

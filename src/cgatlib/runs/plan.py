@@ -6,7 +6,7 @@ that the trial that wins is one of them. Test errors decide nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,21 @@ class UndecidedError(CgatError):
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A run of a plan, under the first entry that it belongs to."""
+
+    entry: str
+    experiment: Experiment
+
+    def __str__(self) -> str:
+        e = self.experiment
+        size = "" if e.train_size is None else f" size {e.train_size}"
+        split = "" if e.split.seed == 0 else f" split {e.split.seed}"
+        rate = "" if e.transfer.mode in STEPLESS else f" rate {e.training.learning_rate:g}"
+        return f"{self.entry} seed {e.seed}{size}{split}{rate}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A study: tables, and entries that stand for runs on them.
 
@@ -58,9 +73,7 @@ class Plan:
             CgatError: a field, name or value of the file is unknown, missing or impossible.
         """
         plan = cls(*read_plan(path))
-        blank = replace(plan, tables={name: {"fingerprint": name, **table} for name, table in plan.tables.items()})
-        for entry in plan.entries.values():
-            blank._expand(entry, _first_rate(plan.entries))
+        replace(plan, tables={name: {"fingerprint": name, **table} for name, table in plan.tables.items()}).outline()
         return plan
 
     def open(self, data: Path, kept: Path) -> "Plan":
@@ -73,8 +86,7 @@ class Plan:
         for name, table in sorted(self.tables.items(), key=lambda item: "join" in item[1]):  # after what they are of
             if "join" in table:
                 labels = [self.tables[part].get("labels", ()) for part in table["join"]]
-                parts = [found[part] for part in table["join"]]
-                source = join_sources(name, table, parts, labels, Path(kept))
+                source = join_sources(name, table, [found[part] for part in table["join"]], labels, Path(kept))
             else:
                 source = load_source(name, table, Path(data), Path(kept))
             stated, actual = table.get("fingerprint", source.table.fingerprint), source.table.fingerprint
@@ -89,6 +101,19 @@ class Plan:
         """The opened tables by fingerprint, as `Runs.tables` has them."""
         return {source.table.fingerprint: source.table for source in self.sources.values()}
 
+    def only(self, names: Iterable[str]) -> "Plan":
+        """The plan of these entries and of those that they need, in the order of the file.
+
+        Raises:
+            CgatError: there is no such entry.
+        """
+        needed: set[str] = set()
+        more = set(names)
+        while more:
+            needed |= more
+            more = set().union(*(self._entry(name).needs for name in more)) - needed
+        return replace(self, entries={name: entry for name, entry in self.entries.items() if name in needed})
+
     def experiments(self, name: str, store: Runs) -> list[Experiment]:
         """The experiments of one entry: by split, then size, then seed.
 
@@ -100,10 +125,6 @@ class Plan:
         """
         return self._expand(self._entry(name), self._rates(store))
 
-    def trials(self, name: str, store: Runs) -> dict[float, Experiment]:
-        """The experiments that decide an entry's learning rate, by that rate; none where it is given."""
-        return self._trials(self._entry(name), self._rates(store))
-
     def rate(self, name: str, store: Runs) -> float:
         """The learning rate of an entry: given, or that of the trial with the lowest validation error.
 
@@ -112,41 +133,51 @@ class Plan:
         """
         return self._rates(store)(name)
 
-    def _rates(self, store: Runs) -> Rates:
-        """The same of every entry, each looked for once."""
+    def outline(self, store: Runs | None = None) -> list[Planned]:
+        """All runs of the plan, its trials included, whether they are there or not.
+
+        Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.
+        """
+        return list(self._planned(self._rates(store, guess=True))[0].values())
+
+    def decided(self, store: Runs) -> tuple[list[Planned], dict[str, str]]:
+        """Runs and trials whose learning rates are known, and the entries of the others, with the reason."""
+        found, undecided = self._planned(self._rates(store))
+        return list(found.values()), undecided
+
+    def _planned(self, rates: Rates) -> tuple[dict[Experiment, Planned], dict[str, str]]:
+        found: dict[Experiment, Planned] = {}
+        undecided = {}
+        for name, entry in self.entries.items():
+            try:
+                for experiment in self._trials(entry, rates).values():
+                    found.setdefault(experiment, Planned(name, experiment))
+                for experiment in self._expand(entry, rates):
+                    found.setdefault(experiment, Planned(name, experiment))
+            except UndecidedError as error:
+                undecided[name] = str(error)
+        return found, undecided
+
+    def _rates(self, store: Runs | None, guess: bool = False) -> Rates:
+        """The learning rate of every entry, each looked for once; to `guess` an open one is to take the first."""
 
         @cache
         def rates(name: str) -> float:
             entry = self._entry(name)
             if entry.rate_of is not None:
                 return rates(entry.rate_of)
-            if len(entry.rates) < 2:
-                return _only(entry)
-            found = {rate: store.find(trial) for rate, trial in self._trials(entry, rates).items()}
-            lacking = ", ".join(f"{rate:g}" for rate, run in found.items() if run is None)
-            if lacking:
-                raise UndecidedError(f"the learning rate of {name} is open: no run at {lacking} in {store.root}")
-            errors = {rate: run.metrics["validation_mae"] for rate, run in found.items() if run is not None}
-            return min(errors, key=lambda rate: (errors[rate], rate))
+            if len(entry.rates) < 2:  # nothing is trained without one
+                return entry.rates[0] if entry.rates else TrainingConfig().learning_rate
+            trials = {} if store is None else self._trials(entry, rates)
+            runs = {rate: run for rate, trial in trials.items() if store and (run := store.find(trial))}
+            if trials and len(runs) == len(trials):
+                return min(runs, key=lambda rate: (runs[rate].metrics["validation_mae"], rate))
+            if guess:
+                return entry.rates[0]
+            lacking = ", ".join(f"{rate:g}" for rate in trials if rate not in runs)
+            raise UndecidedError(f"the learning rate of {name} is open: no run at {lacking} in {store and store.root}")
 
         return rates
-
-    def outline(self, name: str, store: Runs) -> list[Experiment]:
-        """The experiments of one entry, its trials included, as far as they are known.
-
-        Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.
-        """
-        entry, first, found = self._entry(name), _first_rate(self.entries), self._rates(store)
-
-        @cache
-        def rates(other: str) -> float:
-            try:
-                return found(other)
-            except UndecidedError:
-                return first(other)
-
-        trials = [self._trial(entry, rate, rates) for rate in entry.rates]
-        return list(dict.fromkeys([*trials, *self._expand(entry, rates)]))
 
     def _entry(self, name: str) -> Entry:
         if name not in self.entries:
@@ -163,15 +194,15 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def _trials(self, entry: Entry, rates: Rates) -> dict[float, Experiment]:
-        return {rate: self._trial(entry, rate, rates) for rate in entry.rates if len(entry.rates) > 1}
-
-    def _trial(self, entry: Entry, rate: float, rates: Rates) -> Experiment:
         size = None if None in entry.sizes else max(size for size in entry.sizes if size is not None)
 
-        def tried(name: str) -> float:
-            return rate if name == entry.name else rates(name)
+        def trial(rate: float) -> Experiment:
+            def tried(name: str) -> float:
+                return rate if name == entry.name else rates(name)
 
-        return self._one(entry, entry.seeds[0], entry.splits[0], size, tried)
+            return self._one(entry, entry.seeds[0], entry.splits[0], size, tried)
+
+        return {rate: trial(rate) for rate in entry.rates if len(entry.rates) > 1}
 
     def _one(self, entry: Entry, seed: int, split: int, size: int | None, rates: Rates) -> Experiment:
         source = self._source(entry.name, entry.start, seed, split, rates) if entry.start else None
@@ -203,15 +234,11 @@ class Plan:
         seed = seed if start.seed is None else start.seed
         split = split if start.split is None else start.split
         size = parent.sizes[0] if start.size is None else start.size
-        for what, value, known in (
-            ("seed", seed, parent.seeds),
-            ("split", split, parent.splits),
-            ("size", size, parent.sizes),
-        ):
-            if value not in known:
+        for what, value in {"seed": seed, "split": split, "size": size}.items():
+            if value not in (known := getattr(parent, f"{what}s")):
+                names = ", ".join(map(str, known))
                 raise CgatError(
-                    f"run {name}: {parent.name}, from which it starts, has no {what} {value}; "
-                    f"known: {', '.join(map(str, known))}"
+                    f"run {name}: {parent.name}, from which it starts, has no {what} {value}; known: {names}"
                 )
         return self._one(parent, seed, split, size, rates)
 
@@ -223,18 +250,6 @@ class Plan:
         return str(self.tables[table]["fingerprint"])
 
 
-def _only(entry: Entry) -> float:
-    return entry.rates[0] if entry.rates else TrainingConfig().learning_rate  # nothing is trained without one
-
-
-def _first_rate(entries: Mapping[str, Entry]) -> Rates:
-    def rate(name: str) -> float:
-        entry = entries[name]
-        return _only(entry) if entry.rate_of is None else rate(entry.rate_of)
-
-    return rate
-
-
 def _changed(config: T, what: str, changes: Mapping[str, Any]) -> T:
     for name in changes:
         if name not in vars(config):
@@ -242,28 +257,8 @@ def _changed(config: T, what: str, changes: Mapping[str, Any]) -> T:
     return from_plain(type(config), {**vars(config), **changes}, what)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A run of a plan, under the first entry that it belongs to."""
-
-    entry: str
-    experiment: Experiment
-
-    def __str__(self) -> str:
-        e = self.experiment
-        size = "" if e.train_size is None else f" size {e.train_size}"
-        split = "" if e.split.seed == 0 else f" split {e.split.seed}"
-        rate = "" if e.transfer.mode in STEPLESS else f" rate {e.training.learning_rate:g}"
-        return f"{self.entry} seed {e.seed}{size}{split}{rate}"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run that has just been trained, or why it could not be."""
-
-    planned: Planned
-    run: Run | None
-    reason: str | None
+Report = Callable[[Planned, Run | str], None]
+"""Told of each run that ends: itself, or why it could not be trained."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +285,7 @@ class Summary:
 
 
 def run_plan(
-    plan: Plan, store: Runs, pool: Pool, workers: int = 1, report: Callable[[Ended], None] = lambda ended: None
+    plan: Plan, store: Runs, pool: Pool, workers: int = 1, report: Report = lambda planned, outcome: None
 ) -> Summary:
     """Train what a plan lacks; one run that fails does not stop those that do not need it.
 
@@ -299,32 +294,27 @@ def run_plan(
         pool: where they are trained. workers: processes that build graphs. report: told of each run that ends.
     """
     known: dict[str, Planned] = {}
-    trained: list[str] = []
-    failed: dict[str, str] = {}
+    outcomes: dict[str, Run | str] = {}
 
     def ended(key: str, reason: str | None) -> None:
-        run = store.made(known[key].experiment)
-        if reason is None and run is None:
-            reason = f"it was trained, but {store.root} has no run of it by this code"
-        if reason is None:
-            trained.append(key)
-        else:
-            failed[key] = reason
-        report(Ended(known[key], run, reason))
+        lost = f"it was trained, but {store.root} has no run of it by this code"
+        outcomes[key] = reason or store.made(known[key].experiment) or lost
+        report(known[key], outcomes[key])
 
     while True:
-        found, undecided = _decided(plan, store)
-        known = found | known  # the first entry names a run
-        for key, planned in found.items():
-            lost = _lost_source(planned.experiment, failed)
-            if lost is not None and key not in failed and store.find(planned.experiment) is None:
-                ended(key, f"its source {lost} failed")
-        missing = store.missing([planned.experiment for key, planned in found.items() if key not in failed])
-        if not missing:
+        found, undecided = plan.decided(store)
+        known = {planned.experiment.key: planned for planned in found} | known  # the first entry names a run
+        missing = store.missing([planned.experiment for planned in found])
+        failed = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, str)}
+        if not missing.keys() - failed.keys():
             break
-        store.fill(missing, pool, workers, ended)
-    reused = [planned for key, planned in known.items() if key not in failed and key not in trained]
-    return Summary([known[key] for key in trained], reused, {known[k]: why for k, why in failed.items()}, undecided)
+        store.fill({key: e for key, e in missing.items() if key not in failed}, pool, workers, ended, failed)
+    return Summary(
+        done=[known[key] for key in outcomes if key not in failed],
+        reused=[planned for key, planned in known.items() if key not in outcomes],
+        failed={known[key]: reason for key, reason in failed.items()},
+        undecided=undecided,
+    )
 
 
 def doubts(plan: Plan, store: Runs) -> Iterator[str]:
@@ -343,36 +333,3 @@ def doubts(plan: Plan, store: Runs) -> Iterator[str]:
         if len(entry.rates) > 1 and rate in (min(entry.rates), max(entry.rates)):
             where = "lowest" if rate == min(entry.rates) else "highest"
             yield f"{name}: the best learning rate, {rate:g}, is the {where} of those tried"
-
-
-def outlined(plan: Plan, store: Runs) -> list[Planned]:
-    """What `run_plan` would see to, found runs included; where a learning rate is open, the first stands in."""
-    found: dict[Experiment, Planned] = {}
-    for name in plan.entries:
-        for experiment in plan.outline(name, store):
-            found.setdefault(experiment, Planned(name, experiment))
-    return list(found.values())
-
-
-def _decided(plan: Plan, store: Runs) -> tuple[dict[str, Planned], dict[str, str]]:
-    """Runs and trials whose learning rates are known, by key, and the entries of the others, with the reason."""
-    found: dict[str, Planned] = {}
-    undecided = {}
-    for name in plan.entries:
-        try:
-            for get in (lambda name: plan.trials(name, store).values(), lambda name: plan.experiments(name, store)):
-                for experiment in get(name):
-                    found.setdefault(experiment.key, Planned(name, experiment))
-        except UndecidedError as error:
-            undecided[name] = str(error)
-    return found, undecided
-
-
-def _lost_source(experiment: Experiment, failed: dict[str, str]) -> str | None:
-    """Key of a failed run that `experiment` starts from, if only through others."""
-    source = experiment.source
-    while source is not None:
-        if source.key in failed:
-            return source.key
-        source = source.source
-    return None

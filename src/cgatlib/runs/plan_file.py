@@ -195,21 +195,17 @@ def read_plan(path: Path) -> tuple[str, dict[str, dict[str, Any]], dict[str, Ent
 
 def _tables(declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The declarations of tables, each with its functional in our writing; a joined one has its first's."""
-    joined = {name for name, table in declared.items() if isinstance(table, dict) and "join" in table}
     found: dict[str, dict[str, Any]] = {}
     for name, table in declared.items():
-        kind: type[BaseModel] = _Joined if name in joined else _Table
+        kind = _Joined if isinstance(table, dict) and "join" in table else _Table
         found[name] = _checked(kind, table, f"table {name}").model_dump(exclude_unset=True)
-    for name in found.keys() - joined:
-        found[name]["functional"] = functional_name(found[name]["functional"])
-    for name in joined:
-        parts = found[name]["join"]
-        for part in parts:
-            if part not in found.keys() - joined:
+    for name, table in found.items():
+        for part in (parts := table.get("join", ())):
+            if "file" not in found.get(part, ()):
                 raise CgatError(f"table {name}: unknown table {part!r} to join; known: {', '.join(found)}")
         if len(set(parts)) < len(parts):
             raise CgatError(f"table {name}: join must name several tables, each once")
-        found[name]["functional"] = found[parts[0]]["functional"]
+        table["functional"] = functional_name(found[parts[0] if parts else name]["functional"])
     return found
 
 

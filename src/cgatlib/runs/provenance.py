@@ -1,7 +1,6 @@
 """Where a result comes from: the code's version, the libraries' versions and the machine.
 
-Only the standard library is imported here, so that every module can record its provenance cheaply; torch is
-asked for the device only when it is called for.
+Only the standard library is imported at the top, so that every module can record its provenance cheaply.
 """
 
 import os
@@ -14,38 +13,22 @@ from typing import Any
 from cgatlib import __version__
 from cgatlib.files import PACKAGE, source_digest
 
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "torch",
-    "torch_geometric",
-    "lightning",
-    "pymatgen",
-    "matplotlib",
-)
+LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "torch_geometric", "lightning", "pymatgen", "matplotlib")
 """Packages whose version can change a number or a figure."""
 
 
 def _git(*arguments: str) -> str | None:
     """Output of a git command run beside the sources; None when they are not in a git checkout."""
+    command = ["git", "-C", str(PACKAGE), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, timeout=30, check=True
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 def code_version() -> dict[str, Any]:
-    """Version of this package as far as it can be known.
-
-    Returns:
-        ``version`` (of the package), ``sources`` (`source_digest`), ``commit`` (short hash, None outside a
-        git checkout) and ``dirty`` (tracked or new files differ from that commit; None outside a checkout).
-    """
+    """``version`` of this package, ``sources`` (`source_digest`), and outside a git checkout None: ``commit`` (short
+    hash) and ``dirty`` (tracked or new files differ from that commit)."""
     tracked = _git("ls-files", "--error-unmatch", __file__)  # an installed copy may lie inside some other checkout
     commit = _git("rev-parse", "--short=12", "HEAD") if tracked else None
     status = _git("status", "--porcelain", ":/") if commit else None
@@ -64,34 +47,20 @@ def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    """Model name of the processor: Linux hides it from `platform`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
 def machine() -> dict[str, Any]:
     """The machine without its name: system, processor, number of usable cores and compute device."""
     import torch
 
+    described = Path("/proc/cpuinfo")  # Linux hides the processor's name from `platform`
+    lines = described.read_text().splitlines() if described.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-    return {"system": platform.system(), "processor": _processor(), "cores": cores, "device": device}
+    return {"system": platform.system(), "processor": processor, "cores": cores, "device": device}
 
 
 def provenance() -> dict[str, Any]:
-    """Everything above in one dictionary that can be written as json.
-
-    Returns:
-        ``code`` (`code_version`), ``python``, ``libraries`` (`library_versions`), ``machine`` (`machine`).
-    """
-    return {
-        "code": code_version(),
-        "python": platform.python_version(),
-        "libraries": library_versions(),
-        "machine": machine(),
-    }
+    """All of the above, as json can have it."""
+    python = platform.python_version()
+    return {"code": code_version(), "python": python, "libraries": library_versions(), "machine": machine()}

@@ -1,11 +1,12 @@
 """Many runs: in which order, in which processes or cluster jobs, and what happens when one fails."""
 
-import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ Report = Callable[[str, str | None], None]
 """Told the key of each run that ends, and why it failed, or None."""
 
 
+def first_ended(running: Collection[Future[None]]) -> Collection[Future[None]]:
+    """Those that have ended, as soon as one has."""
+    return wait(running, return_when=FIRST_COMPLETED)[0]
+
+
 @dataclass(frozen=True)
 class Pool:
     """Where runs are trained.
@@ -28,15 +34,18 @@ class Pool:
     Args:
         make: starts an executor; again when a process of the last one has died.
         at_once: runs handed to it at a time; ``None`` hands over all that can start.
+        ended: waits for its futures, as `first_ended`.
     """
 
     make: Callable[[], Executor]
-    at_once: int | None
+    at_once: int | None = None
+    ended: Callable[[Collection[Future[None]]], Collection[Future[None]]] = first_ended
 
 
 def local_pool(workers: int = 1) -> Pool:
-    """This process for one worker, `workers` processes otherwise."""
-    return Pool(_Here if workers == 1 else lambda: _processes(workers), workers)
+    """This process for one worker; otherwise `workers` processes, which share the cores."""
+    threads = max(1, torch.get_num_threads() // workers)
+    return Pool(_Here if workers == 1 else partial(Processes, workers, threads), workers)
 
 
 def run_in_order(
@@ -59,31 +68,39 @@ def run_in_order(
     order = TopologicalSorter({key: {source} & missing.keys() for key, source in sources.items()})
     order.prepare()
     failed, ready, running = dict[str, str](), list[str](), dict[Future[None], str]()
-
-    def ended(key: str, reason: str | None) -> None:
-        if reason is not None:
-            failed[key] = reason
-        report(key, reason)
-        order.done(key)
-
-    with ExitStack() as stack:
-        executor = stack.enter_context(pool.make())
+    with _submitting(pool) as submit:
         while order.is_active():
             ready += order.get_ready()
+            ended: list[tuple[str, str | None]] = []
             while ready and (pool.at_once is None or len(running) < pool.at_once):
                 if sources[key := ready.pop(0)] in {*failed, *lost}:
-                    ended(key, f"its source {sources[key]} failed")
-                    continue
-                try:
-                    future = executor.submit(train, missing[key])
-                except BrokenExecutor:  # one process died; the run it had has failed, the others need a new pool
-                    executor = stack.enter_context(pool.make())
-                    future = executor.submit(train, missing[key])
-                running[future] = key
-            done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), None)
-            for future in done:
-                ended(running.pop(future), _reason(future.exception()))
+                    ended.append((key, f"its source {sources[key]} failed"))
+                else:
+                    running[submit(train, missing[key])] = key
+            if running and not ended:
+                ended = [(running.pop(future), _reason(future.exception())) for future in pool.ended(running)]
+            for key, reason in ended:
+                failed.update({} if reason is None else {key: reason})
+                report(key, reason)
+                order.done(key)
     return failed
+
+
+@contextmanager
+def _submitting(pool: Pool) -> Iterator[Callable[..., Future[None]]]:
+    """Hands jobs to an executor; after a process died, whose run has failed, the others go to a new one."""
+    with ExitStack() as stack:
+        executor = stack.enter_context(pool.make())
+
+        def submit(*job: Any) -> Future[None]:
+            nonlocal executor
+            try:
+                return executor.submit(*job)
+            except BrokenExecutor:
+                executor = stack.enter_context(pool.make())
+                return executor.submit(*job)
+
+        yield submit
 
 
 def _reason(error: BaseException | None) -> str | None:
@@ -115,11 +132,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _processes(workers: int) -> Processes:
-    """They share the cores."""
-    return Processes(workers, threads=max(1, torch.get_num_threads() // workers))
-
-
 CLUSTERS = {"slurm": ("slurm", 10.0), "submitit-local": ("local", 0.5), "submitit-debug": ("debug", 0.1)}
 """Names of executors, what submitit calls them, and the seconds between two looks at their jobs; the last two try
 things out without a queue, each run in a process of its own or all in this one."""
@@ -148,7 +160,7 @@ def cluster_pool(executor: str, logs: Path, parameters: Mapping[str, Any]) -> Po
         queue.update_parameters(**named)
     except (AssertionError, NameError, RuntimeError, TypeError) as error:
         raise CgatError(f"executor {executor!r}: {' '.join(str(error).split())}") from error
-    return Pool(lambda: _Queue(queue, seconds), at_once=None)
+    return Pool(partial(_Queue, queue), ended=partial(_jobs_ended, seconds))
 
 
 @dataclass(frozen=True)
@@ -172,47 +184,36 @@ class _Job:
         return DelayedSubmission(self, *arguments)
 
 
-class _Queue(Executor):
-    """Jobs as futures that can be waited for together; a thread looks after them."""
+class _Submitted(Future[Any]):
+    """A job of a queue, which has its result when `_jobs_ended` has seen it end."""
 
-    def __init__(self, queue: Any, seconds: float) -> None:
-        self._queue, self._seconds = queue, seconds
-        self._jobs: list[tuple[Any, Future[Any]]] = []
-        self._lock, self._closed = threading.Lock(), threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+    job: Any
+
+
+class _Queue(Executor):
+    """Jobs that go on when nobody waits for them any more: the next sweep finds their results."""
+
+    def __init__(self, queue: Any) -> None:
+        self._queue = queue
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        with self._lock:
-            self._jobs.append((self._queue.submit(_Job(fn), *args, **kwargs), future))
+        future = _Submitted()
+        future.job = self._queue.submit(_Job(fn), *args, **kwargs)
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Look after the jobs no longer; those that run go on, and the next sweep finds their results."""
-        self._closed.set()
 
-    def _watch(self) -> None:
-        while not self._closed.wait(self._seconds):
-            with self._lock:
-                jobs = list(self._jobs)
-            for job, future in jobs:
-                try:
-                    _settle(job, future)
-                except Exception as error:  # noqa: BLE001  # a queue that cannot be asked must not leave anyone waiting
-                    future.set_exception(error)
-            with self._lock:
-                self._jobs = [pair for pair in self._jobs if not pair[1].done()]
-
-
-def _settle(job: Any, future: Future[Any]) -> None:
-    """Give a job that has ended its result: none, or why it failed, which it returned, unless it returned nothing."""
-    if not job.done():
-        return
-    if job.exception() is not None:  # killed, out of time or memory
-        reason = f"job {job.job_id} ended without a result; its log is {job.paths.stderr}"
-    else:
-        reason = job.result()
-    if reason:
-        future.set_exception(CgatError(reason))
-    else:
-        future.set_result(None)
+def _jobs_ended(seconds: float, running: Collection[Any]) -> Collection[Future[None]]:
+    """As `first_ended`, looking every few seconds; whoever has ended gets its result: none, or why it failed."""
+    while not (ended := [future for future in running if future.job.done()]):
+        time.sleep(seconds)
+    for future in ended:
+        job = future.job
+        if job.exception() is None:
+            reason = job.result()
+        else:  # killed, out of time or memory
+            reason = f"job {job.job_id} ended without a result; its log is {job.paths.stderr}"
+        if reason:
+            future.set_exception(CgatError(reason))
+        else:
+            future.set_result(None)
+    return ended

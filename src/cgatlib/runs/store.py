@@ -1,7 +1,7 @@
 """Tables, their graphs and the runs on them in one folder: what is asked for is found there or made."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from multiprocessing import parent_process
@@ -14,7 +14,7 @@ from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.files import locked
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
-from cgatlib.graphs.store import GraphStore, graph_store, store_path
+from cgatlib.graphs.store import GraphStore, build_store, store_path
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import MEANING, Experiment, Run, training_code
 from cgatlib.runs.schedule import Pool, Report, local_pool, run_in_order
@@ -104,18 +104,23 @@ class Runs:
             table.label(name)  # refuses one that it does not carry
         settings = PLAIN | settings
         settings.setdefault("evaluations", min(30, settings["steps"]))
-        kinds = {Experiment: _OWN, TrainingConfig: _names(TrainingConfig)}
-        if source is not None:
-            kinds[TransferConfig] = _names(TransferConfig)
-        own, training, *transfer = _shared_out(settings, kinds)
+        kinds = [TrainingConfig] if source is None else [TrainingConfig, TransferConfig]
+        known = [*_OWN, *(item.name for kind in kinds for item in fields(kind))]
+        for name in settings:
+            if name not in known:
+                raise CgatError(f"unknown setting {name!r}; known: {', '.join(known)}")
+        training, *transfer = (
+            kind(**{item.name: settings[item.name] for item in fields(kind) if item.name in settings}) for kind in kinds
+        )
+        own = {name: settings[name] for name in _OWN if name in settings}
         if source is None:
             own |= size_of(model)
         else:
             before = source.experiment
-            own = {"split": before.split, **own, "model": before.model, "graph": before.graph, "source": before}
-            own["transfer"] = TransferConfig(**transfer[0])
+            own = {"split": before.split, **own, "model": before.model, "graph": before.graph}
+            own |= {"source": before, "transfer": transfer[0]}
         what = table.fingerprint, table.functional, label
-        return Experiment(*what, more_labels=tuple(more), training=TrainingConfig(**training), **own)
+        return Experiment(*what, more_labels=tuple(more), training=training, **own)
 
     def add(self, *known: CrystalTable | Run) -> None:
         """Register tables, so that their graphs can be built, and runs to start from."""
@@ -183,12 +188,13 @@ class Runs:
         pool: Pool,
         workers: int = 1,
         report: Report = lambda key, reason: None,
+        lost: Collection[str] = (),
     ) -> dict[str, str]:
         """Train experiments, by key, whose sources exist or are among them; graphs are built first, in this process.
 
         Args:
-            missing: as `missing` finds them. pool: where they are trained.
-            workers: processes that build graphs. report: told of each that ends.
+            missing: as `missing` finds them. pool: where they are trained. workers: processes that build graphs.
+            report: told of each that ends. lost: keys of sources that have failed before.
 
         Returns:
             {key: reason} of those that could not be trained.
@@ -205,7 +211,7 @@ class Runs:
         for key, reason in failed.items():
             report(key, reason)
         ready = {key: e for key, e in missing.items() if key not in failed}
-        return failed | run_in_order(ready, partial(_train, self), pool, report, failed)
+        return failed | run_in_order(ready, partial(_train, self), pool, report, {*failed, *lost})
 
     def _needs(self, experiment: Experiment) -> list[tuple[str, GraphConfig]]:
         """Graphs of an experiment by table and configuration: its own, and its source's if that saw test crystals."""
@@ -231,26 +237,13 @@ class Runs:
             raise CgatError(
                 f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
             )
-        return graph_store(self.tables[table_fingerprint], config, place.parent, workers)
+        return build_store(self.tables[table_fingerprint], place, config, workers)
 
     def _place(self, table_fingerprint: str, config: GraphConfig) -> Path:
         return store_path(self.cache or self.root / ".graphs", table_fingerprint, config)
 
 
-_OWN = ("seed", "train_size", "split")
-
-
-def _names(config: Any) -> tuple[str, ...]:
-    return tuple(item.name for item in fields(config))
-
-
-def _shared_out(settings: Mapping[str, Any], kinds: Mapping[Any, Sequence[str]]) -> list[dict[str, Any]]:
-    """The settings that belong to each of several configurations; `CgatError` names those that are known."""
-    known = [name for names in kinds.values() for name in names]
-    for name in settings:
-        if name not in known:
-            raise CgatError(f"unknown setting {name!r}; known: {', '.join(known)}")
-    return [{name: settings[name] for name in names if name in settings} for names in kinds.values()]
+_OWN = ("seed", "train_size", "split")  # settings of the experiment itself
 
 
 def size_of(model: str) -> dict[str, Any]:

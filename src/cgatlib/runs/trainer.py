@@ -3,6 +3,7 @@
 import copy
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
@@ -34,11 +34,13 @@ from cgatlib.predictor import ModelCard, Predictor
 from cgatlib.runs.experiment import FILES, NETWORK, Experiment, Run, of_label, score
 from cgatlib.runs.provenance import provenance
 from cgatlib.runs.tested import seen_in
-from cgatlib.splits import Indices, Split, groups_of, split, training_subset
+from cgatlib.splits import Split, groups_of, split, training_subset
 from cgatlib.training import Progress, TrainingConfig, fit, kept_on
 from cgatlib.transfer import STEPLESS, Network, completed, embed_all, form_of, outputs_taken, prepare, trained_part
 
 if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
     from cgatlib.runs.store import Runs
 
 Array = NDArray[np.floating]
@@ -77,66 +79,125 @@ def parts_of(experiment: Experiment, graphs: GraphStore) -> Split:
     return parts
 
 
-def train_run(runs: "Runs", experiment: Experiment, folder: Path, code: str, silent: bool, fabric: Fabric) -> None:
+def train_run(runs: "Runs", experiment: Experiment, folder: Path, code: str, silent: bool, fabric: "Fabric") -> None:
     """Train an experiment in every process of `fabric`; the first one tests it and writes the files of its run.
 
     Args:
         runs: where its graphs and the run it starts from are. folder: exists; a checkpoint in it is resumed from.
         code: fingerprint of the code that trains. silent: shows no bar of steps.
     """
-    start = time.perf_counter()
-    graphs = runs.graphs(experiment.data, experiment.graph)
-    labels, parts = labels_of(experiment, graphs), parts_of(experiment, graphs)
-    data = _inputs(experiment, graphs, labels, parts, fabric)
-    source = None if experiment.source is None else _network_of(runs, experiment.source)
+    start, mode = time.perf_counter(), experiment.transfer.mode
+    crystals = _Crystals.of(runs, experiment)
+    data = crystals.inputs(fabric.device)
+    run, source = (None, None) if experiment.source is None else _source_of(runs, experiment.source)
     network, statistics = _start(experiment, source, data["train"])
     network.to(fabric.device)
-    if experiment.transfer.mode == "head":
+    if mode == "head":
         data = {name: EmbeddingInputs(embed_all(network, part), part.targets) for name, part in data.items()}
-    before = copy.deepcopy(trained_part(network, experiment.transfer.mode))
+    before = copy.deepcopy(trained_part(network, mode))
     training = _Training(experiment, data["train"], data["validation"], statistics, folder, fabric, silent)
     module, progress = training.fit(network)
     if not fabric.is_global_zero:
         return
     module, tried = training.completed(module, before, progress)
     outputs = predict(module, data["test"], statistics).float().numpy()  # in the precision that is kept
-    predictions = _predictions(experiment, graphs, parts.test, labels[parts.test], outputs)
-    predictions = _with_seen(runs, experiment, predictions)
+    predictions = crystals.predictions(outputs, _seen_before(runs, experiment))
+    weights = 0 if mode in STEPLESS else sum(p.numel() for p in before.parameters())
     seconds = time.perf_counter() - start + progress.earlier_seconds
-    metrics = _metrics(experiment, predictions, labels, parts, progress) | ({"tried": tried} if tried else {})
-    metrics |= {"trained_parameters": _trained_parameters(network, experiment), "seconds": seconds}
-    predictor = _predictor(experiment, source, graphs, parts, statistics, network, module)
-    _write(folder, experiment, predictor, metrics, progress, predictions)
-    record = {"training_code": code, **_sources(runs, experiment), "seconds": seconds}
-    _sign(folder, experiment, record)
+    metrics = crystals.metrics(predictions, progress) | ({"tried": tried} if tried else {})
+    metrics |= {"trained_parameters": weights, "seconds": seconds}
+    for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
+        left.unlink()
+    whole = network if form_of(mode) == "network" else cast(Network, module)
+    Predictor(whole.cpu(), crystals.card(statistics, source)).save(folder)
+    record = {"training_code": code, **_history(run), "seconds": seconds}
+    _write(folder, experiment, metrics, progress, predictions, record)
 
 
-def _inputs(
-    experiment: Experiment, graphs: GraphStore, labels: Array, parts: Split, fabric: Fabric
-) -> dict[str, Inputs]:
-    """What each part is trained or tested on."""
-    there, known = kept_on(fabric.device, graphs.graphs), known_of(experiment, graphs)
-    columns = [torch.from_numpy(column) for column in (labels, known) if column is not None]
-    return {
-        name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
-        for name, rows in vars(parts).items()
-    }
+@dataclass(frozen=True)
+class _Crystals:
+    """The crystals of an experiment: their graphs, labels (n,) or (n, L), and the rows of each part."""
+
+    experiment: Experiment
+    graphs: GraphStore
+    labels: Array
+    parts: Split
+
+    @classmethod
+    def of(cls, runs: "Runs", experiment: Experiment) -> "_Crystals":
+        graphs = runs.graphs(experiment.data, experiment.graph)
+        return cls(experiment, graphs, labels_of(experiment, graphs), parts_of(experiment, graphs))
+
+    def inputs(self, device: torch.device) -> dict[str, Inputs]:
+        """What each part is trained or tested on."""
+        there, known = kept_on(device, self.graphs.graphs), known_of(self.experiment, self.graphs)
+        columns = [torch.from_numpy(column) for column in (self.labels, known) if column is not None]
+        return {
+            name: GraphInputs(there, rows, *(column[torch.from_numpy(rows)] for column in columns))
+            for name, rows in vars(self.parts).items()
+        }
+
+    def predictions(self, outputs: Array, before: Sequence[set[str]]) -> pd.DataFrame:
+        """What `Run.predictions` holds, from outputs (T,) or (T, L); `before` are ids and formulas that were seen."""
+        rows, names = self.parts.test, {"material_id": self.graphs.ids, "formula": self.graphs.formulas}
+        table = pd.DataFrame({name: np.array(texts)[rows] for name, texts in names.items()})
+        if before:
+            table["seen"] = seen_in(table["material_id"], table["formula"], *before)
+        columns = (x.reshape(len(rows), -1).T for x in (self.labels[rows], outputs))
+        for label, target, prediction in zip(self.experiment.labels, *columns, strict=True):
+            suffix = self.experiment.suffix(label)
+            table[f"target{suffix}"], table[f"prediction{suffix}"] = target, prediction
+        return table
+
+    def metrics(self, predictions: pd.DataFrame, progress: Progress) -> dict[str, Any]:
+        """What `Run.metrics` says of the errors."""
+        each, columns = {}, self.labels.reshape(len(self.labels), -1).T
+        for label, column, mae in zip(self.experiment.labels, columns, progress.best_maes, strict=True):
+            known = {name: column[rows[~np.isnan(column[rows])]] for name, rows in vars(self.parts).items()}
+            tested = of_label(predictions, self.experiment, label)
+            each[label] = {
+                **score(tested["prediction"] - tested["target"]),
+                "test_mad": float(np.abs(known["test"] - known["train"].mean()).mean()),
+                "validation_mae": mae,
+                **{f"n_{name}": len(values) for name, values in known.items()},
+            }
+        return {
+            **each[self.experiment.label],
+            "validation_mae": progress.best_mae,
+            **({"labels": each} if self.experiment.more_labels else {}),
+            **{name: getattr(progress, name) for name in ("best_step", "stopped")},
+            "last_step": progress.step,
+            **{f"n_{name}": len(rows) for name, rows in vars(self.parts).items()},
+        }
+
+    def card(self, statistics: TargetStatistics, source: Predictor | None) -> ModelCard:
+        """Of the trained network; its elements are those of the training part and of the source's."""
+        nodes = Ranges.of(self.graphs.graphs.node_ptr, self.parts.train).rows
+        elements = {*np.unique(self.graphs.graphs.numbers[nodes]).tolist(), *(source.card.elements if source else ())}
+        e, form = self.experiment, form_of(self.experiment.transfer.mode)
+        what = e.label, PROPERTIES[e.label].unit, e.functional
+        return ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels, form)
 
 
-def _network_of(runs: "Runs", source: Experiment) -> Predictor:
-    """The network of the run that another starts from."""
-    predictor = Predictor.load(_place_of(runs, source)[1])
-    if not isinstance(predictor.network, CGAT):
-        raise CgatError(f"the source run {source.key} is a {predictor.card.form} model, from which none can start")
-    return predictor
+def _seen_before(runs: "Runs", experiment: Experiment) -> Sequence[set[str]]:
+    """Ids and formulas of the pre-training, where it may have seen test crystals and its graphs are here."""
+    source = experiment.source
+    if source is None or experiment.transfer.test_crystals == "unseen" or not runs.has(source.data, experiment.graph):
+        return ()
+    graphs = runs.graphs(source.data, experiment.graph)
+    rows = parts_of(source, graphs).train
+    return [set(np.array(texts)[rows]) for texts in (graphs.ids, graphs.formulas)]
 
 
-def _place_of(runs: "Runs", source: Experiment) -> tuple[Run, Path]:
-    """The run that another starts from, and the folder of its network."""
+def _source_of(runs: "Runs", source: Experiment) -> tuple[Run, Predictor]:
+    """The run that another starts from, and its network."""
     run = runs.find(source)
     if run is None or run.network is None:
         raise CgatError(f"the source run {source.key} {'does not exist' if run is None else 'has no weights'}")
-    return run, run.network
+    predictor = Predictor.load(run.network)
+    if not isinstance(predictor.network, CGAT):
+        raise CgatError(f"the source run {source.key} is a {predictor.card.form} model, from which none can start")
+    return run, predictor
 
 
 def _start(experiment: Experiment, source: Predictor | None, train: Inputs) -> tuple[CGAT, TargetStatistics]:
@@ -145,8 +206,7 @@ def _start(experiment: Experiment, source: Predictor | None, train: Inputs) -> t
     network = CGAT(experiment.model, len(experiment.labels))
     if source is None:
         return network, prepare(network, experiment.transfer, None, None, train)
-    taken = outputs_taken(experiment.transfer, experiment.labels, source.card.labels)
-    whole = cast(CGAT, source.network)
+    taken, whole = outputs_taken(experiment.transfer, experiment.labels, source.card.labels), cast(CGAT, source.network)
     return network, prepare(network, experiment.transfer, whole, source.card.statistics, train, taken)
 
 
@@ -159,7 +219,7 @@ class _Training:
     validation: Inputs
     statistics: TargetStatistics
     folder: Path
-    fabric: Fabric
+    fabric: "Fabric"
     silent: bool
 
     def fit(self, network: CGAT) -> tuple[nn.Module, Progress]:
@@ -174,11 +234,10 @@ class _Training:
         if first:
             self._fit_head(network, first)
         progress = self._fit_shown(module, first)
-        if first:
-            progress.step, progress.best_step = progress.step + first, progress.best_step + first
-            for row in progress.curve:
-                row["step"] += first
-                row["epoch"] += first * min(e.training.batch_size, len(self.train)) / len(self.train)
+        progress.step, progress.best_step = progress.step + first, progress.best_step + first
+        for row in progress.curve:
+            row["step"] += first
+            row["epoch"] += first * min(e.training.batch_size, len(self.train)) / len(self.train)
         return module, progress
 
     def _fit_shown(self, module: nn.Module, first: int) -> Progress:
@@ -225,112 +284,30 @@ class _Training:
         progress.best_maes = maes.tolist()
 
 
-def _predictions(
-    experiment: Experiment, graphs: GraphStore, rows: Indices, targets: Array, outputs: Array
-) -> pd.DataFrame:
-    """What `Run.predictions` holds, from targets and outputs (n,) or (n, L) of `rows` (n,)."""
-    table = pd.DataFrame({"material_id": np.array(graphs.ids)[rows], "formula": np.array(graphs.formulas)[rows]})
-    columns = (x.reshape(len(rows), -1).T for x in (targets, outputs))
-    for label, target, prediction in zip(experiment.labels, *columns, strict=True):
-        suffix = experiment.suffix(label)
-        table[f"target{suffix}"], table[f"prediction{suffix}"] = target, prediction
-    return table
-
-
-def _with_seen(runs: "Runs", experiment: Experiment, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Adds the column ``seen``: how close pre-training came to each test crystal, where it may have seen them."""
-    source = experiment.source
-    if source is None or experiment.transfer.test_crystals == "unseen" or not runs.has(source.data, experiment.graph):
-        return predictions
-    graphs = runs.graphs(source.data, experiment.graph)
-    rows = parts_of(source, graphs).train
-    before = (set(np.array(texts)[rows]) for texts in (graphs.ids, graphs.formulas))
-    seen = seen_in(predictions["material_id"], predictions["formula"], *before)
-    predictions.insert(2, "seen", seen)
-    return predictions
-
-
-def _metrics(
-    experiment: Experiment, predictions: pd.DataFrame, labels: Array, parts: Split, progress: Progress
-) -> dict[str, Any]:
-    """What `Run.metrics` says of the errors."""
-    columns = labels.reshape(len(labels), -1).T
-    each = {}
-    for label, column, mae in zip(experiment.labels, columns, progress.best_maes, strict=True):
-        known = {name: column[rows[~np.isnan(column[rows])]] for name, rows in vars(parts).items()}
-        tested = of_label(predictions, experiment, label)
-        each[label] = {
-            **score(tested["prediction"] - tested["target"]),
-            "test_mad": float(np.abs(known["test"] - known["train"].mean()).mean()),
-            "validation_mae": mae,
-            **{f"n_{name}": len(values) for name, values in known.items()},
-        }
-    return {
-        **each[experiment.label],
-        "validation_mae": progress.best_mae,
-        **({"labels": each} if experiment.more_labels else {}),
-        **{name: getattr(progress, name) for name in ("best_step", "stopped")},
-        "last_step": progress.step,
-        **{f"n_{name}": len(rows) for name, rows in vars(parts).items()},
-    }
-
-
-def _trained_parameters(network: CGAT, experiment: Experiment) -> int:
-    mode = experiment.transfer.mode
-    return 0 if mode in STEPLESS else sum(p.numel() for p in trained_part(network, mode).parameters())
-
-
-def _predictor(
-    experiment: Experiment,
-    source: Predictor | None,
-    graphs: GraphStore,
-    parts: Split,
-    statistics: TargetStatistics,
-    network: CGAT,
-    module: nn.Module,
-) -> Predictor:
-    """The trained network with its card, whose elements are those of the training part and of the source's."""
-    nodes = Ranges.of(graphs.graphs.node_ptr, parts.train).rows
-    elements = set(np.unique(graphs.graphs.numbers[nodes]).tolist()) | set(source.card.elements if source else ())
-    e, form = experiment, form_of(experiment.transfer.mode)
-    what = e.label, PROPERTIES[e.label].unit, e.functional
-    card = ModelCard(*what, statistics, e.model, e.graph, tuple(sorted(elements)), e.more_labels, form)
-    whole = network if form == "network" else cast(Network, module)
-    return Predictor(whole.cpu(), card)
+def _history(source: Run | None) -> dict[str, Any]:
+    """Which run was started from, which code made it, and the digest of the weights that were taken from it."""
+    if source is None:
+        return {"source": None}
+    taken = {"weights": file_digest(cast(Path, source.network) / "weights.safetensors")}
+    if not holds_only(source.path, "experiment.json", *NETWORK):  # a member of a model has its history in the card
+        taken = {"code": source.provenance["code"], "training_code": source.code, **taken}
+    return {"source": source.experiment.key, "source_run": taken}
 
 
 def _write(
     folder: Path,
     experiment: Experiment,
-    predictor: Predictor,
     metrics: dict[str, Any],
     progress: Progress,
     predictions: pd.DataFrame,
+    record: dict[str, Any],
 ) -> None:
-    """Write what a run has made, and remove what its training left."""
-    for left in folder.iterdir():  # the checkpoint, and the half of one if its writing was killed
-        left.unlink()
-    predictor.save(folder)
+    """Write what a run has made; last where it comes from, with the hashes of its files: then it is whole."""
     (folder / "experiment.json").write_text(json.dumps(experiment.to_dict(), indent=1))
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     names = {f"validation_mae_{place}": f"validation_mae_{label}" for place, label in enumerate(experiment.labels)}
     pd.DataFrame(progress.curve).rename(columns=names).to_parquet(folder / "curve.parquet", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
-
-
-def _sign(folder: Path, experiment: Experiment, record: dict[str, Any]) -> None:
-    """Write where the run comes from, with the hashes of its files: then it is whole."""
-    own = {"data": experiment.data, "seed": experiment.seed}
     files = {name: file_digest(folder / name) for name in FILES}
-    (folder / "provenance.json").write_text(json.dumps({**provenance(), **record, **own, "files": files}, indent=1))
-
-
-def _sources(runs: "Runs", experiment: Experiment) -> dict[str, Any]:
-    """Which run was started from, which code made it, and the digest of the weights that were taken from it."""
-    if experiment.source is None:
-        return {"source": None}
-    run, network = _place_of(runs, experiment.source)
-    taken = {"weights": file_digest(network / "weights.safetensors")}
-    if not holds_only(run.path, "experiment.json", *NETWORK):  # a member of a model has its history in the card
-        taken = {"code": run.provenance["code"], "training_code": run.code, **taken}
-    return {"source": experiment.source.key, "source_run": taken}
+    record = {**provenance(), **record, "data": experiment.data, "seed": experiment.seed, "files": files}
+    (folder / "provenance.json").write_text(json.dumps(record, indent=1))

@@ -1,4 +1,4 @@
-"""``cgatlib sweep``: all runs of a plan."""
+"""``cgatlib sweep``, ``baselines``: all runs of a plan, and what they have to beat."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,22 +6,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cgatlib import CgatError
+from cgatlib.cli.options import PATH
 
 if TYPE_CHECKING:
-    from cgatlib.runs.plan import Ended, Plan, Summary
+    from cgatlib.runs.experiment import Run
+    from cgatlib.runs.plan import Plan, Planned, Summary
     from cgatlib.runs.schedule import Pool
     from cgatlib.runs.store import Runs
 
-_PATH = click.Path(path_type=Path)
+_PLAN = click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 
 
 @click.command()
-@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--data", type=_PATH, help="Folder of the plan's tables; not needed for graphs that are there already.")
-@click.option("--runs", "root", type=_PATH, default=Path("runs"), help="Folder of runs.")
+@_PLAN
+@click.option("--data", type=PATH, help="Folder of the plan's tables; not needed for graphs that are there already.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ENTRY[,ENTRY...]",
+    help="Only these entries of the plan, and those that they start from or take a learning rate from. May be given "
+    "again.",
+)
+@click.option("--runs", "root", type=PATH, default=Path("runs"), help="Folder of runs.")
 @click.option(
     "--stored",
-    type=_PATH,
+    type=PATH,
     multiple=True,
     help="Finished runs to use as they are, whatever code made them, and to start from where they have weights: a "
     "folder of runs, an archive, or a folder of archives. May be given again.",
@@ -44,16 +53,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--devices", type=click.IntRange(1), default=1, help="Devices that train one run together.")
 @click.option("--dry-run", is_flag=True, help="List what would be trained, and train nothing.")
 def sweep(
-    plan_file: Path,
-    data: Path | None,
-    root: Path,
-    stored: tuple[Path, ...],
-    workers: int,
-    executor: str,
-    parameters: tuple[str, ...],
-    device: str,
-    devices: int,
-    dry_run: bool,
+    plan_file: Path, data: Path | None, only: tuple[str, ...], root: Path, stored: tuple[Path, ...], **options: Any
 ) -> None:
     """Train the runs of PLAN (YAML) that are missing: learning rates by trial first, sources before transfers.
 
@@ -64,60 +64,51 @@ def sweep(
     \b
     Examples:
       cgatlib sweep plan.yaml --data tables --dry-run
-      cgatlib sweep plan.yaml --data tables --workers 2
+      cgatlib sweep plan.yaml --data tables --workers 2 --only base,transfer
       cgatlib sweep plan.yaml --data tables --executor slurm --device cuda \\
           --slurm partition=gpu,gpus_per_node=1,timeout_min=240
     """
     from cgatlib.runs.archive import find_runs
-    from cgatlib.runs.plan import Plan, doubts
+    from cgatlib.runs.plan import Plan
     from cgatlib.runs.store import Runs
 
     root = root.resolve()  # jobs may start elsewhere
     plan = Plan.read(plan_file)
+    if only:
+        plan = plan.only(name.strip() for name in ",".join(only).split(","))
     if data is not None:
         plan = plan.open(data, root / ".tables")
         for name, source in plan.sources.items():
             click.echo(f"table {name}: {len(source.table)} crystals, fingerprint {source.table.fingerprint}")
     known = find_runs(*(folder.resolve() for folder in stored))
-    store = Runs(root, plan.opened, stored=known, accelerator=device, devices=devices)
-    pool = _pool(executor, workers, parameters, root)
-    if dry_run:
+    store = Runs(root, plan.opened, stored=known, accelerator=options["device"], devices=options["devices"])
+    pool = _pool(options["executor"], options["workers"], options["parameters"], root)
+    if options["dry_run"]:
         _list(plan, store)
-        return
-    summary = _run(plan, store, pool, workers)
-    for doubt in doubts(plan, store):
-        click.echo(doubt)
-    _tell(summary)
-    if summary.failed:
-        raise SystemExit(1)
+    else:
+        _run(plan, store, pool, options["workers"])
 
 
 def _pool(executor: str, workers: int, parameters: tuple[str, ...], root: Path) -> "Pool":
     from cgatlib.runs.schedule import cluster_pool, local_pool
 
-    if executor != "local":
-        return cluster_pool(executor, root / ".jobs", _parameters(parameters))
-    if parameters:
-        raise CgatError("--slurm goes with --executor slurm")
-    return local_pool(workers)
-
-
-def _parameters(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``name=value,name=value``; a value of digits is a number."""
-    found: dict[str, Any] = {}
-    for part in ",".join(texts).split(",") if texts else ():
+    if executor == "local":
+        if parameters:
+            raise CgatError("--slurm goes with --executor slurm")
+        return local_pool(workers)
+    named: dict[str, Any] = {}
+    for part in ",".join(parameters).split(",") if parameters else ():
         name, equals, value = part.partition("=")
         if not name or not equals:
             raise CgatError(f"--slurm {part!r} is not NAME=VALUE")
-        found[name] = int(value) if value.isdecimal() else value
-    return found
+        named[name] = int(value) if value.isdecimal() else value
+    return cluster_pool(executor, root / ".jobs", named)
 
 
 def _list(plan: "Plan", store: "Runs") -> None:
-    from cgatlib.runs.plan import outlined
     from cgatlib.transfer import STEPLESS
 
-    runs = outlined(plan, store)
+    runs = plan.outline(store)
     missing = store.missing([planned.experiment for planned in runs])
     steps = sum(e.training.steps for e in missing.values() if e.transfer.mode not in STEPLESS)
     for planned in runs:
@@ -126,28 +117,29 @@ def _list(plan: "Plan", store: "Runs") -> None:
     click.echo(f"{len(missing)} of {len(runs)} runs would be trained, {steps} steps in all")
 
 
-def _run(plan: "Plan", store: "Runs", pool: "Pool", workers: int) -> "Summary":
+def _run(plan: "Plan", store: "Runs", pool: "Pool", workers: int) -> None:
     from tqdm import tqdm
 
-    from cgatlib.runs.plan import outlined, run_plan
+    from cgatlib.runs.plan import doubts, run_plan
 
-    missing = store.missing([planned.experiment for planned in outlined(plan, store)])
+    missing = store.missing([planned.experiment for planned in plan.outline(store)])
     with tqdm(total=len(missing), unit=" runs", desc="sweep", disable=None) as bar:
 
-        def report(ended: "Ended") -> None:
+        def report(planned: "Planned", outcome: "Run | str") -> None:
             bar.update()
-            tqdm.write(_line(ended))
+            tqdm.write(f"{planned}: {f'failed: {outcome}' if isinstance(outcome, str) else _errors(outcome)}")
 
-        return run_plan(plan, store, pool, workers, report)
+        summary = run_plan(plan, store, pool, workers, report)
+    for doubt in doubts(plan, store):
+        click.echo(doubt)
+    _tell(summary)
+    if summary.failed:
+        raise SystemExit(1)
 
 
-def _line(ended: "Ended") -> str:
-    if ended.run is None:
-        return f"{ended.planned}: failed: {ended.reason}"
-    m = ended.run.metrics
-    return (
-        f"{ended.planned}: test MAE {m['test_mae']:.4g}, validation MAE {m['validation_mae']:.4g}, {m['seconds']:.0f} s"
-    )
+def _errors(run: "Run") -> str:
+    m = run.metrics
+    return f"test MAE {m['test_mae']:.4g}, validation MAE {m['validation_mae']:.4g}, {m['seconds']:.0f} s"
 
 
 def _tell(summary: "Summary") -> None:
@@ -158,3 +150,26 @@ def _tell(summary: "Summary") -> None:
     for entry, reason in summary.undecided.items():
         click.echo(f"not run: {entry}: {reason}")
     click.echo(f"{len(summary.done)} runs done, {len(summary.reused)} reused, {len(summary.failed)} failed")
+
+
+@click.command()
+@_PLAN
+@click.option("--data", type=PATH, required=True, help="Folder of the plan's tables.")
+@click.option("--out", type=PATH, required=True, help="Folder for results and predictions.")
+def baselines(plan_file: Path, data: Path, out: Path) -> None:
+    """Fit simple predictors to every target of PLAN, on the splits of its runs.
+
+    \b
+    Example:
+      cgatlib baselines plan.yaml --data tables --out data/runs/study
+    """
+    from cgatlib.evaluation.baselines import planned_baselines, write_baselines
+    from cgatlib.runs.plan import Plan
+
+    found = []
+    for item in planned_baselines(Plan.read(plan_file).open(data, out / ".tables"), data):
+        split = f"split {item.split['seed']}"
+        click.echo(f"{item.functional:7s} {item.label:16s} {split}  {item.name:24s} MAE {item.mae:.4g}")
+        found.append(item)
+    write_baselines(out, found)
+    click.echo(f"{len(found)} results: {out}")
