@@ -39,7 +39,8 @@ bench: $(STAMP) ## Measure speed against the released form [DATA=folder of table
 peer: $(STAMP) ## Run another method on our splits, in its own environment: METHOD= DATA= [PEERS=.venv-peers]
 	@$(BIN)/python -m benchmarks.peers export --data "$(DATA)"
 	@test -d "$(PEERS)/$(METHOD)" || python3.11 -m venv "$(PEERS)/$(METHOD)"
-	@"$(PEERS)/$(METHOD)/bin/python" -m pip install --quiet -r benchmarks/peers/requirements-$(METHOD).txt
+	@# CrabNet states a limit of Python that it does not have
+	@"$(PEERS)/$(METHOD)/bin/python" -m pip install --quiet --ignore-requires-python -r benchmarks/peers/requirements-$(METHOD).txt
 	@"$(PEERS)/$(METHOD)/bin/python" -m benchmarks.peers run --method "$(METHOD)"
 
 test: $(STAMP) ## Run the fast tests and show coverage

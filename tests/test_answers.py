@@ -29,7 +29,7 @@ def table1() -> pd.DataFrame:
 
 def comparison(value: float, low: float, high: float, mae: float = 0.1) -> Comparison:
     error = Estimate(mae, mae, mae)
-    return Comparison(error, error, error, Estimate(value, low, high), (3, 3), 100, 50)
+    return Comparison(error, error, Estimate(value, low, high), 100)
 
 
 @pytest.mark.parametrize(

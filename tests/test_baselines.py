@@ -237,7 +237,16 @@ def plan_file(tmp_path, table_paths):
         "runs": {
             "base": {**common, "table": "low", "splits": [0, 1]},
             "none": {**common, "table": "high", "splits": [0, 1]},
-            "full": {**common, "table": "high", "from": "base", "mode": "full", "splits": [0, 1], "sizes": [20, None]},
+            "full": {**common, "table": "high", "from": "base", "mode": "full", "splits": [0, 1]},
+            "sizes": {**common, "table": "high", "from": "base", "mode": "full", "sizes": [20, None]},
+            "few": {
+                **common,
+                "table": "low",
+                "from": {"run": "base", "seed": 0},
+                "mode": "full",
+                "sizes": [30],
+                "seeds": [0, 1],
+            },
         },
     }
     path = tmp_path / "plan.yaml"
@@ -251,10 +260,12 @@ def test_a_plan_has_baselines_for_every_target_and_split(plan_file, tmp_path):
     )
     assert shown.exit_code == 0, shown.output
     found = read_baselines(tmp_path / "o")
-    assert {(b.name, b.split["seed"]) for b in found} == {(name, split) for name in BASELINES for split in (0, 1)}
-    assert {b.functional for b in found} == {"PBEsol"}
+    whole, few = ([b for b in found if b.train_size == size] for size in (None, 30))
+    assert {(b.name, b.split["seed"]) for b in whole} == {(name, split) for name in BASELINES for split in (0, 1)}
+    assert {(b.name, b.seed) for b in few} == {(name, seed) for name in NEED_NOTHING_MORE for seed in (0, 1)}
+    assert {(b.functional, b.n_train) for b in few} == {("PBE", 30)}
     for split in (0, 1):
-        sizes = {b.name: b.n_train for b in found if b.split["seed"] == split}
+        sizes = {b.name: b.n_train for b in whole if b.split["seed"] == split}
         assert {sizes[name] for name in NEED_NOTHING_MORE} == {sizes["mean"]}
         assert all(sizes[name] < sizes["mean"] for name in NEED_SOURCE), sizes
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
+from cgatbook.reconstruction import laws_from_counts
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import FUNCTIONALS
-from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap, laws_from_counts
+from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import element_counts, label_histograms
 from cgatlib.figures.runs import learning_curves, noise, parity, reductions
@@ -108,7 +109,7 @@ def binned(labels):
 
 
 def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
-    figure = learning_curves(curves, "meV/atom", x="step")
+    figure = learning_curves(curves, "meV/atom")
     assert len(figure.axes) == 4  # two panels, two strips
     panel = figure.axes[0]
     assert panel.get_ylabel() == "Validation MAE (meV/atom)"
@@ -123,20 +124,18 @@ def test_learning_curves_draw_the_mean_of_seeds_and_the_schedule(curves):
 
 
 def test_learning_curves_without_a_learning_rate_have_no_strip(curves):
-    figure = learning_curves(curves.drop(columns="learning_rate"), "meV/atom", x="step", log=False)
-    assert len(figure.axes) == 2
-    assert figure.axes[0].get_yscale() == "linear"
+    assert len(learning_curves(curves.drop(columns="learning_rate"), "meV/atom").axes) == 2
 
 
 def test_schedules_that_differ_take_the_colours_of_their_modes(curves):
     slow = curves.assign(learning_rate=curves["learning_rate"].where(curves["mode"] == "none", 1e-5))
-    strip = learning_curves(slow, "meV/atom", x="step").axes[1]
+    strip = learning_curves(slow, "meV/atom").axes[1]
     assert len(strip.collections) == 2
 
 
 def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(curves, labels, pairs):
     with pytest.raises(CgatError, match="'both'; known: none, untouched, head, full"):
-        learning_curves(curves.assign(mode="both"), "eV", x="step")
+        learning_curves(curves.assign(mode="both"), "eV")
     with pytest.raises(CgatError, match="'both'; known"):
         transfer_scaling(pairs.assign(mode="both"), "eV")
     with pytest.raises(CgatError, match="'B3LYP'; known: PBE"):
@@ -153,7 +152,6 @@ def test_unknown_modes_functionals_and_labels_are_refused_with_the_known_ones(cu
         lambda frame: size_scaling(frame, "eV"),
         lambda frame: transfer_scaling(frame, "eV"),
         lambda frame: parity(frame, "e_form"),
-        lambda frame: compute_budget({}, frame, "eV"),
     ],
 )
 def test_missing_columns_are_named(draw):
@@ -181,12 +179,9 @@ def test_histograms_mark_medians_and_means_where_they_are(labels):
     assert any(text.startswith("PBEsol: 400,") for text in texts(figure))
 
 
-def test_histograms_say_how_much_lies_outside_and_which_data_are_missing(labels):
-    figure = label_histograms(*binned(labels), announce_missing=True)
-    assert len(figure.axes) == 4
-    assert "outside" in figure.axes[0].get_xlabel()
-    assert texts(figure).count("no data in this profile") == 2
+def test_histograms_say_how_much_lies_outside(labels):
     bins, numbers = binned(labels)
+    assert "outside" in label_histograms(bins, numbers).axes[0].get_xlabel()
     volumes = numbers[numbers["label"] == "volume_per_atom"]
     assert len(label_histograms(bins, volumes).axes) == 1
     with pytest.raises(CgatError, match="no rows to draw"):
@@ -230,7 +225,7 @@ def test_size_scaling_prints_the_fitted_slopes(grid):
     assert left.get_ylabel() == "Test MAE (meV/atom)"
     assert left.get_ylim() == right.get_ylim()
     fit = bootstrap(curve_points(grid[grid["pretrain_size"] == 0]))
-    assert with_interval(fit.law.slope, fit.slope, 3) in texts(figure)
+    assert with_interval(fit.slope, 3) in texts(figure)
     none = by_gid(left, "fit no transfer")
     assert same_color(none.get_color(), MODES["none"].colour)
     assert none.get_linestyle() == "--"
@@ -261,8 +256,7 @@ def test_transfer_scaling_marks_the_crossings(pairs):
 def test_transfer_scaling_of_one_functional_takes_the_colours_of_modes(pairs):
     scan = pairs[pairs["functional"] == "SCAN"]
     inter = scan[scan["mode"] == "full"].assign(mode="inter", mae=lambda rows: 1.1 * rows["mae"])
-    figure = transfer_scaling(pd.concat([scan, inter]), "meV/atom", split="validation")
-    assert figure.axes[0].get_ylabel() == "Validation MAE (meV/atom)"
+    figure = transfer_scaling(pd.concat([scan, inter]), "meV/atom")
     for mode in ("none", "full", "inter"):
         line = by_gid(figure.axes[0], f"fit {MODES[mode].name}")
         assert same_color(line.get_color(), MODES[mode].colour)
@@ -317,21 +311,21 @@ def test_compute_budget_draws_lines_from_the_laws_and_the_measured_points(grid):
         "few": ComputeBudget(training, pretraining, 11e3, 178e3),
         "even": ComputeBudget(training, pretraining, 178e3, 178e3),
     }
-    figure = compute_budget(scenarios, grid, "meV/atom", max_budget=1e6)
+    figure = compute_budget(scenarios, grid, "meV/atom")
     assert len(figure.axes) == 2
     ax = figure.axes[0]
-    spent = by_gid(ax, "spend SCAN")
-    assert spent.get_ydata()[0] == pytest.approx(31)
-    assert spent.get_ydata()[-1] == pytest.approx(31 * (1 + 1e6 / 5 / 11e3) ** -0.12)
-    assert by_gid(ax, "spend PBE").get_ydata()[-1] == pytest.approx(31 * (1 + 1e6 / 178e3) ** -0.096)
+    spent, end = by_gid(ax, "spend SCAN"), 10 * 178e3 - 178e3  # ten times the largest size that the line has seen
+    assert (spent.get_ydata()[0], spent.get_xdata()[-1]) == pytest.approx((31, end))
+    assert spent.get_ydata()[-1] == pytest.approx(31 * (1 + end / 5 / 11e3) ** -0.12)
+    assert by_gid(ax, "spend PBE").get_ydata()[-1] == pytest.approx(31 * (1 + end / 178e3) ** -0.096)
     crosses, dots = by_gid(ax, "measured SCAN"), by_gid(ax, "measured PBE")
     assert (crosses.get_marker(), dots.get_marker()) == ("x", "o")
     assert list(crosses.get_xdata()) == [5 * (n - 11e3) for n in SIZES]
     assert list(dots.get_xdata()) == [pre - 178e3 for pre in (178e3, 356e3, 712e3, 1.8e6)]
     assert "at the start SCAN gains 4.0× more per cost" in texts(figure)
-    low, high = training.band(11e3 + 1e6 / 5)
+    low, high = training.band(11e3 + end / 5)
     edge = by_gid(ax, "band SCAN").get_paths()[0].vertices
-    ends = edge[edge[:, 0] == 1e6, 1]
+    ends = edge[edge[:, 0] == end, 1]
     assert (ends.min(), ends.max()) == pytest.approx((low[0], high[0]))
     assert "costs 5" in figure.get_supxlabel()
 
@@ -361,14 +355,9 @@ def test_bands_of_one_functional_leave_out_the_common_shift_of_its_test_set(pair
     parts = [difficulty[f] / difficulty[f].mean() for f in pairs["functional"]]
     scored = pairs.assign(errors=[pd.Series(mae * part) for mae, part in zip(pairs["mae"], parts, strict=True)])
     for one in panel_series(scored, noise=1e-6):
-        low, high = one.band(np.array([45e3]))
+        low, high = one.fit.band(45e3, one.common)
         assert high[0] / low[0] < 1.01
         assert np.ptp(one.fit.shifts) > 0.1
-
-
-def test_compute_budget_needs_a_scenario(grid):
-    with pytest.raises(CgatError, match="at least one scenario"):
-        compute_budget({}, grid, "meV/atom")
 
 
 def test_element_counts_colour_and_print_every_element():
@@ -382,11 +371,6 @@ def test_element_counts_colour_and_print_every_element():
         element_counts({"Xx": 1}, "wrong")
     with pytest.raises(CgatError, match="no element"):
         element_counts({"O": 0}, "empty")
-
-
-def test_elements_show_the_papers_counts_and_errors():
-    figure = element_counts({"O": 28878, "Li": 0.25}, "Ours", what="MAE", theirs={"O": 99, "H": 5})
-    assert {"28\u2009878", "0.25", "99", "5"} <= set(texts(figure))
 
 
 def test_noise_shows_three_rules_by_move():
@@ -408,8 +392,8 @@ def test_parity_prints_the_error_in_the_units_of_the_paper():
 
 
 def test_a_saved_figure_comes_with_its_data_and_is_the_same_twice(tmp_path, curves):
-    first = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path / "a", "fig1")
-    again = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path / "b", "fig1")
+    first = save_figure(learning_curves(curves, "eV"), curves, tmp_path / "a", "fig1")
+    again = save_figure(learning_curves(curves, "eV"), curves, tmp_path / "b", "fig1")
     assert {kind: path.name for kind, path in first.items()} == {k: f"fig1.{k}" for k in ("png", "svg", "csv")}
     pd.testing.assert_frame_equal(pd.read_csv(first["csv"]), curves)
     for kind in first:
@@ -423,7 +407,7 @@ def test_a_notebook_shows_a_figure_that_is_the_last_expression():
 
 def test_figures_leave_the_global_style_alone(curves):
     before = dict(mpl.rcParams)
-    learning_curves(curves, "eV", x="step")
+    learning_curves(curves, "eV")
     assert dict(mpl.rcParams) == before
 
 
@@ -474,7 +458,7 @@ def test_what_crystals_know_has_a_look(labels):
 
 
 def test_ink_of_a_saved_figure_follows_the_page(tmp_path, curves):
-    svg = save_figure(learning_curves(curves, "eV", x="step"), curves, tmp_path, "curves")["svg"].read_text()
+    svg = save_figure(learning_curves(curves, "eV"), curves, tmp_path, "curves")["svg"].read_text()
     assert svg.startswith("<svg")
     assert "fill: #1f2933; fill: currentColor" in svg
     assert 'fill: #ffffff"' not in svg.lower()  # nothing white is left behind the figure

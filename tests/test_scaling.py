@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from cgatbook.reconstruction import laws_from_counts
 from cgatlib import CgatError
 from cgatlib.evaluation.scaling import (
     ComputeBudget,
@@ -12,7 +13,6 @@ from cgatlib.evaluation.scaling import (
     Points,
     PowerLaw,
     balance,
-    balance_ratio,
     bootstrap,
     crossing,
     crossing_size,
@@ -20,8 +20,6 @@ from cgatlib.evaluation.scaling import (
     fit_power_law,
     fit_with_floor,
     hold_out_largest,
-    laws_from_counts,
-    optimal_share,
     optimal_split,
     r_squared,
     size_at,
@@ -84,16 +82,14 @@ def test_bootstrap_interval_covers_the_true_slope():
     law, rng, trials = PowerLaw(6.8, 0.277), np.random.default_rng(1), 100
     covered = 0
     for _ in range(trials):
-        interval = bootstrap(noisy(law, rng, seeds=5), resamples=400).slope
+        interval = bootstrap(noisy(law, rng, seeds=5)).slope
         covered += interval.low <= law.slope <= interval.high
     assert 0.88 <= covered / trials <= 0.99
 
 
-def test_bootstrap_is_repeatable_and_follows_its_seed(hull_scan):
+def test_bootstrap_is_repeatable(hull_scan):
     points = noisy(hull_scan[0], np.random.default_rng(2))
-    first, again, other = bootstrap(points), bootstrap(points), bootstrap(points, rng_seed=1)
-    assert first.slope == again.slope
-    assert first.slope != other.slope
+    assert bootstrap(points).slope == bootstrap(points).slope
 
 
 def test_band_contains_the_line_and_widens_outside_the_data(hull_scan):
@@ -131,7 +127,7 @@ def test_test_crystals_add_their_own_spread_which_pairs_share(hull_scan):
     difficulty = rng.exponential(1.0, 300)
     difficulty /= difficulty.mean()
     with_errors = [Points(SIZES, law.predict(SIZES), law.predict(SIZES)[:, None] * difficulty) for law in hull_scan]
-    fits = [bootstrap(points, noise=1e-6, resamples=500) for points in with_errors]
+    fits = [bootstrap(points, noise=1e-6) for points in with_errors]
     low, high = fits[0].band(44.5e3)
     assert high[0] / low[0] > 1.1  # the level is uncertain
     shared = crossing_size(*fits)  # but common crystals do not move the crossing
@@ -150,10 +146,10 @@ def scored_runs(law, rng, crystals, seeds, between, own=0.6):
 
 
 def test_intervals_from_runs_and_crystals_cover_the_true_slope_and_level():
-    law, rng, trials = PowerLaw(6.8, 0.277), np.random.default_rng(7), 40
+    law, rng, trials = PowerLaw(6.8, 0.277), np.random.default_rng(7), 30
     covered = np.zeros(2)
     for _ in range(trials):
-        found = bootstrap(scored_runs(law, rng, 300, 3, between=0.02), resamples=400)
+        found = bootstrap(scored_runs(law, rng, 300, 3, between=0.02))
         level = [float(edge[0]) for edge in found.band(44.5e3)]
         covered += [found.slope.low <= law.slope <= found.slope.high, level[0] <= law.predict(44.5e3) <= level[1]]
     assert (covered >= 0.85 * trials).all()
@@ -162,7 +158,7 @@ def test_intervals_from_runs_and_crystals_cover_the_true_slope_and_level():
 def test_bands_of_lines_on_one_test_set_leave_out_what_moves_them_together(hull_scan):
     difficulty = np.random.default_rng(11).exponential(1.0, 300)
     runs = [law.predict(SIZES)[:, None] * difficulty for law in hull_scan]
-    fits = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in runs]
+    fits = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6) for e in runs]
     common = np.mean([found.shifts for found in fits], axis=0)
     edges = [fits[0].band(44.5e3, common=c) for c in (0.0, common)]
     wide, narrow = (float(high[0] / low[0]) for low, high in edges)
@@ -187,7 +183,7 @@ def test_polymorphs_are_redrawn_together(hull_scan):
     errors = hull_scan[0].predict(SIZES)[:, None] * difficulty
     twice, groups = np.repeat(errors, 2, axis=1), np.repeat(np.arange(300), 2)
     fits = [Points(SIZES, errors.mean(axis=1), *given) for given in ((errors,), (twice, groups), (twice,))]
-    bands = [bootstrap(points, noise=1e-6, resamples=500).band(44.5e3) for points in fits]
+    bands = [bootstrap(points, noise=1e-6).band(44.5e3) for points in fits]
     once, together, apart = (math.log(high[0] / low[0]) for low, high in bands)
     assert together == pytest.approx(once)
     assert apart == pytest.approx(once / math.sqrt(2), rel=0.15)
@@ -197,8 +193,8 @@ def test_crystals_are_redrawn_in_pairs_only_if_there_are_as_many(hull_scan):
     rng = np.random.default_rng(9)
     difficulty = rng.exponential(1.0, 300)
     none, full = ([law.predict(SIZES)[:, None] * d for d in (difficulty, difficulty[:200])] for law in hull_scan)
-    paired = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in (none[0], full[0])]
-    apart = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6, resamples=500) for e in (none[0], full[1])]
+    paired = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6) for e in (none[0], full[0])]
+    apart = [bootstrap(Points(SIZES, e.mean(axis=1), e), noise=1e-6) for e in (none[0], full[1])]
     widths = [size.high / size.low for size in (crossing_size(*paired), crossing_size(*apart))]
     assert widths[0] < 1.01 < widths[1]
 
@@ -234,10 +230,7 @@ def test_laws_that_never_meet():
     parallel, steeper = PowerLaw(6.0, 0.2), PowerLaw(5.0, 0.3)
     assert crossing(parallel, PowerLaw(5.0, 0.2)) == math.inf
     assert crossing(parallel, steeper) == math.inf
-    with pytest.raises(CgatError, match="no size reaches"):
-        PowerLaw(3.0, -0.1).invert(10)
-    with pytest.raises(CgatError, match="no size reaches"):
-        PowerLaw(3.0, 0.1).invert(0)
+    assert PowerLaw(6.0, -0.1).invert(50) == math.inf
 
 
 def test_share_of_resamples_that_never_cross():
@@ -250,17 +243,8 @@ def test_share_of_resamples_that_never_cross():
 
 
 def test_estimate_orders_infinite_samples_last():
-    estimate = Estimate.of(3.0, np.array([1.0, 2.0, 3.0, math.inf]), level=0.5)
-    assert (estimate.low, estimate.high, estimate.never) == (1.0, 3.0, 0.25)
-
-
-def test_fits_with_different_resamples_are_not_compared(hull_scan):
-    fits = [
-        bootstrap(Points(SIZES, law.predict(SIZES)), noise=0.02, resamples=r)
-        for law, r in zip(hull_scan, (10, 20), strict=True)
-    ]
-    with pytest.raises(CgatError, match="resamples"):
-        crossing_size(*fits)
+    estimate = Estimate.of(3.0, np.array([*range(1, 97), *4 * [math.inf]]))
+    assert (estimate.low, estimate.high, estimate.never) == (3.0, math.inf, 0.04)
 
 
 def test_quoted_counts_are_fragile_under_two_percent_noise(hull_scan):
@@ -272,8 +256,6 @@ def test_quoted_counts_are_fragile_under_two_percent_noise(hull_scan):
     assert (same.low, same.high) == pytest.approx((492e3, 780e3), rel=0.03)
     accuracy = size_at(none, 43)
     assert accuracy.low < accuracy.value < accuracy.high
-    with pytest.raises(CgatError):
-        size_at(none, -1)
 
 
 def test_laws_from_counts_refuse_counts_that_contradict_them():
@@ -281,8 +263,8 @@ def test_laws_from_counts_refuse_counts_that_contradict_them():
         laws_from_counts(20, 22, 178e3, 613e3, 1.6e6)
 
 
-def fit(law, noise=0.02, resamples=2000):
-    return bootstrap(Points(SIZES, law.predict(SIZES)), noise=noise, resamples=resamples)
+def fit(law, noise=0.02):
+    return bootstrap(Points(SIZES, law.predict(SIZES)), noise)
 
 
 def test_compute_budget_identities():
@@ -310,17 +292,18 @@ def test_advantage_where_an_error_hardly_falls():
 
 
 def test_returns_balance_where_the_sizes_stand_as_c_alpha_over_beta():
-    ratio = balance_ratio(training_slope=0.12, pretraining_slope=0.096, cost_ratio=5)
+    lines = fit(PowerLaw(5, 0.12)), fit(PowerLaw(5, 0.096))
+    ratio = balance(*lines, cost_ratio=5).value
     assert ratio == pytest.approx(4)
-    even = ComputeBudget(fit(PowerLaw(5, 0.12)), fit(PowerLaw(5, 0.096)), 10e3, ratio * 10e3)
-    assert even.training_advantage.value == pytest.approx(1)
+    assert ComputeBudget(*lines, 10e3, ratio * 10e3).training_advantage.value == pytest.approx(1)
 
 
 def test_optimal_share_minimises_the_error_of_a_fresh_budget():
     alpha, beta, cost, total = 0.096, 0.12, 5.0, 1e6
     share = np.linspace(0.001, 0.999, 9981)
     log_mae = -alpha * np.log(share * total) - beta * np.log((1 - share) * total / cost)
-    assert share[log_mae.argmin()] == pytest.approx(optimal_share(beta, alpha), abs=1e-3)
+    best = optimal_split(fit(PowerLaw(5, beta)), fit(PowerLaw(5, alpha)))
+    assert share[log_mae.argmin()] == pytest.approx(best.value, abs=1e-3)
 
 
 def test_balance_and_split_carry_their_uncertainty():
@@ -335,8 +318,6 @@ def test_compute_budget_refuses_nonsense():
     line = fit(PowerLaw(5, 0.1))
     with pytest.raises(CgatError, match="positive"):
         ComputeBudget(line, line, 0, 10)
-    with pytest.raises(CgatError, match="resamples"):
-        ComputeBudget(line, fit(PowerLaw(5, 0.1), resamples=10), 10, 10)
-    for function in (optimal_share, lambda b, a: balance_ratio(b, a, 5)):
+    for function in (optimal_split, lambda *lines: balance(*lines, 5)):
         with pytest.raises(CgatError, match="falls with both"):
-            function(0.1, -0.1)
+            function(line, fit(PowerLaw(5, -0.1)))

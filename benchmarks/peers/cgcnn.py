@@ -31,7 +31,7 @@ _MODELS = {"band_gap": "band-gap", "e_form": "formation-energy-per-atom"}
 _OTHER = "formation-energy-per-atom"  # for another label, with a new output
 _RADIUS, _NEIGHBOURS = 8.0, 12  # of the models that are shipped
 _HEAD_RATE, _TRUNK_RATE, _FACTORS = 0.01, 0.001, (1.0, 0.1)
-_EPOCHS, _BATCH = 30, 256
+_EPOCHS, _PATIENCE, _BATCH = 30, 10, 256
 
 Graph = tuple[Tensor, Tensor, Tensor]
 
@@ -111,6 +111,8 @@ def _tune(
         error = float(np.abs(predictions - values[parts["validation"]]).mean())
         if error < best[0]:
             best = (error, epoch, copy.deepcopy(network.state_dict()))
+        if epoch - best[1] == _PATIENCE:
+            break
     network.load_state_dict(best[2])
     return best[:2]
 

@@ -10,8 +10,8 @@ from cgatbook.stored import Archives, Mae, StoredResults, training_of
 from cgatlib.crystals.crystal import Property
 from cgatlib.ensemble import read_card, released_models
 from cgatlib.evaluation.baselines import Baseline
-from cgatlib.evaluation.comparison import Comparison, gap_scores, leakage_ratio
-from cgatlib.evaluation.metrics import restrict
+from cgatlib.evaluation.comparison import Comparison, leakage_ratio, score_interval
+from cgatlib.evaluation.metrics import BALANCED_ACCURACY, OPEN_GAP_MAE, ROC_AUC, Scored
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
 from cgatlib.runs.experiment import Run, score
 from cgatlib.runs.plan import Plan
@@ -280,14 +280,11 @@ def gap_table(part: StoredResults, target: str, modes: Sequence[str]) -> pd.Data
     """Gaps as a classification into metals and non-metals, one row per mode, intervals in columns of their own."""
     rows = {}
     for mode in modes:
-        found = gap_scores(part.seeds(f"{target}-{mode}"))
+        scored = Scored.of(part.seeds(f"{target}-{mode}"))
+        titles = {OPEN_GAP_MAE: f"MAE of {scored.kinds.sum()} gaps / eV"}
         cells: dict[str, str] = {}
-        for name, score_found in (
-            ("balanced accuracy", found.balanced_accuracy),
-            ("ROC AUC", found.roc_auc),
-            (f"MAE of {found.non_metals} gaps / eV", found.open_gap_mae),
-        ):
-            e = score_found.estimate
+        for metric in (BALANCED_ACCURACY, ROC_AUC, OPEN_GAP_MAE):
+            e, name = score_interval(scored, metric), titles.get(metric, metric.name)
             cells |= {name: f"{e.value:.3f}", f"{name}: from": f"{e.low:.3f}", f"{name}: to": f"{e.high:.3f}"}
         rows[MODES[mode].name] = cells
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -323,8 +320,8 @@ def _mae(found: Sequence[Baseline]) -> Mae:
 
 def _on_crystals_of(paired: Sequence[Baseline], runs: Sequence[Run]) -> Mae:
     """MAE of runs on the crystals that the baselines of the same split have predicted."""
-    crystals = {b.split["seed"]: list(b.errors["crystal"]) for b in paired}
-    parts = [restrict([run.errors], crystals[run.experiment.split.seed])[0] for run in runs]
+    crystals = {b.split["seed"]: b.errors["crystal"] for b in paired}
+    parts = [run.errors[run.errors["crystal"].isin(crystals[run.experiment.split.seed])] for run in runs]
     maes = pd.Series([score(part["error"])["test_mae"] for part in parts])
     return Mae(float(maes.mean()), float(maes.std(ddof=1)))
 

@@ -37,8 +37,8 @@ def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
     """
     none, full = (bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
     cells = {
-        "slope, none": with_interval(none.law.slope, none.slope, 3),
-        "slope, full": with_interval(full.law.slope, full.slope, 3),
+        "slope, none": with_interval(none.slope, 3),
+        "slope, full": with_interval(full.slope, 3),
         "N_equiv": size_text(equivalent_size(none, full)),
         "N_cross": size_text(crossing_size(none, full)),
     }
@@ -64,8 +64,8 @@ def held_out_cells(points: Points, label: str) -> dict[str, str]:
 def balance_cells(training: ScalingFit, pretraining: ScalingFit, costs: Sequence[float]) -> dict[str, str]:
     """Where both calculations are worth the same, by the ratio of their costs, and the best split; 95 % intervals."""
     cells = {
-        "β, training size": with_interval(training.law.slope, training.slope, 3),
-        "α, pre-training size": with_interval(pretraining.law.slope, pretraining.slope, 3),
+        "β, training size": with_interval(training.slope, 3),
+        "α, pre-training size": with_interval(pretraining.slope, 3),
     }
     falling = training.law.slope > 0 and pretraining.law.slope > 0
     for cost in costs:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cgatbook.answers import simple
 from cgatbook.claims.verdict import FIFTH, Effect, Finding, Outcome, Side, impossible, share_text
 from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults, training_of
 from cgatbook.variants import change_text, error_change
 from cgatlib import CgatError
-from cgatlib.cards import EnsembleCard
-from cgatlib.evaluation.comparison import Score, compare, score_interval
+from cgatlib.ensemble import read_card, released_models
+from cgatlib.evaluation.comparison import compare, score_interval
 from cgatlib.evaluation.metrics import OPEN_GAP_MAE, Scored
 from cgatlib.evaluation.statistics import Estimate, mean_interval
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
@@ -93,17 +93,16 @@ class Evidence:
         results, runs = self._runs(entry)
         scored = Scored.of(_errors(runs[0]))
         metals, others = (score_interval(scored.at(rows)) for rows in (~scored.kinds, scored.kinds))
-        effect, maes = _relative(metals, others), [score.estimate.value for score in (metals, others)]
-        text = f"MAE {maes[0]:.3f} eV and {maes[1]:.3f} eV on metals and others, smaller by {share_text(effect)}"
-        text += f"; metals are {1 - scored.kinds.mean():.0%}"
+        effect = _relative(metals, others)
+        text = f"MAE {metals.value:.3f} eV and {others.value:.3f} eV on metals and others, smaller by "
+        text += f"{share_text(effect)}; metals are {1 - scored.kinds.mean():.0%}"
         return self.finding(results, (entry,), runs, text, Effect(effect))
 
     def beats_boosting(self, entry: str) -> list[Finding]:
         """The network has a smaller error than boosted trees on the composition, on the same split."""
         results, runs = self._runs(entry)
-        e = runs[0][0].experiment
-        wanted = e.data, e.label, "boosting", e.split.seed
-        found = [b for b in self.dft.parts[-1].baselines if (b.data, b.label, b.name, b.split["seed"]) == wanted]
+        split = runs[0][0].experiment.split.seed
+        found = [b for b in simple(self.dft, runs[0][0]).get("boosting", []) if b.split["seed"] == split]
         if not found:
             raise CgatError(f"no archive has boosted trees for {entry}")
         effect = compare(_errors(runs[0]), [found[0].errors]).reduction
@@ -250,24 +249,26 @@ class Evidence:
         """Whether one of some kinds of run beats what answers the same for every crystal by a fifth."""
         for runs in groups:
             e = runs[0].experiment
-            trivial = [_mean([run.metrics["test_mad"] for run in runs]), *self._trivial.get((e.data, e.label), [])]
+            trivial = [_mean([run.metrics["test_mad"] for run in runs])]
+            for size in {None, e.train_size}:
+                trivial += self._trivial.get((e.data, e.label, size), [])
             if _mean([run.metrics["test_mae"] for run in runs]) <= (1 - FIFTH) * min(trivial):
                 return True
         return False
 
     @cached_property
-    def _trivial(self) -> dict[tuple[str, str], list[float]]:
-        """MAEs of answers that are the same for every crystal of a test set, by table and label; some are on a card."""
-        maes: dict[tuple[str, str, str], list[float]] = {}
+    def _trivial(self) -> dict[tuple[str, str, int | None], list[float]]:
+        """MAEs of answers that are the same for every crystal, by table, label and training size; some on a card."""
+        maes: dict[tuple[str, str, int | None, str], list[float]] = {}
         for b in self.dft.parts[-1].baselines:
-            maes.setdefault((b.data, b.label, b.name), []).append(b.mae)
-        card = EnsembleCard.from_json((resources.files("cgatlib") / "released_models/pbe/card.json").read_text())
+            maes.setdefault((b.data, b.label, b.train_size, b.name), []).append(b.mae)
+        card = read_card(released_models()["pbe"])
         for label, accuracy in card.accuracy.items():
-            maes |= {(card.data["fingerprint"], label, n): [mae] for n, mae in accuracy.errors.baselines.items()}
-        found: dict[tuple[str, str], list[float]] = {}
-        for (data, label, name), values in maes.items():
+            maes |= {(card.data["fingerprint"], label, None, n): [mae] for n, mae in accuracy.errors.baselines.items()}
+        found: dict[tuple[str, str, int | None], list[float]] = {}
+        for (data, label, size, name), values in maes.items():
             if name in TRIVIAL:
-                found.setdefault((data, label), []).append(_mean(values))
+                found.setdefault((data, label, size), []).append(_mean(values))
         return found
 
 
@@ -336,10 +337,10 @@ def _rises(run: Run) -> float:
     return float(np.maximum(np.diff(logs), 0).mean())
 
 
-def _relative(first: Score, second: Score) -> Estimate:
-    """1 - first / second for scores on different crystals, the logarithms of both taken as independent and normal."""
+def _relative(first: Estimate, second: Estimate) -> Estimate:
+    """1 - first / second for errors on different crystals, the logarithms of both taken as independent and normal."""
     z = float(stats.norm.ppf(0.975))
-    errors = [math.log(s.estimate.high / s.estimate.low) / (2 * z) for s in (first, second)]
-    log = math.log(first.estimate.value / second.estimate.value)
+    errors = [math.log(e.high / e.low) / (2 * z) for e in (first, second)]
+    log = math.log(first.value / second.value)
     half = z * math.hypot(*errors)
     return Estimate(-math.expm1(log), -math.expm1(log + half), -math.expm1(log - half))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -64,12 +65,11 @@ class Task:
         """The task of an experiment.
 
         Args:
-            experiment: a run's, or one that was never run.
-            crystals: its graphs, or its table where every crystal of it has a graph.
+            experiment: a run's, or one that was never run. crystals: its graphs, or its table where all have a graph.
             source: label under the functional transferred from, by material id.
 
         Raises:
-            CgatError: the crystals are of another table, do not carry the label, or a part has none of them.
+            CgatError: the crystals are of another table, or a part has none with the label.
         """
         held = crystals.fingerprint if isinstance(crystals, CrystalTable) else crystals.table_fingerprint
         if held != experiment.data:
@@ -145,11 +145,7 @@ def source_label(task: Task) -> Fitted:
 
 def source_label_ridge(task: Task) -> Fitted:
     """`source_label` plus a correction learnt from training pairs, linear in it and in the element fractions."""
-    source = _source(task)
-    correction = _ridge(
-        task, lambda rows: np.column_stack([source[rows], task.fractions(rows)]), task.labels - source, scaled=[0]
-    )
-    return Fitted(source[task.parts.test] + correction.predictions, correction.choices)
+    return _corrected(task, task.fractions, partial(_ridge, scaled=[0]))
 
 
 def source_label_boosting(task: Task) -> Fitted:
@@ -158,11 +154,7 @@ def source_label_boosting(task: Task) -> Fitted:
     Learning the difference is the Delta-learning of Ramakrishnan et al., J. Chem. Theory Comput. 11, 2087 (2015),
     doi:10.1021/acs.jctc.5b00099.
     """
-    source = _source(task)
-    correction = _boosting(
-        task, lambda rows: np.column_stack([source[rows], task.features(rows)]), task.labels - source
-    )
-    return Fitted(source[task.parts.test] + correction.predictions, correction.choices)
+    return _corrected(task, task.features, _boosting)
 
 
 def _source(task: Task) -> Array:
@@ -172,6 +164,13 @@ def _source(task: Task) -> Array:
 
 
 Inputs = Callable[[Indices], Array]
+
+
+def _corrected(task: Task, inputs: Inputs, fit: Callable[[Task, Inputs, Array], Fitted]) -> Fitted:
+    """The source label plus what a model learns of the difference from it, with the source label as first input."""
+    source = _source(task)
+    correction = fit(task, lambda rows: np.column_stack([source[rows], inputs(rows)]), task.labels - source)
+    return Fitted(source[task.parts.test] + correction.predictions, correction.choices)
 
 
 def _ridge(task: Task, inputs: Inputs, labels: Array, scaled: Sequence[int] = ()) -> Fitted:
@@ -216,9 +215,8 @@ SOURCE_LABEL = "a calculation with the functional transferred from"
 class Model:
     """A baseline: its function, and what it needs to know of a crystal it predicts.
 
-    Args:
-        learns: more than a constant. Where it does not, its errors are the labels of the table but for a constant, or
-            differences of labels, so that of its errors only the mean is stored.
+    One that does not learn more than a constant has errors that are labels of the table but for a constant, or
+    differences of labels: of these only the mean is stored.
     """
 
     fit: Callable[[Task], Fitted]
@@ -359,10 +357,11 @@ def baseline_problems(folder: Path) -> list[str]:
 
 
 def planned_baselines(plan: Plan, data: Path) -> Iterator[Baseline]:
-    """All baselines of a plan's targets, on each of its splits; the seed of a network is nothing to them.
+    """All baselines of a plan's targets, on the crystals of each of its splits.
 
-    A target is a label of a table that some run of the plan is transferred to, with the whole training part; ``pairs``
-    of a table names the columns that hold the same crystal's labels under the functional transferred from.
+    A target is a label of a table that some run is transferred to, with one number of training crystals: where that is
+    not the whole part, each seed has crystals of its own. ``pairs`` of a table names the columns that hold the same
+    crystal's labels under the functional transferred from.
 
     Args:
         plan: opened. data: folder of its files.
@@ -370,9 +369,9 @@ def planned_baselines(plan: Plan, data: Path) -> Iterator[Baseline]:
     Raises:
         CgatError: a column of pairs does not exist.
     """
-    every = [planned.experiment for planned in plan.outline()]
-    whole = [e for e in every if e.train_size is None and e.source is not None]
-    targets = {(e.data, e.label, e.split): e for e in whole}
+    alone = {name for name, entry in plan.entries.items() if entry.start is not None and len(entry.sizes) == 1}
+    every = (planned.experiment for planned in plan.outline() if planned.entry in alone)
+    targets = {(e.data, e.label, e.split, e.train_size, e.train_size and e.seed): e for e in every}
     names = {source.table.fingerprint: name for name, source in plan.sources.items()}
     for experiment in targets.values():
         yield from all_baselines(_task(plan, names[experiment.data], experiment, data))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cgatlib.crystals.crystal import PROPERTIES
 from cgatlib.errors import CgatError
-from cgatlib.evaluation.scaling import HeldOut, Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
+from cgatlib.evaluation.scaling import Points, ScalingFit, bootstrap, fit_with_floor, hold_out_largest
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.runs.experiment import Run
 
@@ -80,19 +80,18 @@ class Forecast:
 
     def mae_with_floor(self, more: int) -> float | None:
         """The same if the error falls towards a floor; None for fewer than three sizes, which do not tell."""
-        if len(np.unique(self.fit.points.sizes)) < 3:
+        if len(self.fit.points.distinct) < 3:
             return None
         return float(fit_with_floor(self.fit.points).predict(self.n_train + self.share * more))
 
     def report(self, more: int) -> dict[str, Any]:
         """What the runs gave and what `more` crystals are expected to give, as plain values."""
         points, slope, now, then, fall = self.fit.points, self.fit.slope, self.mae(), self.mae(more), self.fall(more)
-        sizes = np.unique(points.sizes)
         return {
             "label": self.label,
             "functional": self.functional,
             "unit": PROPERTIES[self.label].unit,
-            "measured": {int(size): float(points.maes[points.sizes == size].mean()) for size in sizes},
+            "measured": {int(size): float(points.maes[points.sizes == size].mean()) for size in points.distinct},
             "slope": [slope.value, slope.low, slope.high],
             "more": more,
             "n_train": [self.n_train, round(self.n_train + self.share * more)],
@@ -100,13 +99,8 @@ class Forecast:
             "interval": [then.low, then.high],
             "fall": [fall.value, fall.low, fall.high],
             "with_floor": self.mae_with_floor(more),
-            "largest_foretold": None if self.held_out is None else self.held_out.line_error,
+            "largest_foretold": hold_out_largest(points).line_error if len(points.distinct) >= 4 else None,
         }
-
-    @property
-    def held_out(self) -> HeldOut | None:
-        """The largest size as the smaller ones foretell it; None for fewer than four sizes."""
-        return hold_out_largest(self.fit.points) if len(np.unique(self.fit.points.sizes)) >= 4 else None
 
 
 @dataclass(frozen=True)
@@ -114,13 +108,12 @@ class Check:
     """A forecast from the sizes below a measured one.
 
     Args:
-        size: training crystals, measured. foretold, floor: MAE on the line and on the line with a floor.
+        size: training crystals, measured. foretold: MAE on the line.
         mae: as measured, mean of the runs. fall: foretold. measured_fall: from the size before.
     """
 
     size: int
     foretold: float
-    floor: float | None
     mae: float
     fall: Estimate
     measured_fall: float
@@ -132,25 +125,20 @@ class Check:
 
 
 def checks(runs: Sequence[Run], sizes: int = 4) -> list[Check]:
-    """Foretell every size of finished runs from the `sizes` sizes before it, and compare.
+    """Foretell every size of finished runs from the `sizes` sizes before it, and compare; none where there are fewer.
 
-    Raises:
-        CgatError: there are not more than that many sizes.
+    Sizes, MAEs and test crystals are those of `Forecast.of`, whose errors are raised.
     """
     maes: dict[int, list[float]] = {}
     for run in runs:
         maes.setdefault(int(run.metrics["n_train"]), []).append(float(run.metrics["test_mae"]))
-    known = sorted(maes)
-    if len(known) <= sizes:
-        raise CgatError(f"checking forecasts from {sizes} sizes needs more sizes than that, got {len(known)}")
-    found = []
+    known, found = sorted(maes), []
     for place in range(sizes, len(known)):
         before, size = known[place - sizes : place], known[place]
         forecast = Forecast.of([run for run in runs if run.metrics["n_train"] in before])
         more = round((size - forecast.n_train) / forecast.share)
         now, mae = (float(np.mean(maes[n])) for n in (before[-1], size))
-        floor = forecast.mae_with_floor(more)
-        found.append(Check(size, forecast.mae(more).value, floor, mae, forecast.fall(more), 1 - mae / now))
+        found.append(Check(size, forecast.mae(more).value, mae, forecast.fall(more), 1 - mae / now))
     return found
 
 

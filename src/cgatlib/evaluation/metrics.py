@@ -49,17 +49,18 @@ class Scored:
             seeds: one table per seed. name: of the seeds, for messages.
 
         Raises:
-            CgatError: there are no seeds, two seeds have other test crystals, a crystal occurs twice, or an error is
-                not finite.
+            CgatError: there are no seeds, two seeds have other test crystals, or an error is not finite.
         """
         if isinstance(seeds, Scored):
             return seeds
         if not seeds:
             raise CgatError(f"{name}: no seed was given")
-        parts = [_one_seed(frame, f"{name}, seed number {i}") for i, frame in enumerate(seeds, start=1)]
+        parts = [frame.set_index("crystal").sort_index() for frame in seeds]
         first = parts[0]
-        for i, part in enumerate(parts[1:], start=2):
+        for i, part in enumerate(parts, start=1):
             _require_same(first.index, part.index, f"{name}, seed number 1", f"seed number {i}")
+            if not np.isfinite(part["error"]).all():
+                raise CgatError(f"{name}, seed number {i}: an error is not finite")
         gaps = all("level" in part for part in parts)
         return cls(
             crystals=first.index.to_numpy(),
@@ -102,37 +103,9 @@ class Scored:
                 raise CgatError(f"{_some(self.crystals[off])} are metals in one of {name} and {other_name} alone")
 
 
-def restrict(seeds: Seeds, crystals: Sequence[int]) -> list[pd.DataFrame]:
-    """The errors of some crystals alone, by their digests; `CgatError` when one of them was not predicted."""
-    kept = []
-    for frame in seeds:
-        absent = set(crystals) - set(frame["crystal"])
-        if absent:
-            raise CgatError(f"{_some(sorted(absent))} of the wanted crystals have no error")
-        kept.append(frame[frame["crystal"].isin(crystals)])
-    return kept
-
-
 def _renumbered(groups: NDArray[np.integer]) -> NDArray[np.intp]:
     """The same groups in the same order, numbered without gaps."""
     return np.unique(groups, return_inverse=True)[1]
-
-
-def _one_seed(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One seed's table, indexed and sorted by crystal."""
-    missing = {"crystal", "group", "error"} - set(frame.columns)
-    if missing:
-        raise CgatError(f"{name}: column {min(missing)!r} is missing")
-    if frame.empty:
-        raise CgatError(f"{name}: there is no test crystal")
-    part = frame.set_index("crystal").sort_index()
-    twice = part.index[part.index.duplicated()]
-    if len(twice):
-        raise CgatError(f"{name}: {_some(twice.unique())} occurs twice")
-    broken = part.index[~np.isfinite(part["error"].to_numpy(dtype=float))]
-    if len(broken):
-        raise CgatError(f"{name}: {_some(broken)} has an error that is not finite")
-    return part
 
 
 def _require_same(first: pd.Index, second: pd.Index, first_name: str, second_name: str) -> None:
@@ -145,7 +118,7 @@ def _require_same(first: pd.Index, second: pd.Index, first_name: str, second_nam
         raise CgatError(f"the test crystals differ: {' and '.join(sides)}")
 
 
-def _some(crystals: Sequence[int] | pd.Index | NDArray[np.uint64]) -> str:
+def _some(crystals: pd.Index | NDArray[np.uint64]) -> str:
     """The first few digests and the number of all, for messages."""
     named = ", ".join(f"{int(i):016x}" for i in crystals[:_SHOWN])
     return f"{named} and {len(crystals) - _SHOWN} more" if len(crystals) > _SHOWN else named
@@ -153,11 +126,7 @@ def _some(crystals: Sequence[int] | pd.Index | NDArray[np.uint64]) -> str:
 
 @dataclass(frozen=True)
 class Metric:
-    """A non-negative number that describes predictions.
-
-    Args:
-        name: what it is called. of: the function. highest: the largest value it can take.
-    """
+    """A non-negative number that describes predictions: its name, function, and the largest value it can take."""
 
     name: str
     of: Callable[[Scored, Array], Array]
@@ -178,26 +147,12 @@ def _open_gap_mae(scored: Scored, weights: Array) -> Array:
     return _mae(scored.at(scored.kinds), weights[:, scored.kinds])
 
 
-def _calls(scored: Scored, weights: Array) -> tuple[Array, Array, Array, Array]:
-    """True non-metals (R,), those found (R, S), true metals (R,), those called non-metals (R, S)."""
-    is_open, called = scored.kinds, (_levels(scored) > 0).astype(float)
-    open_weights, closed_weights = weights[:, is_open], weights[:, ~is_open]
-    return (
-        open_weights.sum(axis=1),
-        open_weights @ called[:, is_open].T,
-        closed_weights.sum(axis=1),
-        closed_weights @ called[:, ~is_open].T,
-    )
-
-
 def _balanced_accuracy(scored: Scored, weights: Array) -> Array:
-    positives, found, negatives, wrong = _calls(scored, weights)
-    return (_share(found, positives) + 1 - _share(wrong, negatives)) / 2
-
-
-def _f1(scored: Scored, weights: Array) -> Array:
-    positives, found, _, wrong = _calls(scored, weights)
-    return _share(2 * found, positives[:, None] + found + wrong)
+    non_metals, called = scored.kinds, (_levels(scored) > 0).astype(float)
+    found, wrong = (
+        _share(weights[:, kind] @ called[:, kind].T, weights[:, kind].sum(axis=1)) for kind in (non_metals, ~non_metals)
+    )
+    return (found + 1 - wrong) / 2
 
 
 def _roc_auc(scored: Scored, weights: Array) -> Array:
@@ -225,4 +180,3 @@ MAE = Metric("MAE", _mae)
 OPEN_GAP_MAE = Metric("MAE of the non-metals", _open_gap_mae)
 BALANCED_ACCURACY = Metric("balanced accuracy", _balanced_accuracy, 1.0)
 ROC_AUC = Metric("ROC AUC", _roc_auc, 1.0)
-F1 = Metric("F1 of the non-metals", _f1, 1.0)

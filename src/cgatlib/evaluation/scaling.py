@@ -18,6 +18,7 @@ from scipy.optimize import least_squares
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.statistics import (
     RESAMPLES,
+    TAILS,
     Array,
     Estimate,
     between_runs,
@@ -46,9 +47,7 @@ class PowerLaw:
         return np.asarray(np.exp(self.intercept - self.slope * np.log(np.asarray(n, dtype=float))))
 
     def invert(self, mae: float) -> float:
-        """Size at which the law reaches `mae`; CgatError when the error does not fall with n."""
-        if mae <= 0 or self.slope <= 0:
-            raise CgatError(f"no size reaches an error of {mae:g} on a law of slope {self.slope:g}")
+        """Size at which the law reaches `mae` > 0; infinite where the error does not fall with n."""
         return float(size_reaching(self.intercept, self.slope, math.log(mae)))
 
 
@@ -90,14 +89,13 @@ class Points:
             raise CgatError(f"sizes {self.sizes.shape} and MAEs {self.maes.shape} must be of one length")
         if self.errors is not None and len(self.errors) != len(self.sizes):
             raise CgatError(f"{len(self.errors)} rows of errors were given for {len(self.sizes)} runs")
-        if len(np.unique(self.sizes)) < 2:
-            raise CgatError(f"a power law needs at least two sizes, got {np.unique(self.sizes).tolist()}")
+        if len(self.distinct) < 2:
+            raise CgatError(f"a power law needs at least two sizes, got {self.distinct.tolist()}")
 
     @property
-    def has_spread(self) -> bool:
-        """Whether runs are repeated or sizes enough (three) to estimate an uncertainty from the points alone."""
-        distinct = len(np.unique(self.sizes))
-        return distinct >= 3 or distinct < len(self.sizes)
+    def distinct(self) -> Array:
+        """The different sizes, the smallest first."""
+        return np.unique(self.sizes)
 
 
 def fit_power_law(points: Points) -> PowerLaw:
@@ -116,8 +114,8 @@ def r_squared(points: Points, law: PowerLaw | FloorLaw) -> float:
 
 def fit_with_floor(points: Points) -> FloorLaw:
     """Least squares in ln MAE of exp(intercept) n^-slope + floor, 0 <= floor < min MAE; needs three sizes."""
-    if len(np.unique(points.sizes)) < 3:
-        raise CgatError(f"a law with a floor needs at least three sizes, got {np.unique(points.sizes).tolist()}")
+    if len(points.distinct) < 3:
+        raise CgatError(f"a law with a floor needs at least three sizes, got {points.distinct.tolist()}")
     lowest = points.maes.min()
 
     def law(x: Array) -> FloorLaw:
@@ -177,8 +175,8 @@ class ScalingFit:
         """Intercept with its 95 % interval."""
         return Estimate.of(self.law.intercept, self.intercepts)
 
-    def band(self, n: ArrayLike, level: float = 0.95, common: Array | float = 0.0) -> tuple[Array, Array]:
-        """Lower and upper MAE at n (N,), each (N,): pointwise percentiles of the resampled lines.
+    def band(self, n: ArrayLike, common: Array | float = 0.0) -> tuple[Array, Array]:
+        """Lower and upper MAE at n (N,), each (N,): pointwise 95 % interval of the resampled lines.
 
         `common` (R,) is left out of ln MAE: the mean `shifts` of lines that are compared on one test set, which an
         easier or harder one moves together.
@@ -186,13 +184,11 @@ class ScalingFit:
         log_n = np.log(np.atleast_1d(np.asarray(n, dtype=float)))
         levels = (self.intercepts - common)[:, None]
         curves = np.exp(levels - self.slopes[:, None] * log_n)  # (R, N)
-        low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(curves, TAILS, axis=0)
         return low, high
 
 
-def bootstrap(
-    points: Points, *, resamples: int = RESAMPLES, noise: float | None = None, rng_seed: int = 0
-) -> ScalingFit:
+def bootstrap(points: Points, noise: float | None = None) -> ScalingFit:
     """Fit a power law and resample it over seeds, and over formulas of test crystals where `points.errors` are known.
 
     A size with a single run borrows the scatter of the other sizes; where every size has a single run it is that about
@@ -203,9 +199,9 @@ def bootstrap(
         CgatError: two sizes with a single run each, and no `noise`.
     """
     law = fit_power_law(points)
-    drawn, shifts = _redraw(points, resamples, noise, rng_seed)
+    drawn, shifts = _redraw(points, noise)
     intercepts, slopes = straight_lines(np.log(points.sizes), drawn)
-    groups = [np.flatnonzero(points.sizes == size) for size in np.unique(points.sizes)]
+    groups = [np.flatnonzero(points.sizes == size) for size in points.distinct]
     log_means = [float(np.log(points.maes[group]).mean()) for group in groups]
     lowest = int(np.argmin(log_means))
     return ScalingFit(
@@ -220,22 +216,23 @@ def bootstrap(
     )
 
 
-def _redraw(points: Points, resamples: int, noise: float | None, rng_seed: int) -> tuple[Array, Array]:
+def _redraw(points: Points, noise: float | None) -> tuple[Array, Array]:
     """Resampled ln MAE (R, P) of every run, and `ScalingFit.shifts` (R,)."""
-    if noise is None and not points.has_spread:
+    single = len(points.distinct) == len(points.sizes)
+    if noise is None and single and len(points.sizes) < 3:
         raise CgatError("two sizes with one run each leave no uncertainty to estimate: add seeds, sizes or `noise`")
-    maes, errors = np.broadcast_to(points.maes, (resamples, len(points.maes))), points.errors
+    maes, errors = np.broadcast_to(points.maes, (RESAMPLES, len(points.maes))), points.errors
     if errors is not None:
         groups = np.arange(errors.shape[1]) if points.groups is None else points.groups
-        maes = redraw_formulas(lambda w: w @ errors.T / w.sum(axis=1, keepdims=True), groups, resamples, rng_seed)
-    scatter = None if noise is None else np.full(resamples, noise)
-    if noise is None and len(np.unique(points.sizes)) == len(points.sizes):
-        scatter = _scatter_about_the_line(points, maes, rng_seed)
+        maes = redraw_formulas(lambda w: w @ errors.T / w.sum(axis=1, keepdims=True), groups)
+    scatter = None if noise is None else np.full(RESAMPLES, noise)
+    if noise is None and single:
+        scatter = _scatter_about_the_line(points, maes)
     shifts = np.log(maes / points.maes).mean(axis=1)
-    return np.log(maes * seed_factors(points.maes, maes, points.sizes, rng_seed, scatter)), shifts
+    return np.log(maes * seed_factors(points.maes, maes, points.sizes, scatter)), shifts
 
 
-def _scatter_about_the_line(points: Points, redrawn: Array, rng_seed: int) -> Array:
+def _scatter_about_the_line(points: Points, redrawn: Array) -> Array:
     """Relative standard deviation of a run of each of at least three sizes, (R,), from P - 2 degrees of freedom."""
     x, free = np.log(points.sizes), len(points.sizes) - 2
 
@@ -244,42 +241,32 @@ def _scatter_about_the_line(points: Points, redrawn: Array, rng_seed: int) -> Ar
         return np.asarray(y - intercepts[:, None] + slopes[:, None] * x)
 
     kept = between_runs(residuals(np.log(points.maes)[None]), residuals(np.log(redrawn)))
-    return student_root(free, len(redrawn), rng_seed) * math.sqrt((kept**2).sum() / free)
+    return student_root(free) * math.sqrt((kept**2).sum() / free)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The largest size, predicted from the smaller ones by the straight line and by the line with a floor."""
+    """The largest size and its MAE, and the relative errors of what the smaller ones foretell for it.
+
+    Errors of the straight line and of the line with a floor; negative where it was too hopeful.
+    """
 
     size: float
     observed: float
-    line: float
-    with_floor: float
-
-    @property
-    def line_error(self) -> float:
-        """Relative error of the straight line's prediction; negative when it was too hopeful."""
-        return self.line / self.observed - 1
-
-    @property
-    def floor_error(self) -> float:
-        """Relative error of the prediction with a floor; negative when it was too hopeful."""
-        return self.with_floor / self.observed - 1
+    line_error: float
+    floor_error: float
 
 
 def hold_out_largest(points: Points) -> HeldOut:
     """Fit both laws without the largest size and predict it; needs four sizes."""
-    largest = points.sizes.max()
+    largest = points.distinct[-1]
     kept = points.sizes < largest
-    if len(np.unique(points.sizes)) < 4:
-        raise CgatError(f"holding out the largest size needs four sizes, got {np.unique(points.sizes).tolist()}")
+    if len(points.distinct) < 4:
+        raise CgatError(f"holding out the largest size needs four sizes, got {points.distinct.tolist()}")
     smaller = Points(points.sizes[kept], points.maes[kept])
-    return HeldOut(
-        size=float(largest),
-        observed=float(np.exp(np.log(points.maes[~kept]).mean())),
-        line=float(fit_power_law(smaller).predict(largest)),
-        with_floor=float(fit_with_floor(smaller).predict(largest)),
-    )
+    observed = float(np.exp(np.log(points.maes[~kept]).mean()))
+    line, floor = (float(fit(smaller).predict(largest)) / observed - 1 for fit in (fit_power_law, fit_with_floor))
+    return HeldOut(float(largest), observed, line, floor)
 
 
 def crossing(none: PowerLaw, full: PowerLaw) -> float:
@@ -287,43 +274,23 @@ def crossing(none: PowerLaw, full: PowerLaw) -> float:
 
     Infinite when scratch does not fall faster than transfer; below one when it is better at every size.
     """
-    return float(_crossing(none.intercept, none.slope, full.intercept, full.slope))
+    return float(size_reaching(none.intercept - full.intercept, none.slope - full.slope, 0.0))
 
 
 def crossing_size(none: ScalingFit, full: ScalingFit) -> Estimate:
     """N_cross with its interval and the share of resamples whose lines never cross."""
-    samples = _crossing(none.intercepts, none.slopes, *_paired(none, full))
+    samples = size_reaching(none.intercepts - full.intercepts, none.slopes - full.slopes, 0.0)
     return Estimate.of(crossing(none.law, full.law), samples)
 
 
 def equivalent_size(none: ScalingFit, full: ScalingFit) -> Estimate:
     """N_equiv: the size at which training from scratch equals the best transfer model, none(N) = min full."""
-    _paired(none, full)
-    value = size_reaching(none.law.intercept, none.law.slope, math.log(full.best))
-    return Estimate.of(float(value), size_reaching(none.intercepts, none.slopes, np.log(full.bests)))
+    return Estimate.of(none.law.invert(full.best), size_reaching(none.intercepts, none.slopes, np.log(full.bests)))
 
 
 def size_at(fit: ScalingFit, mae: float) -> Estimate:
-    """Size at which the law reaches `mae` (unit of the fit), for instance chemical accuracy."""
-    if mae <= 0:
-        raise CgatError(f"no size reaches an error of {mae:g}")
-    value = size_reaching(fit.law.intercept, fit.law.slope, math.log(mae))
-    return Estimate.of(float(value), size_reaching(fit.intercepts, fit.slopes, math.log(mae)))
-
-
-def laws_from_counts(
-    none_mae: float, full_mae: float, size: float, equivalent: float, crossing: float
-) -> tuple[PowerLaw, PowerLaw]:
-    """The two lines (none, full) behind a pair of MAEs at one size and the quoted N_equiv and N_cross.
-
-    The paper prints no slopes in its text; these four numbers fix them.
-    """
-    gain = math.log(none_mae / full_mae)
-    if gain <= 0 or equivalent <= size or crossing <= size:
-        raise CgatError("lines follow from the counts only if transfer is better and both counts exceed the size")
-    none_slope = gain / math.log(equivalent / size)
-    full_slope = none_slope - gain / math.log(crossing / size)
-    return PowerLaw.through(size, none_mae, none_slope), PowerLaw.through(size, full_mae, full_slope)
+    """Size at which the law reaches `mae` > 0 (unit of the fit), for instance chemical accuracy."""
+    return Estimate.of(fit.law.invert(mae), size_reaching(fit.intercepts, fit.slopes, math.log(mae)))
 
 
 @dataclass(frozen=True)
@@ -331,7 +298,7 @@ class ComputeBudget:
     """A start (n_pretrain low- and n_train high-fidelity crystals) and the fits along either size (Fig. 5).
 
     Budgets are in units of one low-fidelity (PBE) calculation; a high-fidelity one costs `cost_ratio` of
-    them. CgatError when a size or the cost is not positive, or the fits have different numbers of resamples.
+    them. CgatError when a size or the cost is not positive.
     """
 
     training: ScalingFit  # MAE against n_train at this n_pretrain; slope beta
@@ -343,7 +310,6 @@ class ComputeBudget:
     def __post_init__(self) -> None:
         if min(self.n_train, self.n_pretrain, self.cost_ratio) <= 0:
             raise CgatError("sizes and cost ratio of a compute budget must be positive")
-        _paired(self.training, self.pretraining)
 
     def training_size(self, budget: ArrayLike) -> Array:
         """High-fidelity crystals after the budget bought only those, n_train + B / c."""
@@ -369,51 +335,30 @@ class ComputeBudget:
         return Estimate(value, low, high)
 
 
-def balance_ratio(training_slope: float, pretraining_slope: float, cost_ratio: float) -> float:
-    """n_pretrain / n_train at which both calculations pay equally, c alpha / beta."""
-    if training_slope <= 0 or pretraining_slope <= 0:
-        raise CgatError("a balance of calculations needs an error that falls with both sizes")
-    return cost_ratio * pretraining_slope / training_slope
-
-
-def optimal_share(training_slope: float, pretraining_slope: float) -> float:
-    """Share of a fresh budget for low-fidelity calculations, alpha / (alpha + beta), at any cost ratio.
-
-    It minimises K n_train^-beta n_pretrain^-alpha under n_pretrain + c n_train = budget.
-    """
-    if training_slope <= 0 or pretraining_slope <= 0:
-        raise CgatError("a split of the budget needs an error that falls with both sizes")
-    return pretraining_slope / (pretraining_slope + training_slope)
-
-
 def balance(training: ScalingFit, pretraining: ScalingFit, cost_ratio: float) -> Estimate:
-    """`balance_ratio` with its interval; infinite where training size, 0 where pre-training does not help."""
+    """n_pretrain / n_train at which both calculations pay equally, c alpha / beta.
+
+    Its interval ends at infinity where training size, at 0 where pre-training does not help.
+    """
     alphas, betas = _falling(training, pretraining)
-    value = balance_ratio(training.law.slope, pretraining.law.slope, cost_ratio)
+    value = cost_ratio * pretraining.law.slope / training.law.slope
     return Estimate.of(value, np.where(betas > 0, cost_ratio * alphas / np.where(betas > 0, betas, 1.0), np.inf))
 
 
 def optimal_split(training: ScalingFit, pretraining: ScalingFit) -> Estimate:
-    """`optimal_share` with its interval; resamples in which neither size helps count as an even split."""
+    """Share of a fresh budget for low-fidelity calculations, alpha / (alpha + beta), at any cost ratio.
+
+    It minimises K n_train^-beta n_pretrain^-alpha under n_pretrain + c n_train = budget. Resamples in which neither
+    size helps count as an even split.
+    """
     alphas, betas = _falling(training, pretraining)
     total = alphas + betas
-    value = optimal_share(training.law.slope, pretraining.law.slope)
+    value = pretraining.law.slope / (pretraining.law.slope + training.law.slope)
     return Estimate.of(value, np.where(total > 0, alphas / np.where(total > 0, total, 1.0), 0.5))
-
-
-def _crossing(none_a: ArrayLike, none_s: ArrayLike, full_a: ArrayLike, full_s: ArrayLike) -> Array:
-    """Crossing of lines with intercepts a and slopes s: the size at which their difference reaches 0."""
-    return size_reaching(np.subtract(none_a, full_a), np.subtract(none_s, full_s), 0.0)
-
-
-def _paired(none: ScalingFit, full: ScalingFit) -> tuple[Array, Array]:
-    """The second fit's resamples, refused when their number differs from the first's."""
-    if len(none.slopes) != len(full.slopes):
-        raise CgatError(f"fits with {len(none.slopes)} and {len(full.slopes)} resamples cannot be compared")
-    return full.intercepts, full.slopes
 
 
 def _falling(training: ScalingFit, pretraining: ScalingFit) -> tuple[Array, Array]:
     """Resampled slopes alpha, beta (R,), those of an error that rises set to 0: more data buy nothing."""
-    _paired(training, pretraining)
+    if min(training.law.slope, pretraining.law.slope) <= 0:
+        raise CgatError("a balance of calculations needs an error that falls with both sizes")
     return np.maximum(pretraining.slopes, 0.0), np.maximum(training.slopes, 0.0)

@@ -29,32 +29,31 @@ from scipy import stats
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
+TAILS = [(1 - 0.95) / 2, (1 + 0.95) / 2]
 _BLOCK = 4_000_000  # weights held at a time
 _FARTHEST = 20.0  # two seeds draw exponents without bound; e^20 is as good as any
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval from resampling; `never` is the share of infinite resamples."""
+    """A number with its 95 % interval; `never` is the share of infinite resamples."""
 
     value: float
     low: float
     high: float
     never: float = 0.0
-    level: float = 0.95
 
     @classmethod
-    def of(cls, value: float, samples: Array, level: float = 0.95) -> Estimate:
+    def of(cls, value: float, samples: Array) -> Estimate:
         """Central percentile interval of samples (R,); infinite ones count as larger than any number, NaN not."""
         samples = samples[~np.isnan(samples)]
         if len(samples) == 0:
-            return cls(float(value), -math.inf, math.inf, level=level)
-        tails = [(1 - level) / 2, (1 + level) / 2]
-        low, high = np.quantile(samples, tails, method="inverted_cdf")
-        return cls(float(value), float(low), float(high), float(np.isinf(samples).mean()), level)
+            return cls(float(value), -math.inf, math.inf)
+        low, high = np.quantile(samples, TAILS, method="inverted_cdf")
+        return cls(float(value), float(low), float(high), float(np.isinf(samples).mean()))
 
 
-def mean_interval(values: ArrayLike, test_to_train: float = 0.0, level: float = 0.95) -> Estimate:
+def mean_interval(values: ArrayLike, test_to_train: float = 0.0) -> Estimate:
     """Mean of values (J,) of seeds or splits with Student's interval; infinitely wide for a single value.
 
     Training sets of different splits overlap, so that the variance of the mean of J splits is (1/J + n_test/n_train)
@@ -63,37 +62,32 @@ def mean_interval(values: ArrayLike, test_to_train: float = 0.0, level: float = 
     values = np.asarray(values, dtype=float)
     mean, n = float(values.mean()), len(values)
     if n < 2:
-        return Estimate(mean, -math.inf, math.inf, level=level)
+        return Estimate(mean, -math.inf, math.inf)
     error = math.sqrt((1 / n + test_to_train) * float(values.var(ddof=1)))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    return Estimate(mean, mean - half, mean + half, level=level)
+    half = float(stats.t.ppf(TAILS[1], n - 1)) * error
+    return Estimate(mean, mean - half, mean + half)
 
 
-def redraw_formulas(
-    metric: Callable[[Array], Array], groups: NDArray[np.integer], resamples: int = RESAMPLES, rng_seed: int = 0
-) -> Array:
+def redraw_formulas(metric: Callable[[Array], Array], groups: NDArray[np.integer]) -> Array:
     """Values of P runs on redrawn test crystals, (R, P).
 
     Args:
         metric: values (r, P) of the runs for weights (r, T), how often each test crystal was drawn.
         groups: (T,) number of each crystal's formula from 0: what is drawn together.
-        resamples, rng_seed: equal ones give equal draws.
     """
     n = int(groups.max()) + 1
-    rng = np.random.default_rng([rng_seed, n])
+    rng = np.random.default_rng([0, n])
     step = max(1, _BLOCK // len(groups))
     blocks = []
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
+    for start in range(0, RESAMPLES, step):
+        rows = min(step, RESAMPLES - start)
         drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
         blocks.append(metric(counts.astype(float)[:, groups]))
     return np.concatenate(blocks)
 
 
-def seed_factors(
-    values: Array, drawn: Array, sizes: ArrayLike = 0, rng_seed: int = 0, scatter: Array | None = None
-) -> Array:
+def seed_factors(values: Array, drawn: Array, sizes: ArrayLike = 0, scatter: Array | None = None) -> Array:
     """What the mean of the runs of a size may be off by: factors (R, P), equal for the runs of a size.
 
     Normal draws, one for each run, that multiply its deviation from the mean, over one root of a chi-squared draw have
@@ -101,7 +95,7 @@ def seed_factors(
 
     Args:
         values: (P,) of the runs. drawn: (R, P), on redrawn formulas.
-        sizes: (P,) training sizes, or one number: the runs of a size are seeds of each other. rng_seed: of the draws.
+        sizes: (P,) training sizes, or one number: the runs of a size are seeds of each other.
         scatter: (R,) relative standard deviation of a run that is the only one of its size; that of the other sizes
             where it is not given and there are any, else none.
     """
@@ -109,24 +103,24 @@ def seed_factors(
     parts = {size: np.flatnonzero(sizes == size) for size in np.unique(sizes)}
     free = len(values) - len(parts)
     kept = between_runs(*(_relative(x, list(parts.values())) for x in (values[None], drawn)))
-    root = student_root(free, len(drawn), rng_seed) if free else np.zeros(len(drawn))
+    root = student_root(free) if free else np.zeros(RESAMPLES)
     if scatter is None:
         scatter = root * math.sqrt((kept**2).sum() / max(free, 1))
-    alone = np.random.default_rng([rng_seed, *values.view(np.uint32)])  # unrelated between kinds of run
+    alone = np.random.default_rng([0, *values.view(np.uint32)])  # unrelated between kinds of run
     exponents = np.empty_like(drawn)
     for size, part in parts.items():
         runs = len(part)
         if runs == 1:
-            exponents[:, part] = (scatter * alone.standard_normal(len(drawn)))[:, None]
+            exponents[:, part] = (scatter * alone.standard_normal(RESAMPLES))[:, None]
             continue
-        normal = np.random.default_rng([rng_seed, round(size), runs]).standard_normal((len(drawn), runs))
+        normal = np.random.default_rng([0, round(size), runs]).standard_normal((RESAMPLES, runs))
         exponents[:, part] = (root * (normal @ kept[part]) / math.sqrt(runs * (runs - 1)))[:, None]
     return np.exp(np.clip(exponents, -_FARTHEST, _FARTHEST))
 
 
-def student_root(free: int, resamples: int, rng_seed: int) -> Array:
+def student_root(free: int) -> Array:
     """(R,) draws that make normal draws those of Student's t with `free` degrees of freedom."""
-    return np.sqrt(free / np.random.default_rng([rng_seed, free, 1]).chisquare(free, resamples))
+    return np.sqrt(free / np.random.default_rng([0, free, 1]).chisquare(free, RESAMPLES))
 
 
 def between_runs(deviations: Array, redrawn: Array) -> Array:
@@ -148,16 +142,13 @@ def _relative(values: Array, parts: Iterable[NDArray[np.intp]]) -> Array:
     return deviations
 
 
-def histogram_edges(values: ArrayLike, *, bins: int = 60, coverage: float = 0.995) -> list[float]:
-    """Edges (bins + 1,) of equal bins that span the central share `coverage` of the values, ends rounded outwards.
-
-    Rounded, they are nobody's value.
-    """
+def histogram_edges(values: ArrayLike) -> list[float]:
+    """Edges (61,) of equal bins that span the central 99.5 % of the values, ends rounded outwards: nobody's value."""
     known = np.asarray(values, dtype=float)
-    low, high = np.quantile(known, [(1 - coverage) / 2, (1 + coverage) / 2])
+    low, high = np.quantile(known, [(1 - 0.995) / 2, 0.9975])
     low = known.min() if low - known.min() < 0.02 * (high - low) else low  # a bound such as zero is shown
     if not high > low:
         low, high = low - 0.5, low + 0.5
     step = 10.0 ** np.floor(np.log10((high - low) / 100))
     ends = np.floor(low / step) * step, np.ceil(high / step) * step
-    return np.linspace(*ends, bins + 1).round(10).tolist()
+    return np.linspace(*ends, 61).round(10).tolist()

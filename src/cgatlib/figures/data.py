@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from cgatlib.errors import CgatError
 from cgatlib.figures.style import (
@@ -25,7 +26,6 @@ from cgatlib.figures.style import (
     MUTED,
     PAGE,
     QUANTITIES,
-    LineStyle,
     NotebookFigure,
     functional_colour,
     number,
@@ -41,6 +41,7 @@ _PANELS = ("e_above_hull", "e_form", "volume_per_atom", "band_gap")  # as Fig. 2
 
 _SHADES = mpl.colormaps["YlGnBu"]
 _ON_CELL = ("#14181D", "#FDFEFE")  # text on a cell of its own colour, whatever the page
+_MARKS: dict[str, Any] = {"median": "-", "mean": ":"}
 _SWALLOWS = 0.3  # share of crystals in one bin beyond which the axis is logarithmic
 
 # Symbols of the periodic table row by row; a dot is an empty cell, a star the place of a separate row.
@@ -58,20 +59,19 @@ PERIODIC_TABLE = (
 )
 
 
-def label_histograms(bins: pd.DataFrame, numbers: pd.DataFrame, *, announce_missing: bool = False) -> Figure:
+def label_histograms(bins: pd.DataFrame, numbers: pd.DataFrame) -> Figure:
     """Densities of the labels by functional in the arrangement of Fig. 2, medians solid and means dotted.
 
     Args:
         bins: Long table [label, functional, low, high, crystals], a row per bin; the functionals of a label share their
             bins. What lies outside all bins is only counted: a panel says how much.
         numbers: Table [label, functional, count, median, mean] of all values, in the units of the labels.
-        announce_missing: Keep the place of a label without data, saying so, instead of leaving it out.
     """
     require_columns(bins, ("label", "functional", "low", "high", "crystals"), "label_histograms")
     require_columns(numbers, ("label", "functional", "count", "median", "mean"), "label_histograms")
     for label in numbers["label"].unique():
         quantity(label)
-    shown = [q for q in dict.fromkeys((*_PANELS, *QUANTITIES)) if announce_missing or (numbers["label"] == q).any()]
+    shown = [q for q in dict.fromkeys((*_PANELS, *QUANTITIES)) if (numbers["label"] == q).any()]
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with style():
@@ -86,8 +86,7 @@ def label_histograms(bins: pd.DataFrame, numbers: pd.DataFrame, *, announce_miss
         handles: list[Artist] = [
             Rectangle((0, 0), 1, 1, facecolor=functional_colour(f), alpha=0.6, label=FUNCTIONAL_NAMES[f]) for f in used
         ]
-        handles.append(Line2D([], [], color=MUTED, linestyle="-", label="median"))
-        handles.append(Line2D([], [], color=MUTED, linestyle=":", label="mean"))
+        handles += [Line2D([], [], color=MUTED, linestyle=line, label=what) for what, line in _MARKS.items()]
         fig.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return fig
 
@@ -100,28 +99,20 @@ def _in_order(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _histogram_panel(ax: Axes, bins: pd.DataFrame, numbers: pd.DataFrame, label: str) -> None:
-    if numbers.empty:
-        ax.text(0.5, 0.5, "no data in this profile", transform=ax.transAxes, ha="center", color=MUTED)
-        ax.set_axis_off()
-        return
     counts = numbers.set_index("functional")["count"]
     drawn = bins[bins["functional"].isin(counts.index)]
     several = {tuple(np.append(own["low"], own["high"].iloc[-1])) for _, own in drawn.groupby("functional")}
     edges = np.array(several.pop())
     if several:
         raise CgatError(f"the histograms of {label} have different bins, and cannot be drawn in one panel")
-    drawn = drawn.assign(
-        middle=(drawn["low"] + drawn["high"]) / 2,
-        share=drawn["crystals"]
-        / drawn["functional"].map(counts).to_numpy(),  # of all: a cut tail does not lift the rest
-    )
-    log = drawn["share"].max() > _SWALLOWS
-    order = list(counts.index)
+    share = drawn["crystals"] / drawn["functional"].map(counts).to_numpy()  # of all: a cut tail does not lift the rest
+    drawn = drawn.assign(middle=(drawn["low"] + drawn["high"]) / 2, share=share)
+    log, order = share.max() > _SWALLOWS, list(counts.index)
     sns.histplot(
         drawn, x="middle", weights="share", hue="functional", hue_order=order, bins=list(edges), element="step",
         palette=[functional_colour(name) for name in order], fill=len(order) == 1, linewidth=1.4, legend=False, ax=ax,
     )  # fmt: skip
-    seen = drawn.loc[drawn["share"] > 0, "share"]
+    seen = share[share > 0]
     if log:
         ax.set_yscale("log")
         ax.yaxis.set_minor_locator(NullLocator())
@@ -129,7 +120,7 @@ def _histogram_panel(ax: Axes, bins: pd.DataFrame, numbers: pd.DataFrame, label:
     ax.set(xlim=(edges[0], edges[-1]), ylim=(0.7 * seen.min() if log else 0, seen.max() * room))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     for row in numbers.itertuples():
-        for value, line in (("median", "-"), ("mean", ":")):
+        for value, line in _MARKS.items():
             at, colour = getattr(row, value), functional_colour(row.functional)
             ax.axvline(at, 0, 0.13, color=colour, linestyle=line, linewidth=1.6, gid=f"{value} {row.functional}")
     outside = 1 - drawn["crystals"].sum() / counts.sum()
@@ -153,41 +144,24 @@ def _summary(ax: Axes, numbers: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def element_counts(
-    counts: Mapping[str, float],
-    title: str,
-    *,
-    what: str = "Crystals that contain the element",
-    theirs: Mapping[str, float] | None = None,
-) -> Figure:
-    """A periodic table coloured by a number of each element: of the crystals that contain it (Fig. 9), or of an error.
+def element_counts(counts: Mapping[str, float], title: str) -> Figure:
+    """A periodic table coloured by the number of crystals that contain each element, given by symbol (Fig. 9).
 
     pymatgen's `periodic_table_heatmap` changes pyplot's global state, groups no digits, and takes the room of its
     colour bar from the cells.
-
-    Args:
-        counts: by symbol. title: of the figure. what: is counted.
-        theirs: the paper's number, written below ours.
     """
-    places = {
-        symbol: (row, column)
-        for row, line in enumerate(PERIODIC_TABLE)
-        for column, symbol in enumerate(line.split())
-        if symbol.isalpha()
-    }
-    unknown = sorted({*counts, *(theirs or {})} - set(places))
-    if unknown:
+    cells = [(row, line.split()) for row, line in enumerate(PERIODIC_TABLE)]
+    places = {symbol: (row, column) for row, line in cells for column, symbol in enumerate(line) if symbol.isalpha()}
+    if unknown := sorted(set(counts) - set(places)):
         raise CgatError(f"no place in the periodic table for {', '.join(unknown)}")
-    positive = [n for n in counts.values() if n > 0]
-    if not positive:
+    if not any(n > 0 for n in counts.values()):
         raise CgatError("element_counts has no element to colour")
-    norm = PowerNorm(0.5, 0, max(positive))
+    norm = PowerNorm(0.5, 0, max(counts.values()))
     with style():
         fig = NotebookFigure(figsize=(8.6, 4.9), layout="constrained")
         ax = fig.subplots()
         for symbol, (row, column) in places.items():
-            below = None if theirs is None else theirs.get(symbol, 0)
-            _element_cell(ax, symbol, counts.get(symbol, 0), (column, row - 0.55 * (row > 7)), norm, below)
+            _element_cell(ax, symbol, counts.get(symbol, 0), (column, row - 0.55 * (row > 7)), norm)
         for row, text in ((5, "La–Lu"), (6, "Ac–Lr")):
             ax.text(2.5, row + 0.5, text, ha="center", va="center", color=MUTED, fontsize=7.5)
         ax.set(xlim=(-0.05, 18), ylim=(9.5, -0.05), aspect="equal")
@@ -196,32 +170,22 @@ def element_counts(
         bar = ax.inset_axes((3.2, 1.15, 6.6, 0.32), transform=ax.transData)
         fig.colorbar(mpl.cm.ScalarMappable(norm, _SHADES), cax=bar, orientation="horizontal",
                      format=lambda n, _: short_count(n))  # fmt: skip
-        bar.set_title(what if theirs is None else f"{what}; below, the paper's", fontsize=9.5, weight="normal", pad=4)
+        bar.set_title("Crystals that contain the element", fontsize=9.5, weight="normal", pad=4)
         bar.tick_params(labelsize=9, which="both")
         bar.grid(visible=False)
     return fig
 
 
-def _element_cell(
-    ax: Axes, symbol: str, value: float, corner: tuple[float, float], norm: Normalize, theirs: float | None
-) -> None:
+def _element_cell(ax: Axes, symbol: str, count: float, corner: tuple[float, float], norm: Normalize) -> None:
     x, y = corner
-    colour = _SHADES(norm(value)) if value > 0 else GRID
+    colour = _SHADES(norm(count)) if count > 0 else GRID
     dark = np.dot(mpl.colors.to_rgb(colour), (0.299, 0.587, 0.114)) < 0.52
-    ink = _ON_CELL[int(dark)] if value > 0 else MUTED
+    ink = _ON_CELL[int(dark)] if count > 0 else MUTED
     cell = Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, facecolor=colour, linewidth=0, gid=f"element {symbol}")
     ax.add_patch(cell)
-    lines = [(0.36, symbol, 11, 600), (0.76, _cell(value), 7, 400)]
-    if theirs is not None:
-        lines = [(0.28, symbol, 11, 600), (0.6, _cell(value), 7, 400), (0.83, _cell(theirs), 6, 400)]
-    for down, text, size, weight in lines:
+    written = f"{count:,.0f}".replace(",", "\u2009") if count > 0 else "–"
+    for down, text, size, weight in ((0.36, symbol, 11, 600), (0.76, written, 7, 400)):
         ax.text(x + 0.5, y + down, text, ha="center", va="center", color=ink, fontsize=size, weight=weight)
-
-
-def _cell(value: float) -> str:
-    if not value > 0:
-        return "–"
-    return f"{value:,.0f}".replace(",", "\u2009") if value == int(value) else f"{value:.3g}"
 
 
 # One look for each part of the work, from light to dark as it takes longer.
@@ -230,8 +194,6 @@ _LOOKS = {
     "building graphs": ("#17808D", "s"),
     "training steps": ("#1F83C4", "o"),
 }
-_COLUMNS = ("crystals", "task", "microseconds", "own_mb", "resident_mb", "disk_mb")
-_DASHES: LineStyle = (0, (4, 2))  # of what may be taken back
 
 
 def read_growth(path: Path) -> pd.DataFrame:
@@ -244,21 +206,11 @@ def read_growth(path: Path) -> pd.DataFrame:
     Raises:
         CgatError: the file is not there or not such a file.
     """
-    path = Path(path)
     try:
-        content = json.loads(path.read_text())
-        machine = content["provenance"]["machine"]
-        data = pd.DataFrame(
-            {
-                "crystals": row["crystals"],
-                "task": row["task"],
-                "microseconds": 1e6 * row["seconds_per_crystal"],
-                "own_mb": row["own"] / 1e6,
-                "resident_mb": row["resident"] / 1e6,
-                "disk_mb": row["disk"] / 1e6,
-            }
-            for row in content["rows"]
-        )
+        content = json.loads(Path(path).read_text())
+        rows, machine = pd.DataFrame(content["rows"]), content["provenance"]["machine"]
+        memory = {f"{what}_mb": rows[what] / 1e6 for what in ("own", "resident", "disk")}
+        data = rows[["crystals", "task"]].assign(microseconds=1e6 * rows["seconds_per_crystal"], **memory)
         data.attrs["crystals"] = content["crystals"]
         data.attrs["machine"] = f"One core of {machine['processor']}; batches of {content['batch']}."
     except FileNotFoundError as error:
@@ -269,43 +221,29 @@ def read_growth(path: Path) -> pd.DataFrame:
 
 
 def growth(data: pd.DataFrame) -> Figure:
-    """Time per crystal and memory of each task against the number of crystals.
-
-    Args:
-        data: table of `read_growth`.
-
-    Raises:
-        CgatError: a column is missing, or a task is unknown.
-    """
-    require_columns(data, _COLUMNS, "growth")
-    if unknown := set(data["task"]) - _LOOKS.keys():
-        raise CgatError(f"growth: unknown task {min(unknown)!r}; known: {', '.join(_LOOKS)}")
+    """Time per crystal and memory of each task against the number of crystals, of a table of `read_growth`."""
+    data = data.sort_values("crystals")
+    dashed: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.1}  # what may be taken back
     with style():
         fig = NotebookFigure(figsize=(8.2, 3.5), layout="constrained")
         times, memory = fig.subplots(1, 2)
         panel_titles((times, memory), ("Processor time per crystal", "Highest memory"))
-        _draw_growth(times, data, "microseconds")
-        _draw_growth(memory, data, "own_mb")
-        for task, rows in data.sort_values("crystals").groupby("task"):
-            memory.plot(rows["crystals"], rows["resident_mb"], color=_LOOKS[task][0], linestyle=_DASHES, linewidth=1.1)
+        for task, (colour, marker) in reversed(_LOOKS.items()):
+            rows, look = data[data["task"] == task], {"color": colour, "marker": marker, "label": task}
+            for ax, column in ((times, "microseconds"), (memory, "own_mb")):
+                ax.plot(rows["crystals"], rows[column], markersize=6, markeredgecolor=PAGE, **look)
+            memory.plot(rows["crystals"], rows["resident_mb"], color=colour, **dashed)
+        for ax in (times, memory):
+            ax.set_xlim(data["crystals"].min() / 1.6, data["crystals"].max() * 1.6)
+            ax.set_xlabel("Crystals")
         _times_axis(times)
         _memory_axis(memory, data)
         for ax in (times, memory):
             size_axis(ax, data["crystals"])
-            ax.set_xlabel("Crystals")
-        handles = [*times.get_legend_handles_labels()[0], Line2D([], [], color=MUTED, linestyle=_DASHES, linewidth=1.1)]
-        labels = [*times.get_legend_handles_labels()[1], "with the pages of mapped files"]
-        fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        handles, labels = times.get_legend_handles_labels()
+        handles.append(Line2D([], [], color=MUTED, **dashed))
+        fig.legend(handles, [*labels, "with the pages of mapped files"], loc="outside lower center", ncols=4)
     return fig
-
-
-def _draw_growth(ax: Axes, data: pd.DataFrame, column: str) -> None:
-    for task, (colour, marker) in reversed(_LOOKS.items()):
-        rows = data[data["task"] == task].sort_values("crystals")
-        ax.plot(rows["crystals"], rows[column], color=colour, marker=marker, markersize=6, markeredgecolor=PAGE,
-                label=task)  # fmt: skip
-    low, high = data["crystals"].min(), data["crystals"].max()
-    ax.set_xlim(low / 1.6, high * 1.6)
 
 
 def _times_axis(ax: Axes) -> None:
@@ -315,14 +253,7 @@ def _times_axis(ax: Axes) -> None:
     ax.set_ylim(low / 3, high * 5)
     ax.yaxis.set_major_locator(LogLocator(10))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(_duration))
-
-
-def _duration(microseconds: float, _: int) -> str:
-    for factor, unit in ((1e6, "s"), (1e3, "ms"), (1.0, "µs")):
-        if microseconds >= factor:
-            return f"{microseconds / factor:g} {unit}"
-    return f"{1e3 * microseconds:g} ns"
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: EngFormatter("s")(1e-6 * value)))
 
 
 def _memory_axis(ax: Axes, data: pd.DataFrame) -> None:

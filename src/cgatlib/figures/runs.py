@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
@@ -27,31 +25,25 @@ from cgatlib.figures.style import (
     panel_titles,
     quantity,
     require_columns,
-    short_count,
     style,
 )
 
 OURS = "#1F83C4"
-_POINTS = 3000  # predictions that are drawn one by one; more are counted in hexagons
 
 
-def learning_curves(
-    curves: pd.DataFrame, unit: str, *, x: str = "epoch", log: bool = True, schedule: bool = True
-) -> Figure:
-    """Validation MAE during training in one row of panels: mean over seeds with the range of seeds (Figs. 1, 6, 7).
+def learning_curves(curves: pd.DataFrame, unit: str) -> Figure:
+    """Validation MAE against step in one row of panels: mean over seeds with the range of seeds (Figs. 1, 6, 7).
 
     Args:
-        curves: Long table [panel, mode, seed, <x>, validation_mae in `unit`], optionally learning_rate.
+        curves: Long table [panel, mode, seed, step, validation_mae in `unit`], optionally learning_rate, which is drawn
+            as a share of its highest value in a strip below.
         unit: Unit of the MAE, for the axis.
-        x: Column of the horizontal axis, "epoch" or "step".
-        log: Logarithmic MAE axis.
-        schedule: Draw the learning rate, as a share of its highest value, in a strip below when the column is there.
     """
-    require_columns(curves, ("panel", "mode", "seed", x, "validation_mae"), "learning_curves")
+    require_columns(curves, ("panel", "mode", "seed", "step", "validation_mae"), "learning_curves")
     for mode in curves["mode"].unique():
         mode_style(mode)  # refuses what has no fixed look
     panels = list(dict.fromkeys(curves["panel"]))
-    strip = schedule and "learning_rate" in curves
+    strip = "learning_rate" in curves
     with style():
         width = 4.9 if len(panels) == 1 else min(3.1 * len(panels), 10.5)
         fig = NotebookFigure(figsize=(width, 3.3 + 0.2 * strip), layout="constrained")
@@ -61,14 +53,13 @@ def learning_curves(
             ax = fig.add_subplot(grid[0, column])
             axes.append(ax)
             rows = curves[curves["panel"] == panel]
-            _curve_panel(ax, rows, x)
-            last = _schedule_strip(fig.add_subplot(grid[1, column], sharex=ax), rows, x) if strip else ax
-            last.set_xlabel({"epoch": "Epoch", "step": "Step"}.get(x, x))
+            _curve_panel(ax, rows)
+            last = _schedule_strip(fig.add_subplot(grid[1, column], sharex=ax), rows) if strip else ax
+            last.set_xlabel("Step")
         panel_titles(axes, panels)
         for ax in axes:
             ax.tick_params(labelbottom=not strip)
-            if log:
-                error_axis(ax)
+            error_axis(ax)
         axes[0].set_ylabel(f"Validation MAE ({unit})")
         used = [MODES[mode] for mode in MODES if mode in set(curves["mode"])]
         handles = [Line2D([], [], color=look.colour, linestyle=look.line, label=look.name) for look in used]
@@ -76,22 +67,22 @@ def learning_curves(
     return fig
 
 
-def _curve_panel(ax: Axes, rows: pd.DataFrame, x: str) -> None:
+def _curve_panel(ax: Axes, rows: pd.DataFrame) -> None:
     for mode, look in MODES.items():
         runs = rows[rows["mode"] == mode]
         if len(runs):
             drawn = {"color": look.colour, "linestyle": look.line, "err_kws": {"linewidth": 0}}
-            sns.lineplot(runs, x=x, y="validation_mae", errorbar=("pi", 100), ax=ax, gid=f"mean {mode}", **drawn)
+            sns.lineplot(runs, x="step", y="validation_mae", errorbar=("pi", 100), ax=ax, gid=f"mean {mode}", **drawn)
     ax.margins(x=0.01)
     ax.set(xlabel="", ylabel="")
 
 
-def _schedule_strip(ax: Axes, rows: pd.DataFrame, x: str) -> Axes:
-    first = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values(x)  # the schedule knows no seed
+def _schedule_strip(ax: Axes, rows: pd.DataFrame) -> Axes:
+    first = rows[rows["seed"] == rows["seed"].iloc[0]].sort_values("step")  # the schedule knows no seed
     shapes: dict[tuple[float, ...], tuple[pd.Series, np.ndarray, str]] = {}
     for mode, rate in first.groupby("mode"):
         share = (rate["learning_rate"] / rate["learning_rate"].max()).to_numpy()
-        shapes.setdefault(tuple(share.round(6)), (rate[x], share, str(mode)))
+        shapes.setdefault(tuple(share.round(6)), (rate["step"], share, str(mode)))
     for at, share, mode in shapes.values():
         colour = MUTED if len(shapes) == 1 else MODES[mode].colour
         ax.fill_between(at, 0, share, color=colour, alpha=0.35, linewidth=0)
@@ -102,10 +93,10 @@ def _schedule_strip(ax: Axes, rows: pd.DataFrame, x: str) -> Axes:
     return ax
 
 
-def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
+def parity(predictions: pd.DataFrame, label: str) -> Figure:
     """Prediction against target of a test set, with its MAE, and the distribution of the errors.
 
-    `predictions` has the columns [target, prediction] in the unit of the label; beyond 3,000 they are hexagons.
+    `predictions` has the columns [target, prediction] in the unit of the label.
     """
     require_columns(predictions, ("target", "prediction"), "parity")
     what = quantity(label)
@@ -116,12 +107,9 @@ def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
     with style():
         fig = NotebookFigure(figsize=(7.4, 3.9), layout="constrained")
         ax, errors = fig.subplots(1, 2, width_ratios=[1.35, 1])
-        if len(target) <= _POINTS:
-            ax.plot(target, prediction, "o", color=OURS, markersize=3.2, alpha=0.45, markeredgewidth=0, gid="points")
-        else:
-            _hexagons(fig, ax, target, prediction, (low, high))
+        ax.plot(target, prediction, "o", color=OURS, markersize=3.2, alpha=0.45, markeredgewidth=0, gid="points")
         ax.plot([low, high], [low, high], color=MUTED, linewidth=0.9)
-        ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title)
+        ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
         ax.set_xlabel(f"{what.symbol}, target ({what.unit})")
         ax.set_ylabel(f"{what.symbol}, prediction ({what.unit})")
         text = f"MAE {np.abs(error).mean():.{what.error_digits}f} {what.error_unit}\n{len(target):,} crystals"
@@ -131,14 +119,6 @@ def parity(predictions: pd.DataFrame, label: str, *, title: str = "") -> Figure:
         errors.axvline(0, color=MUTED, linewidth=0.9)
         errors.set(xlabel=f"Prediction − target ({what.error_unit})", ylabel="Crystals", xlim=(-reach, reach))
     return fig
-
-
-def _hexagons(fig: Figure, ax: Axes, target: np.ndarray, prediction: np.ndarray, ends: tuple[float, float]) -> None:
-    shades = ListedColormap(mpl.colormaps["YlGnBu"](np.linspace(0.28, 0.85, 256)))  # seen on light and dark pages
-    hexes = ax.hexbin(target, prediction, gridsize=60, extent=(*ends, *ends), norm=LogNorm(), mincnt=1, cmap=shades)
-    bar = fig.colorbar(hexes, ax=ax, shrink=0.75, format=lambda n, _: short_count(n))
-    bar.set_label("Crystals")
-    bar.outline.set_visible(False)
 
 
 # How a number of `reductions` is drawn by where it comes from, from top to bottom.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,6 @@ from cgatlib.evaluation.scaling import (
     ScalingFit,
     bootstrap,
     crossing,
-    fit_power_law,
     fit_with_floor,
 )
 from cgatlib.evaluation.statistics import Estimate
@@ -34,7 +34,7 @@ from cgatlib.figures.style import (
     MODES,
     MUTED,
     PAGE,
-    LineStyle,
+    Mode,
     NotebookFigure,
     error_axis,
     functional_colour,
@@ -54,26 +54,16 @@ _LAST = 4  # sizes that a second slope is taken from
 
 @dataclass(frozen=True)
 class Series:
-    """Measured points of one line and how it is drawn; `law` and `fit` are None where there are too few sizes."""
+    """Measured points of one line and how it is drawn; `fit` is None where there are too few sizes."""
 
-    label: str
+    look: Mode  # with no marker: the points were not measured, and are not drawn
     sizes: np.ndarray  # (P,)
     maes: np.ndarray  # (P,)
-    law: PowerLaw | None
-    fit: ScalingFit | None
-    colour: str
-    line: LineStyle
-    marker: str  # empty: the points were not measured, and are not drawn
+    fit: ScalingFit | None = None
     filled: bool = True
     common: np.ndarray | float = 0.0  # shift of all lines by the test crystals, which bands leave out
     floor: FloorLaw | None = None  # of five sizes or more
     last: ScalingFit | None = None  # of the last four sizes, where there are more
-
-    def band(self, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """95 % band of the fit at n."""
-        if self.fit is None:
-            raise CgatError(f"{self.label} has no band, because its points allow no fit")
-        return self.fit.band(n, common=self.common)
 
 
 def aligned(series: Sequence[Series]) -> list[Series]:
@@ -103,10 +93,9 @@ def shaded(rows: pd.DataFrame, by: str, against: str) -> list[Series]:
     values = sorted(rows[by].unique(), reverse=True)
     shades = np.linspace(0.95, 0.42, len(values)) if len(values) > 1 else [0.8]
     series = []
-    for index, (value, shade) in enumerate(zip(values, shades, strict=True)):
+    for value, shade, marker in zip(values, shades, cycle(SHADE_MARKERS), strict=False):
         colour = mpl.colors.to_hex(mpl.colormaps["Blues"](shade))
-        marker = SHADE_MARKERS[index % len(SHADE_MARKERS)]
-        series.append(_series(rows[rows[by] == value], against, short_count(value), colour, "-", marker))
+        series.append(_series(rows[rows[by] == value], against, Mode(short_count(value), colour, "-", marker)))
     return series
 
 
@@ -118,46 +107,28 @@ def panel_series(rows: pd.DataFrame, noise: float | None = None) -> list[Series]
     series: list[Series] = []
     for functional in functionals:
         own = []
-        for mode in MODES:
+        for mode, look in MODES.items():
             runs = rows[(rows["functional"] == functional) & (rows["mode"] == mode)]
-            if runs.empty:
-                continue
-            several = len(functionals) > 1
-            name = MODES[mode].name
-            label = f"{FUNCTIONAL_NAMES.get(functional, functional)}, {name}" if several else name
-            colour = functional_colour(functional) if several else MODES[mode].colour
-            own.append(mode_series(runs, mode, label, colour, noise))
+            if len(functionals) > 1:
+                name, colour = FUNCTIONAL_NAMES.get(functional, functional), functional_colour(functional)
+                look = replace(look, name=f"{name}, {look.name}", colour=colour)
+            if len(runs):
+                own.append(_series(runs, "train_size", look, filled=mode != "none", noise=noise))
         series += aligned(own)
     return series
 
 
-def mode_series(rows: pd.DataFrame, mode: str, label: str, colour: str, noise: float | None = None) -> Series:
-    """One line of a training mode against training size; no transfer has open markers."""
-    look = MODES[mode]
-    marker = look.marker if noise is None else ""
-    return _series(rows, "train_size", label, colour, look.line, marker, filled=mode != "none", noise=noise)
-
-
-def _series(
-    rows: pd.DataFrame,
-    against: str,
-    label: str,
-    colour: str,
-    line: LineStyle,
-    marker: str,
-    filled: bool = True,
-    noise: float | None = None,
-) -> Series:
-    sizes, maes = rows[against].to_numpy(float), rows["mae"].to_numpy(float)
-    series = Series(label, sizes, maes, None, None, colour, line, marker, filled)
-    distinct = np.unique(sizes)
+def _series(rows: pd.DataFrame, against: str, look: Mode, *, filled: bool = True, noise: float | None = None) -> Series:
+    """One line, with open markers where it is not `filled`."""
+    look = look if noise is None else replace(look, marker="")
+    series = Series(look, rows[against].to_numpy(float), rows["mae"].to_numpy(float), filled=filled)
+    distinct = np.unique(series.sizes)
     if len(distinct) < (3 if noise is None else 2):  # a line through two measured points says nothing
         return series
-    series = replace(series, law=fit_power_law(curve_points(rows, against)))
-    fit = bootstrap(curve_points(rows, against), noise=noise)
+    fit = bootstrap(curve_points(rows, against), noise)
     if len(distinct) <= _LAST:
         return replace(series, fit=fit)
-    last = bootstrap(curve_points(rows[rows[against] >= distinct[-_LAST]], against), noise=noise)
+    last = bootstrap(curve_points(rows[rows[against] >= distinct[-_LAST]], against), noise)
     return replace(series, fit=fit, last=last, floor=fit_with_floor(fit.points))
 
 
@@ -168,11 +139,11 @@ def crossings(series: Sequence[Series]) -> tuple[list[tuple[float, PowerLaw]], i
     for one in series:
         if not one.filled:
             none = one
-        elif none is not None and none.law is not None and one.law is not None:
-            n = crossing(none.law, one.law)
+        elif none is not None and none.fit is not None and one.fit is not None:
+            n = crossing(none.fit.law, one.fit.law)
             largest = float(max(none.sizes.max(), one.sizes.max()))
             if largest < n <= FARTHEST * largest:
-                found.append((n, one.law))
+                found.append((n, one.fit.law))
             beyond += n > FARTHEST * largest
     return found, beyond
 
@@ -192,7 +163,7 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
     left = shaded(transfer, by="pretrain_size", against="train_size")
     scratch = points[points["pretrain_size"] == 0]
     if not scratch.empty:
-        left.append(mode_series(scratch, "none", MODES["none"].name, MODES["none"].colour))
+        left.append(_series(scratch, "train_size", MODES["none"], filled=False))
     right = shaded(transfer, by="train_size", against="pretrain_size")
     with style():
         fig, axes, tables = _canvas([len(left), len(right)])
@@ -207,14 +178,9 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
 
 
 def transfer_scaling(
-    points: pd.DataFrame,
-    unit: str,
-    *,
-    chemical_accuracy: float | None = None,
-    split: str = "test",
-    noise: float | None = None,
+    points: pd.DataFrame, unit: str, *, chemical_accuracy: float | None = None, noise: float | None = None
 ) -> Figure:
-    """MAE against training size with and without transfer, extended to where the lines cross (Figs. 4, 8).
+    """Test MAE against training size with and without transfer, extended to where the lines cross (Figs. 4, 8).
 
     Where lines meet beyond ten times the largest size they are not extended, and the panel says so. A thin curve is the
     law with a floor.
@@ -224,7 +190,6 @@ def transfer_scaling(
             one functional is coloured by mode, one with several by functional; no transfer is dashed.
         unit: Unit of the MAE.
         chemical_accuracy: Height of the chemical-accuracy line in `unit`, or None.
-        split: Part of the data the MAE is of, for the axis ("test" or "validation").
         noise: Relative standard deviation of an error, if the points are not measured but taken from known lines:
             they are not drawn, and the bands come from this noise.
     """
@@ -243,7 +208,7 @@ def transfer_scaling(
                 ax.text(0.98, 0.97, text, transform=ax.transAxes, ha="right", va="top", color=MUTED, fontsize=9)
             ax.set_xlabel("Training crystals")
             _legend_table(tables[index], lines, "")
-        _share_error_axis(axes, unit, split)
+        _share_error_axis(axes, unit)
     return fig
 
 
@@ -272,29 +237,11 @@ def _canvas(rows: Sequence[int]) -> tuple[Figure, list[Axes], list[Axes]]:
     return fig, list(axes[0]), list(axes[1])
 
 
-def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, reach: float | None = None) -> None:
-    series = list(series)
+def _draw(ax: Axes, series: Sequence[Series], chemical_accuracy: float | None, reach: float | None = None) -> None:
     every = np.concatenate([one.sizes for one in series])
     low, high = every.min() / 1.25, max(every.max(), reach or 0.0) * (1.6 if reach else 1.25)
     for one in series:
-        face = one.colour if one.filled else PAGE
-        if one.marker:
-            ax.plot(one.sizes, one.maes, ".", color=one.colour, markersize=3, alpha=0.5, zorder=3)
-            sizes = np.unique(one.sizes)
-            means = [one.maes[one.sizes == size].mean() for size in sizes]
-            ax.plot(sizes, means, one.marker, color=one.colour, markerfacecolor=face, zorder=4)
-        if one.law is None:
-            continue
-        inside = np.geomspace(one.sizes.min(), one.sizes.max(), 40)
-        ax.plot(inside, one.law.predict(inside), color=one.colour, linestyle=one.line, gid=f"fit {one.label}")
-        if one.floor is not None:
-            ax.plot(inside, one.floor.predict(inside), color=one.colour, linewidth=0.9, gid=f"floor {one.label}")
-        if reach:
-            beyond = np.geomspace(one.sizes.max(), high, 40)
-            ax.plot(beyond, one.law.predict(beyond), color=one.colour, linestyle=one.line, linewidth=0.8)
-        if one.fit is not None:
-            n = np.geomspace(one.sizes.min(), high if reach else one.sizes.max(), 60)
-            ax.fill_between(n, *one.band(n), color=one.colour, alpha=0.13, linewidth=0)
+        _draw_series(ax, one, high if reach else None)
     if chemical_accuracy is not None:
         ax.axhline(chemical_accuracy, color=ACCURACY, linewidth=1.1, gid="chemical accuracy")
         ax.annotate(
@@ -308,6 +255,28 @@ def _draw(ax: Axes, series: Iterable[Series], chemical_accuracy: float | None, r
     size_axis(ax, [*every, *beyond])
 
 
+def _draw_series(ax: Axes, one: Series, end: float | None) -> None:
+    """Points, their means, and the line with its band, followed to `end` where that is given."""
+    colour, line, name = one.look.colour, one.look.line, one.look.name
+    if one.look.marker:
+        ax.plot(one.sizes, one.maes, ".", color=colour, markersize=3, alpha=0.5, zorder=3)
+        sizes = np.unique(one.sizes)
+        means = [one.maes[one.sizes == size].mean() for size in sizes]
+        ax.plot(sizes, means, one.look.marker, color=colour, markerfacecolor=colour if one.filled else PAGE, zorder=4)
+    if one.fit is None:
+        return
+    law = one.fit.law
+    inside = np.geomspace(one.sizes.min(), one.sizes.max(), 40)
+    ax.plot(inside, law.predict(inside), color=colour, linestyle=line, gid=f"fit {name}")
+    if one.floor is not None:
+        ax.plot(inside, one.floor.predict(inside), color=colour, linewidth=0.9, gid=f"floor {name}")
+    if end:
+        beyond = np.geomspace(one.sizes.max(), end, 40)
+        ax.plot(beyond, law.predict(beyond), color=colour, linestyle=line, linewidth=0.8)
+    n = np.geomspace(one.sizes.min(), end or one.sizes.max(), 60)
+    ax.fill_between(n, *one.fit.band(n, one.common), color=colour, alpha=0.13, linewidth=0)
+
+
 def _legend_table(ax: Axes, series: Sequence[Series], heading: str) -> None:
     """Line, name, slope and intercept of each series under its panel, with half of the 95 % interval."""
     more = any(one.last for one in series)
@@ -315,27 +284,27 @@ def _legend_table(ax: Axes, series: Sequence[Series], heading: str) -> None:
     for x, text in ((0.0, heading), *columns.items()):
         ax.text(x, 0, text, ha="right" if x else "left", color=MUTED, fontsize=9, va="center")
     for row, one in enumerate(series, start=1):
-        face = one.colour if one.filled else PAGE
-        ax.plot([0.0, 0.09], [row, row], color=one.colour, linestyle=one.line if one.law else "", clip_on=False)
-        ax.plot(0.045, row, one.marker, color=one.colour, markerfacecolor=face, clip_on=False)
-        ax.text(0.12, row, one.label, va="center", fontsize=9)
+        colour, drawn = one.look.colour, one.fit is not None
+        ax.plot([0.0, 0.09], [row, row], color=colour, linestyle=one.look.line if drawn else "", clip_on=False)
+        face = colour if one.filled else PAGE
+        ax.plot(0.045, row, one.look.marker, color=colour, markerfacecolor=face, clip_on=False)
+        ax.text(0.12, row, one.look.name, va="center", fontsize=9)
         if one.fit is None:
             ax.text(1.0, row, "too few sizes for a line", ha="right", va="center", fontsize=9, color=MUTED)
             continue
         fits = (one.fit, one.last) if more else (one.fit,)
-        cells = [with_interval(fit.law.slope, fit.slope, 3) if fit else "" for fit in fits]
-        cells.append(with_interval(one.fit.law.intercept, one.fit.intercept, 2))
+        cells = [with_interval(fit.slope, 3) if fit else "" for fit in fits]
+        cells.append(with_interval(one.fit.intercept, 2))
         for x, text in zip(columns, cells, strict=True):
             ax.text(x, row, text, ha="right", va="center", fontsize=9)
 
 
-def with_interval(value: float, estimate: Estimate | None, digits: int) -> str:
-    """A number and, where known, half the width of its interval: "0.277 ± 0.017"."""
-    text = number(value, f".{digits}f")
-    return text if estimate is None else f"{text} ± {(estimate.high - estimate.low) / 2:.{digits}f}"
+def with_interval(estimate: Estimate, digits: int) -> str:
+    """A number and half the width of its interval: "0.277 ± 0.017"."""
+    return f"{number(estimate.value, f'.{digits}f')} ± {(estimate.high - estimate.low) / 2:.{digits}f}"
 
 
-def _share_error_axis(axes: Sequence[Axes], unit: str, split: str = "test") -> None:
+def _share_error_axis(axes: Sequence[Axes], unit: str) -> None:
     """The same logarithmic error axis on panels of one unit."""
     for ax in axes:
         ax.set_yscale("log")
@@ -344,7 +313,7 @@ def _share_error_axis(axes: Sequence[Axes], unit: str, split: str = "test") -> N
         ax.set_ylim(low, high)
         error_axis(ax)
         ax.tick_params(labelleft=ax is axes[0])
-    axes[0].set_ylabel(f"{split.capitalize()} MAE ({unit})")
+    axes[0].set_ylabel(f"Test MAE ({unit})")
 
 
 def compute_budget(
@@ -354,32 +323,27 @@ def compute_budget(
     *,
     low: str = "PBE",
     high: str = "SCAN",
-    max_budget: float | None = None,
 ) -> Figure:
     """MAE against additional compute, spent on either kind of calculation, a panel per start (Fig. 5).
 
+    The axis ends a little beyond the measured points, or at ten times the start; earlier where one of the sizes would
+    exceed ten times the largest that its line was fitted to.
+
     Args:
         scenarios: Starts by title, with the fits along either size, whose 95 % bands are drawn.
-        points: Measured runs [pretrain_size, train_size, seed, mae in `unit`]; those on a start's lines are drawn,
-            crosses where high-fidelity, dots where low-fidelity crystals were added. None where nothing was measured.
+        points: Measured runs [pretrain_size, train_size, mae in `unit`]; those on a start's lines are drawn, crosses
+            where high-fidelity, dots where low-fidelity crystals were added. None where nothing was measured.
         unit: Unit of the MAE.
         low: Functional of the pre-training set, whose calculation is the unit of cost.
         high: Functional of the training set.
-        max_budget: End of the axis; by default what the measured points reach, or ten times the start. It ends
-            earlier where one of the sizes would exceed ten times the largest that its line was fitted to.
     """
-    if points is not None:
-        require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "compute_budget")
-    if not scenarios:
-        raise CgatError("compute_budget needs at least one scenario")
     known = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"], dtype=float) if points is None else points
     measured = known.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
-    ends = [min(max_budget or _reach(budget, measured), _known(budget)) for budget in scenarios.values()]
     with style():
         fig = NotebookFigure(figsize=(max(4.6, 3.0 * len(scenarios)), 3.5), layout="constrained")
         axes = fig.subplots(1, len(scenarios), sharey=True, squeeze=False)[0]
-        for ax, budget, end in zip(axes, scenarios.values(), ends, strict=True):
-            _budget_panel(ax, budget, measured, end, (low, high))
+        for ax, budget in zip(axes, scenarios.values(), strict=True):
+            _budget_panel(ax, budget, measured, (low, high))
         panel_titles(axes, list(scenarios))
         axes[0].set_ylabel(f"Test MAE ({unit})")
         error_axis(axes[0])
@@ -408,19 +372,16 @@ def _on_lines(budget: ComputeBudget, measured: pd.DataFrame) -> tuple[pd.DataFra
     )
 
 
-def _reach(budget: ComputeBudget, measured: pd.DataFrame) -> float:
-    furthest = max((float(rows["cost"].max()) for rows in _on_lines(budget, measured) if len(rows)), default=0.0)
-    return 1.1 * furthest if furthest > 0 else 10 * budget.cost_ratio * budget.n_train
-
-
-def _known(budget: ComputeBudget) -> float:
-    """The largest budget that leads to no size beyond ten times those the lines were fitted to."""
+def _end(budget: ComputeBudget, measured: pd.DataFrame) -> float:
+    """Where the axis of budgets ends, as `compute_budget` says."""
+    furthest = pd.concat(_on_lines(budget, measured))["cost"].max()
+    reach = 1.1 * furthest if furthest > 0 else 10 * budget.cost_ratio * budget.n_train
     training, pretraining = (FARTHEST * fit.points.sizes.max() for fit in (budget.training, budget.pretraining))
-    return float(min(budget.cost_ratio * (training - budget.n_train), pretraining - budget.n_pretrain))
+    return float(min(reach, budget.cost_ratio * (training - budget.n_train), pretraining - budget.n_pretrain))
 
 
-def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: float, names: tuple[str, str]) -> None:
-    low, high = names
+def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, names: tuple[str, str]) -> None:
+    (low, high), end = names, _end(budget, measured)
     spent = np.linspace(0, end, 300)
     common = (budget.training.shifts + budget.pretraining.shifts) / 2  # one test set moves both curves together
     for name, fit, sizes, line in (
@@ -428,8 +389,7 @@ def _budget_panel(ax: Axes, budget: ComputeBudget, measured: pd.DataFrame, end: 
         (low, budget.pretraining, budget.pretraining_size(spent), "--"),
     ):
         colour = functional_colour(name)
-        low_high = fit.band(sizes, common=common)
-        ax.fill_between(spent, *low_high, color=colour, alpha=0.15, linewidth=0, gid=f"band {name}")
+        ax.fill_between(spent, *fit.band(sizes, common), color=colour, alpha=0.15, linewidth=0, gid=f"band {name}")
         ax.plot(spent, fit.law.predict(sizes), line, color=colour, gid=f"spend {name}")
     on_high, on_low = _on_lines(budget, measured)
     ax.plot(on_low["cost"], on_low["mae"], "o", color=functional_colour(low), gid=f"measured {low}")

@@ -34,16 +34,13 @@ FUNCTIONAL_COLOURS: Mapping[str, str] = MappingProxyType(dict(zip(FUNCTIONALS, c
 FUNCTIONAL_NAMES: Mapping[str, str] = FUNCTIONALS
 
 
-LineStyle = Any  # a dash name or (offset, dashes); matplotlib types names as literals only
-
-
 @dataclass(frozen=True)
 class Mode:
     """How a way of training is drawn and named."""
 
     name: str
     colour: str
-    line: LineStyle
+    line: Any  # a dash name or (offset, dashes); matplotlib types names as literals only
     marker: str
 
 
