@@ -271,8 +271,8 @@ class TestCache:
         build(root, "ci")
         assert executions == []
         page = json.loads((root / "_build" / "stage" / "book" / "02_second.ipynb").read_text())
-        assert [cell["cell_type"] for cell in page["cells"]] == ["markdown", "code", "markdown", "code", "markdown"]
-        assert "More prose." in "".join(page["cells"][-1]["source"])
+        assert [cell["cell_type"] for cell in page["cells"]] == ["markdown", "code", "code", "markdown", "markdown"]
+        assert "More prose." in "".join(page["cells"][-2]["source"])
 
     def test_code(self, root: Path, executions: list[str]) -> None:
         write_notebook(root, "02_second", "changed = True")
@@ -487,7 +487,7 @@ def test_no_machine_paths_in_what_is_published(root: Path, monkeypatch: pytest.M
         assert "cgatlib_key" not in node.metadata
         assert str(root.parent) not in json.loads(json.dumps(nbformat.writes(node)))
         assert node.cells[1].outputs[0].text == "read path/to/tables/table.txt, wrote ./_build"
-        assert "`'path/to/tables'`" in node.cells[2].source
+        assert "`'path/to/tables'`" in node.cells[-1].source
 
 
 def test_effective_parameters_are_shown(root: Path, executions: list[str]) -> None:

@@ -66,7 +66,7 @@ class TestNotebook:
 
 @pytest.mark.parametrize("name", [*STUDIES, "methods", "howto"])
 def test_page_ends_with_provenance(name: str) -> None:
-    assert re.search(r"\.footer\(", NOTEBOOKS[name].node.cells[-1].source)
+    assert re.search(r"\.(footer|provenance_box)\(", NOTEBOOKS[name].node.cells[-1].source)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

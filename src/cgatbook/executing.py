@@ -104,7 +104,7 @@ def _execute(root: Path, notebook: Notebook, values: Values) -> Any:
 
 
 def _source(notebook: Notebook, values: Values) -> Any:
-    """A copy of the notebook whose parameters cell sets `values`; the page shows the table below it instead."""
+    """A copy of the notebook whose parameters cell sets `values`; the page ends with a table of them instead."""
     import nbformat
 
     node = deepcopy(notebook.node)
@@ -119,7 +119,7 @@ def _source(notebook: Notebook, values: Values) -> Any:
     place = next(i for i, cell in enumerate(node.cells) if "parameters" in cell.metadata.get("tags", []))
     node.cells[place].source = "\n".join(code)
     node.cells[place].metadata.tags.append("remove-cell")
-    node.cells.insert(place + 1, nbformat.v4.new_markdown_cell(text))
+    node.cells.append(nbformat.v4.new_markdown_cell(text))
     return node
 
 

@@ -1,4 +1,4 @@
-"""What the book's notebooks share: banner, figures, comparison tables and footer.
+"""What the book's notebooks share: figures, comparison tables and footer.
 
 Everything shown is HTML without scripts or outside resources. Numbers for the prose go through `say` (glue).
 """
@@ -23,22 +23,21 @@ from cgatlib.runs.provenance import provenance
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cgatlib.crystals.importing import Source
     from cgatlib.runs.experiment import Run
 
-ORIGINS = {
-    "surrogate": "labels computed by machine-learned interatomic potentials (CHGNet), not by DFT",
-    "dft": "labels computed by DFT",
-}
-"""Where labels come from; a page must never show numbers without saying which."""
+ORIGINS = ("surrogate", "dft")
+"""Where labels come from, a machine-learned potential or DFT; a page shows no numbers without saying which."""
 
 FIGURES = (
     "answer",
-    *("labels", "elements", "curves"),
+    "crystals",
+    *("labels", "elements", "elements_published"),
+    "curves",
     *("training_sizes", "training_sizes_gap", "pretraining_sizes", "published_sizes"),
     *("budget", "published_budget"),
     *("between", "between_sizes"),
     "noise",
+    *("howto_learning_curve", "growth"),
 )
 """Figures in the order of the book: the number of each is its place here."""
 
@@ -57,11 +56,6 @@ NOTHING_TRAINED = "This profile trains nothing. Name a folder of tables with --d
 def number_of(figure: str) -> int:
     """Number of a figure in the book."""
     return FIGURES.index(figure) + 1
-
-
-def banner_box(profile: str, content: str) -> HTML:
-    """One line at the top of a page: the profile of the build, then `content` (HTML), what the numbers come from."""
-    return HTML(f'<div class="cgat-banner" role="note"><strong>Profile {escape(profile)}.</strong> {content}</div>')
 
 
 def published(name: str) -> Any:
@@ -148,12 +142,6 @@ def folded(title: str, parts: Iterable[HTML], profile: str, *origins: str) -> HT
     body = "".join(part.data for part in parts)
     head = f"{badge(*origins)} {escape(title)} (profile {escape(profile)})"
     return HTML(f'<details class="cgat-live"><summary>{head}</summary>{body}</details>')
-
-
-def footer(tables: "Mapping[str, Source]", runs: Sequence["Run"], started: float) -> HTML:
-    """Provenance of a page that read `tables` and trained `runs`; `started` as in `provenance_box`."""
-    data = {name: (s.table.fingerprint, s.table.functional) for name, s in tables.items()}
-    return provenance_box(runs, data, started)
 
 
 def provenance_box(runs: Sequence["Run"], data: Mapping[str, tuple[str, str]], started: float) -> HTML:

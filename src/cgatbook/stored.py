@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from IPython.display import HTML
 
-from cgatbook.pages import ORIGINS, badge, banner_box, provenance_box
+from cgatbook.pages import ORIGINS, provenance_box
 from cgatlib import CgatError
 from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
@@ -175,12 +175,6 @@ class StoredResults:
         """Simple predictors on the same splits; none where the archive has no file of them."""
         return read_baselines(self.folder) if (self.folder / "baselines.json").is_file() else []
 
-    def banner(self, profile: str) -> HTML:
-        """Where the numbers of the page come from."""
-        return banner_box(
-            profile, f"{badge(*self.origins)} {len(self.archive)} stored runs, the same in every profile."
-        )
-
     @property
     def sources(self) -> dict[str, tuple[str, str]]:
         """Fingerprint and functional of the plan's tables."""
@@ -305,11 +299,6 @@ class Archives:
     def runs(self) -> list[Run]:
         """Every stored run, once."""
         return list({key: run for part in self.parts for key, run in part.archive.items()}.values())
-
-    def banner(self, profile: str) -> HTML:
-        """Where the numbers of the page come from."""
-        origins = dict.fromkeys(origin for part in self.parts for origin in part.origins)
-        return banner_box(profile, f"{badge(*origins)} {len(self.runs)} stored runs, the same in every profile.")
 
     def footer(self, started: float) -> HTML:
         """Code, machine, data and seeds of all stored runs."""

@@ -65,8 +65,9 @@ def controls(judged: Judged) -> HTML:
             f'<label>{name.capitalize()} <select name="{name}"><option value="">all</option>{options}</select></label>'
         )
     search = '<label>Search <input type="search" name="text" placeholder="words of a claim"></label>'
+    every = f'<label class="every"><input type="checkbox" name="every"> show all {len(judged)}</label>'
     status = f'<output role="status">{len(judged)} of {len(judged)} claims</output>'
-    return HTML(f'<form class="ledger-filter" hidden>{search}{boxes}{status}</form>')
+    return HTML(f'<form class="ledger-filter" hidden>{search}{boxes}{every}{status}</form>')
 
 
 def rows(judged: Judged, paper: PublishedNumbers, section: str = "") -> HTML:

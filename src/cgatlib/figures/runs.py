@@ -143,7 +143,7 @@ def reductions(frame: pd.DataFrame) -> Figure:
         raise CgatError(f"unknown source {min(unknown)!r} of a reduction; known: {', '.join(_SOURCES)}")
     targets = list(dict.fromkeys(frame["target"]))
     with style():
-        fig = NotebookFigure(figsize=(7.6, 1.2 + 0.52 * len(targets)), layout="constrained")
+        fig = NotebookFigure(figsize=(5.6, 1.2 + 0.52 * len(targets)), layout="constrained")
         ax = fig.subplots()
         for row, target in enumerate(targets):
             some = frame[frame["target"] == target]
