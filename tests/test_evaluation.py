@@ -11,8 +11,17 @@ from scipy import stats
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import GAP_THRESHOLD
-from cgatlib.evaluation.comparison import compare, leakage_ratio, over_splits, score_interval
-from cgatlib.evaluation.metrics import BALANCED_ACCURACY, MAE, OPEN_GAP_MAE, ROC_AUC, Scored
+from cgatlib.evaluation.comparison import (
+    BALANCED_ACCURACY,
+    MAE,
+    OPEN_GAP_MAE,
+    ROC_AUC,
+    Scored,
+    compare,
+    leakage_ratio,
+    over_splits,
+    score_interval,
+)
 from cgatlib.evaluation.statistics import mean_interval
 from cgatlib.runs.tested import SEEN, digests, errors_of, levels, seen_in
 

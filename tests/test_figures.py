@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
-from cgatbook.reconstruction import laws_from_counts
+from cgatbook.published import laws_from_counts
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import FUNCTIONALS
 from cgatlib.evaluation.scaling import ComputeBudget, Points, PowerLaw, bootstrap

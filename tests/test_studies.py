@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cgatbook.comparisons import in_units
 from cgatbook.scaling_cells import (
     NO_FALL,
     balance_cells,
     held_out_cells,
+    in_units,
     nearest_start,
     ratio_text,
     scaling_row,

@@ -10,8 +10,15 @@ from cgatbook.stored import Archives, Mae, StoredResults, training_of
 from cgatlib.crystals.crystal import Property
 from cgatlib.ensemble import read_card, released_models
 from cgatlib.evaluation.baselines import Baseline
-from cgatlib.evaluation.comparison import Comparison, leakage_ratio, score_interval
-from cgatlib.evaluation.metrics import BALANCED_ACCURACY, OPEN_GAP_MAE, ROC_AUC, Scored
+from cgatlib.evaluation.comparison import (
+    BALANCED_ACCURACY,
+    OPEN_GAP_MAE,
+    ROC_AUC,
+    Comparison,
+    Scored,
+    leakage_ratio,
+    score_interval,
+)
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
 from cgatlib.runs.experiment import Run, score
 from cgatlib.runs.plan import Plan
@@ -34,7 +41,7 @@ LENGTHS = {"short": "in short training", "long": "where both networks train unti
 
 @dataclass(frozen=True)
 class Answer:
-    """What transfer does to the error on one target: `comparison` with no transfer, trained `training` long."""
+    """What transfer does to an error: `comparison` with none, trained `training` long; the MAE of a `trivial` guess."""
 
     name: str
     training: str
@@ -79,8 +86,7 @@ def named(label: str, functional: str) -> str:
 def title_of(run: Run) -> str:
     """Property and functional of a run, and the property of the pre-training where that is another."""
     e = run.experiment
-    crossed = e.source is not None and e.source.label != e.label
-    origin = f" from {QUANTITIES[e.source.label].title.lower()}" if crossed and e.source else ""
+    origin = f" from {QUANTITIES[e.source.label].title.lower()}" if e.source and e.source.label != e.label else ""
     return named(e.label, e.functional) + origin
 
 
@@ -128,17 +134,9 @@ def reductions(real: Archives, published: pd.DataFrame) -> pd.DataFrame:
         value = published_reduction(published, label, functional)
         rows.append({"target": name, "source": "paper", "value": value, "low": math.nan, "high": math.nan})
         for one in ours:
-            r = one.comparison.reduction
-            rows.append(
-                {
-                    "target": name,
-                    "source": TRAININGS[one.training],
-                    "value": r.value,
-                    "low": r.low,
-                    "high": r.high,
-                    "verdict": one.verdict,
-                }
-            )
+            r, source = one.comparison.reduction, TRAININGS[one.training]
+            found = {"value": r.value, "low": r.low, "high": r.high, "verdict": one.verdict}
+            rows.append({"target": name, "source": source, **found})
     return pd.DataFrame(rows).fillna({"verdict": ""})
 
 
@@ -206,11 +204,9 @@ def correction_sentence(real: Archives) -> str:
 def simple(real: Archives, run: Run) -> dict[str, list[Baseline]]:
     """Simple predictors by name, on the table and property of a run."""
     e = run.experiment
-    found: dict[str, list[Baseline]] = {}
-    for baseline in (baseline for part in real.parts for baseline in part.baselines):
-        if (baseline.data, baseline.label, baseline.train_size) == (e.data, e.label, e.train_size):
-            found.setdefault(baseline.name, []).append(baseline)
-    return found
+    every = (b for part in real.parts for b in part.baselines)
+    own = [b for b in every if (b.data, b.label, b.train_size) == (e.data, e.label, e.train_size)]
+    return {name: [b for b in own if b.name == name] for name in dict.fromkeys(b.name for b in own)}
 
 
 def error_table(real: Archives, rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
@@ -220,8 +216,8 @@ def error_table(real: Archives, rows: Sequence[Mapping[str, str]]) -> pd.DataFra
         real: where runs are looked for. rows: entry by column; a row whose runs are not there is left out.
 
     Returns:
-        A row each, named by property and functional of its last entry, with the size of the training set, the better
-        of two trivial guesses, boosted trees on the composition, the entries, and how long was trained.
+        A row each, named by property and functional of its last entry, with the training crystals, `trivial_error`,
+        boosted trees on the composition, the entries, and how long was trained.
     """
     cells = {}
     for row in rows:
@@ -242,11 +238,8 @@ def error_table(real: Archives, rows: Sequence[Mapping[str, str]]) -> pd.DataFra
 
 def lowest(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[int, int]]:
     """Positions of the lowest error of each row of an error table among `columns`."""
-    found = []
-    for row in range(len(frame)):
-        values = {column: float(frame[column].iloc[row].split("\u00a0")[0]) for column in columns if column in frame}
-        found.append((row, list(frame.columns).index(min(values, key=lambda column: values[column]))))
-    return found
+    values = frame[[name for name in columns if name in frame]].map(lambda cell: float(cell.split("\u00a0")[0]))
+    return [(row, frame.columns.get_loc(name)) for row, name in enumerate(values.idxmin(axis=1))]
 
 
 def published_errors(published: pd.DataFrame, label: str, functional: str) -> pd.DataFrame:
@@ -297,13 +290,10 @@ def leak_table(part: StoredResults, names: Sequence[str]) -> pd.DataFrame:
         run = part.runs(name)[0]
         parts = leakage_ratio(part.seeds(name), part.seeds(f"{name}-seen"))
         for what, c in {"all": part.comparison(f"{name}-seen", name), **parts}.items():
-            r = c.ratio
-            rows[f"{title_of(run)}, {MODES[run.experiment.transfer.mode].name}: {what}"] = {
-                "crystals": f"{c.crystals:,}",
-                "MAE, relative": f"{r.value:.2f}",
-                "95 %: from": f"{r.low:.2f}",
-                "to": f"{r.high:.2f}",
-            }
+            texts = [f"{x:.2f}" for x in (c.ratio.value, c.ratio.low, c.ratio.high)]
+            cells = dict(zip(("MAE, relative", "95 %: from", "to"), texts, strict=True))
+            mode = MODES[run.experiment.transfer.mode].name
+            rows[f"{title_of(run)}, {mode}: {what}"] = {"crystals": f"{c.crystals:,}", **cells}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -1,10 +1,14 @@
-"""What fitted lines say, as texts for tables: slopes, extrapolated sizes, budgets."""
+"""Errors against size in the units in which they are shown, and what fitted lines say, as texts for tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cgatbook.answers import TRAININGS, title_of
+from cgatbook.stored import Archives, training_of
+from cgatlib import CgatError
+from cgatlib.evaluation.forecast import Check, checks
 from cgatlib.evaluation.scaling import (
     CHEMICAL_ACCURACY,
     ComputeBudget,
@@ -23,9 +27,33 @@ from cgatlib.evaluation.scaling import (
 )
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.sizes import curve_points, with_interval
-from cgatlib.figures.style import QUANTITIES, short_count
+from cgatlib.figures.style import MODES, QUANTITIES, short_count
 
 NO_FALL = "an error does not fall"
+
+
+def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.DataFrame:
+    """Results of one label in the unit that errors are shown in (meV/atom, Å³/atom).
+
+    Args:
+        results: `StoredResults.table`. label: property. column: the error, ``"test_mae"`` or ``"validation_mae"``.
+
+    Returns:
+        The rows with the error as ``mae``, and with ``errors``, series (T,) on the test crystals, of the test error.
+
+    Raises:
+        CgatError: two runs of a functional were tested on different crystals.
+    """
+    rows, factor = results[results["label"] == label], QUANTITIES[label].error_factor
+    found = rows.drop(columns="errors", errors="ignore").assign(mae=rows[column] * factor)
+    if "errors" not in rows or column != "test_mae":
+        return found
+    for functional, group in rows.groupby("functional"):
+        first = group.iloc[0]
+        for key, errors in zip(group["key"], group["errors"], strict=True):
+            if not errors.index.equals(first["errors"].index):
+                raise CgatError(f"run {key} was tested on other {functional} crystals than run {first['key']}")
+    return found.assign(errors=[errors * factor for errors in rows["errors"]])
 
 
 def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
@@ -137,3 +165,45 @@ def starts_of(points: pd.DataFrame, ratios: Sequence[float], cost_ratio: float) 
             cost_ratio=cost_ratio,
         )
     return starts
+
+
+TUNED = ("volume-r2scan-sizes-none", "volume-r2scan-sizes-full", "gap-hse-sizes-none", "gap-hse-sizes-full")
+"""Curves that set how wide the interval of a forecast is, in short training: of these a check is not independent."""
+
+
+def forecasts(real: Archives) -> dict[str, tuple[bool, list[Check]]]:
+    """Checks of forecasts on every stored learning curve of four sizes or more, by its name in words.
+
+    Each size is foretold from the four before it, as ``cgatlib forecast`` does, or from three on a curve of four sizes;
+    with it goes whether the curve had no part in tuning.
+    """
+    found = {}
+    for part in real.parts:
+        for name, entry in part.plan.entries.items():
+            if len(entry.sizes) < 4 or len(entry.splits) > 1 or not part.has(name):
+                continue
+            runs, trained = part.runs(name), training_of(part.runs(name)[0])
+            e = runs[0].experiment
+            start = f" on {e.source.train_size:,} crystals" if e.source and e.source.train_size else ""
+            title = f"{title_of(runs[0])}, {MODES[e.transfer.mode].name}{start}, {TRAININGS[trained]}"
+            independent = trained == "long" or name not in TUNED
+            found[title] = independent, checks(runs, min(4, len(entry.sizes) - 1))
+    return found
+
+
+def forecast_table(found: Mapping[str, tuple[bool, Sequence[Check]]]) -> pd.DataFrame:
+    """Errors of `forecasts` in percent (negative: too hopeful), and how often the measured fall was in the interval."""
+    rows = {}
+    for title, (independent, some) in found.items():
+        line = pd.Series([100 * (c.foretold / c.mae - 1) for c in some])
+        texts = {"mean": f"{line.mean():+.1f}", "largest": f"{line[line.abs().idxmax()]:+.1f}"}
+        rows[title] = {**texts, "within the interval": f"{sum(c.held for c in some)} of {len(some)}"}
+        rows[title]["interval"] = "independent" if independent else "tuned on this curve"
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def forecast_sentence(found: Mapping[str, tuple[bool, Sequence[Check]]]) -> str:
+    """How often the measured fall lay in the 95 % interval, on curves that had no part in tuning it and on others."""
+    new, tuned = ([c.held for own, some in found.values() if own == kind for c in some] for kind in (True, False))
+    text = f"On learning curves that had no part in setting it, the interval held the measured fall {sum(new)} of "
+    return f"{text}{len(new)} times; on those that it was tuned on, {sum(tuned)} of {len(tuned)} times."

@@ -15,8 +15,7 @@ from cgatbook.pages import ORIGINS, provenance_box
 from cgatlib import CgatError
 from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
-from cgatlib.evaluation.comparison import Comparison, compare, over_splits
-from cgatlib.evaluation.metrics import Scored, Seeds
+from cgatlib.evaluation.comparison import Comparison, Scored, Seeds, compare, over_splits
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgatbook.comparisons import number
-from cgatlib.evaluation.comparison import compare
+from cgatbook.answers import text_of
+from cgatbook.stored import StoredResults
+from cgatlib.evaluation.comparison import Comparison
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.model.cgat import CGAT, ModelConfig
-from cgatlib.runs.experiment import Run
 from cgatlib.runs.schedule import one_thread
 
 
@@ -40,46 +40,32 @@ def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[
     }
 
 
-def error_change(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, float]:
-    """Relative change of the test MAE against `reference`, runs of a seed being paired, with its 95 % interval."""
-    first, second = ([run.errors for run in sorted(some, key=_seed)] for some in (runs, reference))
-    ratio = compare(first, second).ratio
-    return {"mean": ratio.value - 1, "low": ratio.low - 1, "high": ratio.high - 1}
-
-
-def _seed(run: Run) -> int:
-    return run.experiment.seed
-
-
 def variant_table(
-    variants: Mapping[str, Sequence[Run]], costs: Mapping[str, Mapping[str, float]], text: Mapping[str, str]
+    results: StoredResults, costs: Mapping[str, Mapping[str, float]], text: Mapping[str, str]
 ) -> pd.DataFrame:
     """What each variant costs and changes.
 
     Args:
-        variants: name -> runs of several seeds; the first is what the others are compared with.
-        costs: name -> `cost`. text: name -> what differs, for people.
+        results: whose entries are the variants. costs: by entry, as `cost` gives them; the first entry is what the
+            others are compared with. text: by entry, what differs, for people.
 
     Returns:
         Texts, one row per variant.
     """
-    reference = next(iter(variants.values()))
-    rows = {}
-    for name, runs in variants.items():
-        label = runs[0].experiment.label
-        change = error_change(runs, reference)
+    first, rows = next(iter(costs)), {}
+    for name, spent in costs.items():
+        q = QUANTITIES[results.runs(name)[0].experiment.label]
         rows[text[name]] = {
-            "parameters": f"{costs[name]['parameters'] / 1e6:.1f} M",
-            "edges per atom": f"{costs[name]['edges']:.0f}",
-            "GFLOP per atom": f"{costs[name]['gflop']:.2g}",
-            f"test MAE / {QUANTITIES[label].error_unit}": number(
-                pd.Series([run.metrics["test_mae"] for run in runs]), label
-            ),
-            "change": "–" if runs is reference else change_text(change),
+            "parameters": f"{spent['parameters'] / 1e6:.1f} M",
+            "edges per atom": f"{spent['edges']:.0f}",
+            "GFLOP per atom": f"{spent['gflop']:.2g}",
+            f"test MAE / {q.error_unit}": text_of(results.mae(name), q),
+            "change": "–" if name == first else change_text(results.comparison(name, first)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def change_text(change: Mapping[str, float]) -> str:
-    """A relative change with its interval."""
-    return f"{change['mean']:+.1%} [{change['low']:+.1%}, {change['high']:+.1%}]"
+def change_text(found: Comparison) -> str:
+    """The relative change of an error with its interval."""
+    r = found.ratio
+    return f"{r.value - 1:+.1%} [{r.low - 1:+.1%}, {r.high - 1:+.1%}]"

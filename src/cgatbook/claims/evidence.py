@@ -18,11 +18,10 @@ from cgatbook.answers import simple
 from cgatbook.claims.verdict import FIFTH, Effect, Finding, Outcome, Side, impossible, share_text
 from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults, training_of
-from cgatbook.variants import change_text, error_change
+from cgatbook.variants import change_text
 from cgatlib import CgatError
 from cgatlib.ensemble import read_card, released_models
-from cgatlib.evaluation.comparison import compare, score_interval
-from cgatlib.evaluation.metrics import OPEN_GAP_MAE, Scored
+from cgatlib.evaluation.comparison import OPEN_GAP_MAE, Scored, compare, score_interval
 from cgatlib.evaluation.statistics import Estimate, mean_interval
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
 from cgatlib.model.cgat import MODELS
@@ -137,9 +136,9 @@ class Evidence:
     def variant(self, entry: str, reference: str = "released") -> list[Finding]:
         """A variant of the network or of its training has the error of another."""
         runs = [self.variants.runs(name) for name in (entry, reference)]
-        change = error_change(*runs)
-        effect = Effect(Estimate(-change["mean"], -change["high"], -change["low"]), "equal")
-        return self.finding(self.variants, (entry, reference), runs, f"error {change_text(change)}", effect)
+        found = self.variants.comparison(entry, reference)
+        effect = Effect(found.reduction, "equal")
+        return self.finding(self.variants, (entry, reference), runs, f"error {change_text(found)}", effect)
 
     def finding(
         self,

@@ -14,8 +14,7 @@ from scipy import stats
 
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.verdict import Effect, Finding, Side, share_text
-from cgatbook.comparisons import in_units
-from cgatbook.scaling_cells import NO_FALL, size_text
+from cgatbook.scaling_cells import NO_FALL, in_units, size_text
 from cgatbook.stored import StoredResults
 from cgatlib.evaluation.scaling import (
     Points,

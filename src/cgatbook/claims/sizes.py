@@ -16,7 +16,7 @@ from cgatbook.claims.lines import (
 )
 from cgatbook.claims.paper import budget, consistent, place_text, quotient
 from cgatbook.claims.verdict import FIFTH, Verdict, claim
-from cgatbook.reconstruction import PLACES, published_lines
+from cgatbook.published import PLACES, published_lines
 from cgatlib.figures.style import short_count
 
 PAIRS = ("volume-r2scan-sizes", "gap-hse-sizes")

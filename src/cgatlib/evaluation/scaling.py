@@ -32,10 +32,11 @@ CHEMICAL_ACCURACY = 0.043  # eV/atom, 1 kcal/mol
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """MAE = exp(intercept) n^-slope; the intercept is ln MAE at n = 1, in the unit of the MAE."""
+    """MAE = exp(intercept) n^-slope + floor, in the unit of the MAE; a floor is an error that no data removes."""
 
     intercept: float
     slope: float
+    floor: float = 0.0
 
     @classmethod
     def through(cls, n: float, mae: float, slope: float) -> PowerLaw:
@@ -44,24 +45,11 @@ class PowerLaw:
 
     def predict(self, n: ArrayLike) -> Array:
         """MAE at n crystals, same shape as n."""
-        return np.asarray(np.exp(self.intercept - self.slope * np.log(np.asarray(n, dtype=float))))
+        return np.asarray(np.exp(self.intercept - self.slope * np.log(np.asarray(n, dtype=float)))) + self.floor
 
     def invert(self, mae: float) -> float:
-        """Size at which the law reaches `mae` > 0; infinite where the error does not fall with n."""
+        """Size at which the law without its floor reaches `mae` > 0; infinite where the error does not fall."""
         return float(size_reaching(self.intercept, self.slope, math.log(mae)))
-
-
-@dataclass(frozen=True)
-class FloorLaw:
-    """MAE = exp(intercept) n^-slope + floor: a line that bends towards an error no data removes."""
-
-    intercept: float
-    slope: float
-    floor: float
-
-    def predict(self, n: ArrayLike) -> Array:
-        """MAE at n crystals, same shape as n."""
-        return PowerLaw(self.intercept, self.slope).predict(n) + self.floor
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ def fit_power_law(points: Points) -> PowerLaw:
     return PowerLaw(float(intercepts[0]), float(slopes[0]))
 
 
-def r_squared(points: Points, law: PowerLaw | FloorLaw) -> float:
+def r_squared(points: Points, law: PowerLaw) -> float:
     """Share of the variance of ln MAE that the law explains; 1 for a flat, exactly met series."""
     y = np.log(points.maes)
     unexplained = float(((y - np.log(law.predict(points.sizes))) ** 2).sum())
@@ -112,14 +100,14 @@ def r_squared(points: Points, law: PowerLaw | FloorLaw) -> float:
     return 1.0 - unexplained / total if total > 0 else 1.0
 
 
-def fit_with_floor(points: Points) -> FloorLaw:
+def fit_with_floor(points: Points) -> PowerLaw:
     """Least squares in ln MAE of exp(intercept) n^-slope + floor, 0 <= floor < min MAE; needs three sizes."""
     if len(points.distinct) < 3:
         raise CgatError(f"a law with a floor needs at least three sizes, got {points.distinct.tolist()}")
     lowest = points.maes.min()
 
-    def law(x: Array) -> FloorLaw:
-        return FloorLaw(float(x[0]), float(x[1]), float(x[2] * lowest))
+    def law(x: Array) -> PowerLaw:
+        return PowerLaw(float(x[0]), float(x[1]), float(x[2] * lowest))
 
     def residuals(x: Array) -> Array:
         return np.log(law(x).predict(points.sizes)) - np.log(points.maes)

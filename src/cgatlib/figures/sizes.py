@@ -18,7 +18,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cgatlib.errors import CgatError
 from cgatlib.evaluation.scaling import (
     ComputeBudget,
-    FloorLaw,
     Points,
     PowerLaw,
     ScalingFit,
@@ -62,7 +61,7 @@ class Series:
     fit: ScalingFit | None = None
     filled: bool = True
     common: np.ndarray | float = 0.0  # shift of all lines by the test crystals, which bands leave out
-    floor: FloorLaw | None = None  # of five sizes or more
+    floor: PowerLaw | None = None  # of five sizes or more
     last: ScalingFit | None = None  # of the last four sizes, where there are more
 
 
