@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cgatbook import answers, pages
+from cgatbook import answers, pages, scaling_cells
 from cgatbook.answers import TARGETS, Answer
 from cgatbook.stored import Archives, StoredResults
 from cgatlib.evaluation.comparison import Comparison
@@ -105,6 +105,24 @@ def test_tables_of_the_controls(real):
     corrected = answers.correction_table(real, ["gap-hse"])
     assert float(corrected["PBE value, trees"].iloc[0]) < float(corrected["trees, composition"].iloc[0])
     assert "5 of 5 targets" in answers.correction_sentence(real)
+
+
+def test_every_stored_learning_curve_checks_the_forecast(real):
+    found = scaling_cells.forecasts(real)
+    tuned = {title for title, (independent, _) in found.items() if not independent}
+    assert tuned == {f"{what}, {how}, short training" for what in ("r²SCAN volume", "HSE band gap")
+                     for how in ("no transfer", "full transfer")}  # fmt: skip
+    assert {"r²SCAN volume, full transfer on 4,000 crystals, short training"} < set(found) - tuned
+    table = scaling_cells.forecast_table(found)
+    assert (table["interval"] == "independent").sum() == len(found) - 4 >= 8
+    assert table.loc["HSE band gap, no transfer, short training", "within the interval"] == "4 of 4"
+    assert scaling_cells.forecast_sentence(found).endswith("on those that it was tuned on, 15 of 16 times.")
+
+
+def test_all_tables_of_errors_have_a_guess_and_the_composition_in_them(real):
+    rows = [{"no transfer": none, "full transfer": f"{pair}-full"}
+            for pair, none in answers.transfers(real.parts[-1].plan, crossed=True).items()]  # fmt: skip
+    assert answers.error_table(real, rows)[["guess", "composition"]].notna().all(axis=None)
 
 
 def test_released_models_stand_beside_guesses():

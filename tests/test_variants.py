@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from cgatbook.variants import cost, error_change, variant_table
+from cgatbook.stored import StoredResults
+from cgatbook.variants import change_text, cost, variant_table
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.cgat import ModelConfig
 
@@ -15,16 +16,22 @@ SMALL = ModelConfig(8, 8, 2, 2, neighbours=6, output_widths=(8,), roost_steps=1,
 GRAPH = GraphConfig(neighbours=6, ties="deterministic")
 
 
-def runs(*maes):
-    """Stand-ins for finished runs of the seeds 0, 1, ... with these test errors."""
-    return [
-        SimpleNamespace(
-            experiment=SimpleNamespace(seed=seed, label="e_form"),
-            metrics={"test_mae": mae},
-            errors=pd.DataFrame({"crystal": [1, 2], "group": [0, 1], "error": [mae, -mae]}),
-        )
-        for seed, mae in enumerate(maes)
-    ]
+def run(seed, mae):
+    """Stand-in for a finished run with this test error."""
+    return SimpleNamespace(
+        experiment=SimpleNamespace(seed=seed, label="e_form", split=SimpleNamespace(seed=0),
+                                   transfer=SimpleNamespace(mode="none"), training=SimpleNamespace(patience=None)),
+        metrics={"test_mae": mae},
+        errors=pd.DataFrame({"crystal": [1, 2], "group": [0, 1], "error": [mae, -mae]}),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def results():
+    """A released network and a variant with half of its errors, two seeds each."""
+    found = {name: [run(seed, mae) for seed, mae in enumerate(maes)]
+             for name, maes in {"released": (0.2, 0.3), "wide": (0.1, 0.15)}.items()}  # fmt: skip
+    return StoredResults(SimpleNamespace(), {}, found=found)
 
 
 @pytest.fixture
@@ -53,16 +60,13 @@ def test_threads_are_given_back(cells, monkeypatch):
     assert used == [1, 7]
 
 
-def test_changes_are_paired_by_seed():
-    change = error_change(list(reversed(runs(0.22, 0.33, 0.11))), runs(0.2, 0.3, 0.1))
-    assert change["mean"] == pytest.approx(0.1)
-    assert change["high"] - change["low"] == pytest.approx(0, abs=1e-12)
+def test_changes_are_paired_by_seed(results):
+    assert change_text(results.comparison("wide", "released")) == "-50.0% [-50.0%, -50.0%]"
 
 
-def test_the_table_compares_with_its_first_row(cells):
+def test_the_table_compares_with_its_first_row(cells, results):
     costs = dict.fromkeys(("released", "wide"), cost(SMALL, GRAPH, cells))
-    variants = {"released": runs(0.2, 0.3), "wide": runs(0.1, 0.15)}
-    table = variant_table(variants, costs, {"released": "as released", "wide": "wide edges"})
+    table = variant_table(results, costs, {"released": "as released", "wide": "wide edges"})
     assert table.index.tolist() == ["as released", "wide edges"]
-    assert table["test MAE / meV/atom"].tolist() == ["250.0 ± 70.7", "125.0 ± 35.4"]
+    assert table["test MAE / meV/atom"].tolist() == ["250.0\u00a0±\u00a070.7", "125.0\u00a0±\u00a035.4"]
     assert table["change"].tolist() == ["–", "-50.0% [-50.0%, -50.0%]"]
