@@ -83,23 +83,18 @@ def holds_only(folder: Path, *names: str, optional: Collection[str] = ()) -> boo
 def replacing(out: Path, what: str, recognised: Callable[[Path], bool]) -> Iterator[Path]:
     """A temporary path that takes the place of `out` when the block ends, and is removed when it fails.
 
-    The block writes a file or makes a folder there. It should also hold whatever takes long, since a wrong `out` is
-    refused before it starts, and other processes with the same `out` wait until it ends. That something is replaced is
-    told on standard error.
-
-        with replacing(out, "a table of predictions", is_predictions) as part:
-            part.write_text(text)
+    The block writes a file or makes a folder there, and holds whatever takes long: a wrong `out` is refused before it
+    starts, and other processes with the same `out` wait until it ends. A replacement is told on standard error.
 
     Args:
-        out: file or folder; its parent folders are made.
-        what: it is, with its article, for messages.
+        out: file or folder; its parent folders are made. what: it is, with its article, for messages.
         recognised: whether something that exists was written by this program as that very thing; only that is replaced.
 
     Raises:
         CgatError: `out` is something else, a symbolic link or no name for a file; or it cannot be written (its folder
             is read-only or a file, the disk is full): an `OSError` in the block becomes a sentence, too.
     """
-    with locked(out), _replaced(Path(out), what, recognised) as part:
+    with locked(out), _replaced(out, what, recognised) as part:
         yield part
 
 
@@ -109,7 +104,7 @@ def made_once(
     current: Callable[[Path], bool],
     make: Callable[[Path], None],
     recognised: Callable[[Path], bool] | None = None,
-) -> bool:
+) -> None:
     """Have `make` write `out` unless it is there already; of several processes one does, the others wait and use it.
 
     Args:
@@ -117,21 +112,15 @@ def made_once(
         current: whether what exists is what would be made. make: writes a file or makes a folder at the path it gets.
         recognised: what else may be replaced, as in `replacing`; nothing by default.
 
-    Returns:
-        Whether it was made now.
-
     Raises:
         CgatError: as `replacing`.
     """
-    out = Path(out)
     if out.exists() and current(out):  # without a lock, so that a read-only folder can be used
-        return False
+        return
     with locked(out):
-        if out.exists() and current(out):  # another process was faster
-            return False
-        with _replaced(out, what, recognised or current) as part:
-            make(part)
-    return True
+        if not (out.exists() and current(out)):  # else another process was faster
+            with _replaced(out, what, recognised or current) as part:
+                make(part)
 
 
 @contextmanager
@@ -143,7 +132,6 @@ def locked(out: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # training from packed graphs does without
 
-    out = Path(out)
     with _sentences(out):
         if out.name in ("", ".."):
             raise CgatError(f"{out} is a folder, not a name for something new")
@@ -171,11 +159,12 @@ def _unlock(lock: "FileLock") -> None:
 def _clear(out: Path) -> None:
     """Remove what killed processes left in the folder of `out`, whose lock is held."""
     from filelock import FileLock, Timeout
+    from psutil import pid_exists
 
     for path in [Path(entry) for entry in os.scandir(out.parent) if entry.name.startswith(".")]:
         if left := _LEFT.fullmatch(path.name):
             own = left["name"] == out.name
-            if not own and (left["host"] != socket.gethostname() or _runs(int(left["pid"]))):
+            if not own and (left["host"] != socket.gethostname() or pid_exists(int(left["pid"]))):
                 continue
             if left["kind"] == "old" and not path.with_name(left["name"]).exists():
                 os.rename(path, path.with_name(left["name"]))  # it was killed before the new one had its place
@@ -186,16 +175,6 @@ def _clear(out: Path) -> None:
                 other = FileLock(path)
                 other.acquire(timeout=0)
                 _unlock(other)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # of another user
-        return True
-    return True
 
 
 @contextmanager
@@ -215,16 +194,11 @@ def _replaced(out: Path, what: str, recognised: Callable[[Path], bool]) -> Itera
 
 
 def _put(part: Path, out: Path) -> None:
-    """Rename; as a folder cannot take the place of another, the old one goes aside for a moment."""
+    """Rename; a folder that is replaced goes aside for a moment, from where `_clear` takes it back after a kill."""
     old = part.with_suffix(".old")
     if out.is_dir():
         os.rename(out, old)
-    try:
-        os.replace(part, out)
-    except BaseException:
-        if old.exists():
-            os.rename(old, out)
-        raise
+    os.replace(part, out)
     _remove(old)
     _sync(out.parent)
 

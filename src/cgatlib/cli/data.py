@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,29 @@ if TYPE_CHECKING:
     from cgatlib.crystals.importing import ImportReport
 
 EXIT_BROKEN_SOURCE = 3
+
+
+def _labels(context: click.Context, option: click.Parameter, texts: Iterable[str]) -> dict[str, str]:
+    """Read ``ours=theirs`` and ``ours``."""
+    labels: dict[str, str] = {}
+    for ours, _, theirs in (text.partition("=") for text in texts):
+        if ours in labels:
+            raise CgatError(f"the label {ours!r} is given twice")
+        labels[ours] = theirs
+    return labels
+
+
+def _file_range(context: click.Context, option: click.Parameter, text: str | None) -> range | None:
+    """Read ``0:3`` and ``0``."""
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not first.isdigit() or (colon and not last.isdigit()):
+        raise CgatError(f"--files {text!r} is neither a number nor FROM:TO")
+    files = range(int(first), int(last) if colon else int(first) + 1)
+    if not files:
+        raise CgatError(f"--files {text!r} names no file; TO is excluded")
+    return files
 
 
 @click.group()
@@ -36,6 +60,7 @@ def data() -> None:
     "--label",
     "labels",
     multiple=True,
+    callback=_labels,
     metavar="OURS[=THEIRS]",
     help="Label to take, and the source's name of it; repeat for more.",
 )
@@ -49,15 +74,7 @@ def data() -> None:
 @click.option("--structure-column", help="Column with the structure, if its name is not a usual one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def import_(
-    sources: tuple[Path, ...],
-    out: Path,
-    labels: tuple[str, ...],
-    exclude_noble_gases: bool,
-    allow_missing: bool,
-    id_column: str | None,
-    structure_column: str | None,
-    as_json: bool,
-    **request: Any,
+    sources: tuple[Path, ...], labels: dict[str, str], exclude_noble_gases: bool, as_json: bool, **request: Any
 ) -> None:
     """Read SOURCES into one table; what is not taken goes into the rejects file with its reason.
 
@@ -86,13 +103,15 @@ def import_(
     from cgatlib.crystals.importing import ImportRequest, import_crystals
     from cgatlib.crystals.readers import ReadOptions
 
-    def progress(rows: Iterator[Any]) -> Iterator[Any]:
-        return iter(tqdm(rows, unit=" crystals", desc="importing", disable=None))
-
-    options = ReadOptions(_labels(labels), allow_missing, id_column, structure_column)
-    asked = ImportRequest(sources, out, options=options, noble_gases=not exclude_noble_gases, **request)
-    report = import_crystals(asked, progress)
+    rows = {name: request.pop(name) for name in ("allow_missing", "id_column", "structure_column")}
+    options = ReadOptions(labels, **rows)
+    asked = ImportRequest(sources, options=options, noble_gases=not exclude_noble_gases, **request)
+    report = import_crystals(asked, partial(tqdm, unit=" crystals", desc="importing", disable=None))
     click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else _report_text(report))
+    _exit_if_broken(report)
+
+
+def _exit_if_broken(report: ImportReport) -> None:
     for failure in report.failures:
         click.echo(f"Error: {failure}", err=True)
     if report.out is None:
@@ -100,17 +119,6 @@ def import_(
         click.echo(f"Error: no table was written, {why}; see {report.rejects}", err=True)
     if report.failures or report.out is None:
         click.get_current_context().exit(EXIT_BROKEN_SOURCE)
-
-
-def _labels(texts: Iterable[str]) -> dict[str, str]:
-    """Read ``ours=theirs`` and ``ours``."""
-    labels: dict[str, str] = {}
-    for text in texts:
-        ours, _, theirs = text.partition("=")
-        if ours in labels:
-            raise CgatError(f"the label {ours!r} is given twice")
-        labels[ours] = theirs
-    return labels
 
 
 def _report_text(report: ImportReport) -> str:
@@ -122,12 +130,9 @@ def _report_text(report: ImportReport) -> str:
         f"{report.seconds:.1f} s, {rate:.0f} crystals/s, peak memory {report.peak_memory_mb:.0f} MB",
         f"rejects: {report.rejects}",
     ]
-    per_cell = report.reasons.get("label looks per cell", 0)
-    if per_cell:
+    if per_cell := report.reasons.get("label looks per cell", 0):
         lines.append(f"warning: {per_cell} labels look like values per cell; check the unit of the others as well")
-    if report.out:
-        lines.append(f"table: {report.out}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *([f"table: {report.out}"] if report.out else [])])
 
 
 @data.command("fetch")
@@ -137,6 +142,7 @@ def _report_text(report: ImportReport) -> str:
 )
 @click.option(
     "--files",
+    callback=_file_range,
     metavar="FROM:TO",
     help="File numbers, TO excluded (0:3 is 0, 1, 2), or one number; all files if absent, where their number is fixed.",
 )
@@ -146,7 +152,7 @@ def _report_text(report: ImportReport) -> str:
 @click.option("--replace-changed", is_flag=True, help="Fetch files again that have changed on the server.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was fetched as JSON.")
 def fetch_(
-    collection: str, functional: str, files: str | None, to: Path, replace_changed: bool, as_json: bool, **where: Any
+    collection: str, functional: str, files: range | None, to: Path, replace_changed: bool, as_json: bool, **where: Any
 ) -> None:
     """Download numbered files of COLLECTION; run again to go on after an interruption.
 
@@ -162,26 +168,15 @@ def fetch_(
     from cgatlib.crystals.download import COLLECTIONS, fetch
 
     found = COLLECTIONS[collection]
-    urls = found.urls(functional, None if files is None else _file_range(files), **where)
+    urls = found.urls(functional, files, **where)
     click.echo(f"{collection}: licence {found.licence}; {found.about}", err=True)
     done = []
     for url in urls:
-        got = fetch(url, to, _bar, replace_changed)
-        done.append({"file": str(got.path), "how": got.how, "bytes": got.bytes, "sha256": got.sha256})
+        done.append(got := fetch(url, to, _bar, replace_changed))
         if not as_json:
-            click.echo(f"{got.how:>9}  {got.bytes:>12} bytes  sha256 {got.sha256[:16]}...  {got.path}")
+            click.echo(f"{got.how:>9}  {got.bytes:>12} bytes  sha256 {got.sha256[:16]}...  {got.file}")
     if as_json:
-        click.echo(json.dumps(done))
-
-
-def _file_range(text: str) -> range:
-    first, colon, last = text.partition(":")
-    if not first.isdigit() or (colon and not last.isdigit()):
-        raise CgatError(f"--files {text!r} is neither a number nor FROM:TO")
-    files = range(int(first), int(last) if colon else int(first) + 1)
-    if not files:
-        raise CgatError(f"--files {text!r} names no file; TO is excluded")
-    return files
+        click.echo(json.dumps([asdict(got) for got in done], default=str))
 
 
 def _bar(name: str, start: int, total: int | None) -> Any:
@@ -209,25 +204,21 @@ def describe_(table: Path, functional: str | None, as_json: bool) -> None:
 
 
 def _description_text(content: dict[str, Any]) -> str:
-    atoms = content["atoms"]
+    atoms, duplicates = content["atoms"], content["duplicates"]
+    columns = ("mean", "std", "min", "median", "max")
+    elements = [f"{symbol} {n}" for symbol, n in content["elements"].items()]
     lines = [
         f"{content['crystals']} crystals of {content['formulas']} formulas, functional {content['functional']}",
         f"source {content['source'] or 'not stated'}, fingerprint {content['fingerprint']}",
-    ]
-    if atoms:
-        lines.append(f"atoms per cell: {atoms['min']} to {atoms['max']}, mean {atoms['mean']:.2f}")
-    columns = ("mean", "std", "min", "median", "max")
-    heads = " ".join(f"{head:>10}" for head in columns)
-    lines.append(f"{'label':<16} {'unit':<9} {'count':>8} {'missing':>8} {heads}")
-    for name, s in content["labels"].items():
-        numbers = " ".join(f"{s[k]:>10.4f}" for k in columns)
-        lines.append(f"{name:<16} {s['unit']:<9} {s['count']:>8} {s['missing']:>8} {numbers}")
-    elements = [f"{symbol} {n}" for symbol, n in content["elements"].items()]
-    lines.append(f"crystals per element ({len(elements)} elements):")
-    lines += ["  " + ", ".join(elements[i : i + 12]) for i in range(0, len(elements), 12)]
-    duplicates = content["duplicates"]
-    lines.append(
+        *([f"atoms per cell: {atoms['min']} to {atoms['max']}, mean {atoms['mean']:.2f}"] if atoms else []),
+        f"{'label':<16} {'unit':<9} {'count':>8} {'missing':>8} {' '.join(f'{head:>10}' for head in columns)}",
+        *(
+            f"{name:<16} {s['unit']:<9} {s['count']:>8} {s['missing']:>8} {' '.join(f'{s[k]:>10.4f}' for k in columns)}"
+            for name, s in content["labels"].items()
+        ),
+        f"crystals per element ({len(elements)} elements):",
+        *("  " + ", ".join(elements[i : i + 12]) for i in range(0, len(elements), 12)),
         f"duplicates: {duplicates['same_id']} ids more than once, {duplicates['alike']} rows like another "
-        "(same formula and atoms, volume within 0.1 %)"
-    )
+        "(same formula and atoms, volume within 0.1 %)",
+    ]
     return "\n".join(lines)
