@@ -233,6 +233,8 @@ def test_runs_are_found_in_folders_and_archives(runs, archive, tmp_path):
     RunArchive.write(tmp_path / "another", runs[:1])
     found = find_runs(tmp_path)
     assert {found[key].path.name for key in keys} == {"another", "archive"}
+    RunArchive.write(tmp_path / "with weights", runs, [runs[0].experiment.key])
+    assert {find_runs(tmp_path)[key].path.name for key in keys} == {"with weights", "archive"}
 
 
 def test_an_archive_travels_to_another_process_without_its_content(archive):

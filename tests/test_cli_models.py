@@ -143,12 +143,6 @@ def test_training_options_act(options, part, name, value, declared, table_paths,
     assert getattr(getattr(e, part) if part else e, name) == value
 
 
-@pytest.mark.slow
-def test_train_in_other_processes(invoke, table_paths, tmp_path):
-    command = ["train", table_paths[0], "--label", "e_form", *TINY[:-2], "--runs", tmp_path, "--workers", "2", "--json"]
-    assert Run(the_run(invoke(*command))).problems() == []
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

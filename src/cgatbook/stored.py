@@ -252,11 +252,7 @@ class TrainedResults(StoredResults):
         Raises:
             CgatError: a run has failed; each is named with its reason.
         """
-        needed = set(names)
-        while more := {other for name in needed for other in self.plan.entries[name].needs} - needed:
-            needed |= more
-        part = replace(self.plan, entries={name: entry for name, entry in self.plan.entries.items() if name in needed})
-        failed = run_plan(part, self.store, local_pool(self.workers), self.workers).failed
+        failed = run_plan(self.plan.only(names), self.store, local_pool(self.workers), self.workers).failed
         if failed:
             raise CgatError("; ".join(f"{planned}: {reason}" for planned, reason in failed.items()))
 

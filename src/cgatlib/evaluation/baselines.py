@@ -369,8 +369,8 @@ def planned_baselines(plan: Plan, data: Path) -> Iterator[Baseline]:
     Raises:
         CgatError: a column of pairs does not exist.
     """
-    alone = {name for name, entry in plan.entries.items() if entry.start is not None and len(entry.sizes) == 1}
-    every = (planned.experiment for planned in plan.outline() if planned.entry in alone)
+    alone = (name for name, entry in plan.entries.items() if entry.start is not None and len(entry.sizes) == 1)
+    every = (experiment for name in alone for experiment in plan.experiments(name))
     targets = {(e.data, e.label, e.split, e.train_size, e.train_size and e.seed): e for e in every}
     names = {source.table.fingerprint: name for name, source in plan.sources.items()}
     for experiment in targets.values():

@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,33 +93,22 @@ class RunArchive(Mapping[str, Run]):
         return cls(folder)
 
     @cached_property
-    def records(self) -> dict[str, dict[str, Any]]:
-        """``experiment``, ``metrics`` and ``provenance`` as plain values, by key."""
-        return read_json(self.path / "runs.json")
-
-    @cached_property
-    def experiments(self) -> dict[str, Experiment]:
-        """What was run, by the key of the time.
-
-        Raises:
-            CgatError: a run that another starts from is missing.
-        """
-        found: dict[str, Experiment] = {}
-
-        def of(name: str) -> Experiment:
-            if name not in found:
-                values = self.records[name]["experiment"]
-                source = values["source"]
-                if source is not None and source not in self.records:
-                    raise CgatError(f"{self.path} lacks run {source}, from which run {name} starts")
-                found[name] = Experiment.from_dict({**values, "source": source and of(source).to_dict()})
-            return found[name]
-
-        return {name: of(name) for name in self.records}
-
-    @cached_property
     def _runs(self) -> dict[str, "ArchivedRun"]:
-        return {e.key: ArchivedRun(self.path, self, name) for name, e in self.experiments.items()}
+        """By the key of today; `CgatError` where a run that another starts from is missing."""
+        records = read_json(self.path / "runs.json")
+
+        @cache
+        def experiment(name: str) -> Experiment:
+            values = records[name]["experiment"]
+            source = values["source"]
+            if source is not None and source not in records:
+                raise CgatError(f"{self.path} lacks run {source}, from which run {name} starts")
+            return Experiment.from_dict({**values, "source": source and experiment(source).to_dict()})
+
+        runs = {name: ArchivedRun(self.path, self, name) for name in records}
+        for name, run in runs.items():
+            vars(run).update(records[name] | {"experiment": experiment(name)})
+        return {run.experiment.key: run for run in runs.values()}
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -268,29 +257,15 @@ class ArchivedRun(Run):
     """A finished run without predictions, read from an archive; `path` is the archive's folder.
 
     Args:
-        archive: that holds it. name: its key when it was archived, which its rows bear.
+        archive: that holds it and has set its experiment, metrics and provenance.
+        name: its key when it was archived, which its rows bear.
     """
 
     archive: "RunArchive"
     name: str
 
     def __reduce__(self) -> Any:
-        return type(self), (self.path, self.archive, self.name)
-
-    @property
-    def experiment(self) -> Experiment:
-        """As `Run.experiment`."""
-        return self.archive.experiments[self.name]
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """As `Run.metrics`."""
-        return dict(self.archive.records[self.name]["metrics"])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """As `Run.provenance`; its ``files`` are those of the run's folder before it was archived."""
-        return dict(self.archive.records[self.name]["provenance"])
+        return RunArchive.__getitem__, (self.archive, self.experiment.key)
 
     @property
     def network(self) -> Path | None:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cgatlib import CgatError
 from cgatlib.crystals.importing import Source, join_sources, load_source
 from cgatlib.crystals.table import CrystalTable
-from cgatlib.graphs.neighbours import GRAPHS
-from cgatlib.model.cgat import MODELS
+from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
+from cgatlib.model.cgat import MODELS, ModelConfig
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.plan_file import Entry, Start, read_plan
 from cgatlib.runs.schedule import Pool
@@ -25,8 +25,6 @@ from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
 from cgatlib.values import from_plain
-
-T = TypeVar("T")
 
 Rates = Callable[[str], float]
 """Learning rate of the runs of an entry, by the entry's name."""
@@ -102,11 +100,7 @@ class Plan:
         return {source.table.fingerprint: source.table for source in self.sources.values()}
 
     def only(self, names: Iterable[str]) -> "Plan":
-        """The plan of these entries and of those that they need, in the order of the file.
-
-        Raises:
-            CgatError: there is no such entry.
-        """
+        """These entries and those that they need, in the order of the file; `CgatError` where one is unknown."""
         needed: set[str] = set()
         more = set(names)
         while more:
@@ -114,11 +108,11 @@ class Plan:
             more = set().union(*(self._entry(name).needs for name in more)) - needed
         return replace(self, entries={name: entry for name, entry in self.entries.items() if name in needed})
 
-    def experiments(self, name: str, store: Runs) -> list[Experiment]:
+    def experiments(self, name: str, store: Runs | None = None) -> list[Experiment]:
         """The experiments of one entry: by split, then size, then seed.
 
         Args:
-            name: of the entry. store: where its trial runs are found.
+            name: of the entry. store: where its trial runs are found; without it, the first learning rate stands in.
 
         Raises:
             CgatError: there is no such entry or a table is not known. UndecidedError: a trial has not been run.
@@ -126,11 +120,7 @@ class Plan:
         return self._expand(self._entry(name), self._rates(store))
 
     def rate(self, name: str, store: Runs) -> float:
-        """The learning rate of an entry: given, or that of the trial with the lowest validation error.
-
-        Raises:
-            UndecidedError: a trial has not been run.
-        """
+        """The learning rate of an entry: given, or the best trial's; `UndecidedError` where one has not been run."""
         return self._rates(store)(name)
 
     def outline(self, store: Runs | None = None) -> list[Planned]:
@@ -159,23 +149,25 @@ class Plan:
         return found, undecided
 
     def _rates(self, store: Runs | None, guess: bool = False) -> Rates:
-        """The learning rate of every entry, each looked for once; to `guess` an open one is to take the first."""
+        """The learning rate of every entry, each looked for once; an open one is the first, to `guess` or without a
+        store."""
 
         @cache
         def rates(name: str) -> float:
             entry = self._entry(name)
             if entry.rate_of is not None:
                 return rates(entry.rate_of)
-            if len(entry.rates) < 2:  # nothing is trained without one
-                return entry.rates[0] if entry.rates else TrainingConfig().learning_rate
-            trials = {} if store is None else self._trials(entry, rates)
-            runs = {rate: run for rate, trial in trials.items() if store and (run := store.find(trial))}
-            if trials and len(runs) == len(trials):
+            first = entry.rates[0] if entry.rates else TrainingConfig().learning_rate  # nothing is trained without one
+            if len(entry.rates) < 2 or store is None:
+                return first
+            trials = self._trials(entry, rates)
+            runs = {rate: run for rate, trial in trials.items() if (run := store.find(trial))}
+            if len(runs) == len(trials):
                 return min(runs, key=lambda rate: (runs[rate].metrics["validation_mae"], rate))
             if guess:
-                return entry.rates[0]
+                return first
             lacking = ", ".join(f"{rate:g}" for rate in trials if rate not in runs)
-            raise UndecidedError(f"the learning rate of {name} is open: no run at {lacking} in {store and store.root}")
+            raise UndecidedError(f"the learning rate of {name} is open: no run at {lacking} in {store.root}")
 
         return rates
 
@@ -216,9 +208,9 @@ class Plan:
                 seed=seed,
                 source=source,
                 transfer=TransferConfig(**entry.transfer),
-                graph=_changed(GRAPHS[entry.model], "graph", entry.graph),
+                graph=from_plain(GraphConfig, {**vars(GRAPHS[entry.model]), **entry.graph}, "graph"),
                 split=SplitConfig(split, groups=entry.groups),  # type: ignore[arg-type]  # checked there
-                model=_changed(MODELS[entry.model], "network", entry.network),
+                model=from_plain(ModelConfig, {**vars(MODELS[entry.model]), **entry.network}, "network"),
                 training=TrainingConfig(learning_rate=rate, **entry.training),
                 more_labels=entry.more_labels,
             )
@@ -248,13 +240,6 @@ class Plan:
         if "fingerprint" not in self.tables[table]:
             raise CgatError(f"table {table}: the plan does not state its fingerprint, and its data are not given")
         return str(self.tables[table]["fingerprint"])
-
-
-def _changed(config: T, what: str, changes: Mapping[str, Any]) -> T:
-    for name in changes:
-        if name not in vars(config):
-            raise CgatError(f"{what}: unknown field {name!r}; known: {', '.join(vars(config))}")
-    return from_plain(type(config), {**vars(config), **changes}, what)
 
 
 Report = Callable[[Planned, Run | str], None]
@@ -296,11 +281,6 @@ def run_plan(
     known: dict[str, Planned] = {}
     outcomes: dict[str, Run | str] = {}
 
-    def ended(key: str, reason: str | None) -> None:
-        lost = f"it was trained, but {store.root} has no run of it by this code"
-        outcomes[key] = reason or store.made(known[key].experiment) or lost
-        report(known[key], outcomes[key])
-
     while True:
         found, undecided = plan.decided(store)
         known = {planned.experiment.key: planned for planned in found} | known  # the first entry names a run
@@ -308,7 +288,11 @@ def run_plan(
         failed = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, str)}
         if not missing.keys() - failed.keys():
             break
-        store.fill({key: e for key, e in missing.items() if key not in failed}, pool, workers, ended, failed)
+        wanted = {key: e for key, e in missing.items() if key not in failed}
+        for key, reason in store.fill(wanted, pool, workers, failed):
+            lost = f"it was trained, but {store.root} has no run of it by this code"
+            outcomes[key] = reason or store.made(known[key].experiment) or lost
+            report(known[key], outcomes[key])
     return Summary(
         done=[known[key] for key in outcomes if key not in failed],
         reused=[planned for key, planned in known.items() if key not in outcomes],

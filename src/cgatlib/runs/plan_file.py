@@ -57,22 +57,22 @@ class _Of(_Strict):
     of: Word
 
 
-class _Table(_Strict):
+class _AnyTable(_Strict):
+    space_groups: bool = False
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = ""
+    origin: Word = ""
+
+
+class _Table(_AnyTable):
     file: Word
     functional: Word
     labels: dict[Word, Word] = {}
     agree: dict[Word, tuple[Word, Number]] = {}
-    space_groups: bool = False
     pairs: dict[Word, Word] = {}
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = ""
-    origin: Word = ""
 
 
-class _Joined(_Strict):
+class _Joined(_AnyTable):
     join: Annotated[tuple[Word, ...], Field(min_length=2)]
-    space_groups: bool = False
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] = ""
-    origin: Word = ""
 
 
 class _File(_Strict):

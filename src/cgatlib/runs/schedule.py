@@ -17,12 +17,10 @@ from cgatlib import CgatError
 from cgatlib.processes import Processes
 from cgatlib.runs.experiment import Experiment
 
-Train = Callable[[Experiment], None]
-Report = Callable[[str, str | None], None]
-"""Told the key of each run that ends, and why it failed, or None."""
+Futures = Collection[Future[None]]
 
 
-def first_ended(running: Collection[Future[None]]) -> Collection[Future[None]]:
+def first_ended(running: Futures) -> Futures:
     """Those that have ended, as soon as one has."""
     return wait(running, return_when=FIRST_COMPLETED)[0]
 
@@ -33,13 +31,12 @@ class Pool:
 
     Args:
         make: starts an executor; again when a process of the last one has died.
-        at_once: runs handed to it at a time; ``None`` hands over all that can start.
-        ended: waits for its futures, as `first_ended`.
+        at_once: runs handed to it at a time; ``None`` hands over all that can start. ended: as `first_ended`.
     """
 
     make: Callable[[], Executor]
     at_once: int | None = None
-    ended: Callable[[Collection[Future[None]]], Collection[Future[None]]] = first_ended
+    ended: Callable[[Futures], Futures] = first_ended
 
 
 def local_pool(workers: int = 1) -> Pool:
@@ -49,41 +46,36 @@ def local_pool(workers: int = 1) -> Pool:
 
 
 def run_in_order(
-    missing: Mapping[str, Experiment],
-    train: Train,
-    pool: Pool,
-    report: Report = lambda key, reason: None,
-    lost: Collection[str] = (),
-) -> dict[str, str]:
+    missing: Mapping[str, Experiment], train: Callable[[Experiment], None], pool: Pool, lost: Collection[str] = ()
+) -> Iterator[tuple[str, str | None]]:
     """Train experiments, each as soon as the run it starts from is there; one that fails does not stop the others.
 
     Args:
         missing: experiments by key, with every source that does not exist yet. train: trains one.
-        pool: where. report: told of each that ends, in this process. lost: keys of sources that will not be there.
+        pool: where. lost: keys of sources that will not be there.
 
-    Returns:
-        {key: reason} of those that could not be trained.
+    Yields:
+        The key of each run that ends, in the order in which they end, and why it failed, or None.
     """
     sources = {key: e.source.key if e.source else "" for key, e in missing.items()}
     order = TopologicalSorter({key: {source} & missing.keys() for key, source in sources.items()})
     order.prepare()
-    failed, ready, running = dict[str, str](), list[str](), dict[Future[None], str]()
+    failed, ready, running = set(lost), list[str](), dict[Future[None], str]()
     with _submitting(pool) as submit:
         while order.is_active():
             ready += order.get_ready()
             ended: list[tuple[str, str | None]] = []
             while ready and (pool.at_once is None or len(running) < pool.at_once):
-                if sources[key := ready.pop(0)] in {*failed, *lost}:
+                if sources[key := ready.pop(0)] in failed:
                     ended.append((key, f"its source {sources[key]} failed"))
                 else:
                     running[submit(train, missing[key])] = key
             if running and not ended:
                 ended = [(running.pop(future), _reason(future.exception())) for future in pool.ended(running)]
             for key, reason in ended:
-                failed.update({} if reason is None else {key: reason})
-                report(key, reason)
+                failed |= set() if reason is None else {key}
                 order.done(key)
-    return failed
+                yield key, reason
 
 
 @contextmanager

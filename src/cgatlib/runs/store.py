@@ -17,7 +17,7 @@ from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.store import GraphStore, build_store, store_path
 from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import MEANING, Experiment, Run, training_code
-from cgatlib.runs.schedule import Pool, Report, local_pool, run_in_order
+from cgatlib.runs.schedule import Pool, local_pool, run_in_order
 from cgatlib.runs.trainer import train_run
 from cgatlib.training import TrainingConfig, fabric_of, in_every_process
 from cgatlib.transfer import TransferConfig
@@ -152,15 +152,15 @@ class Runs:
         Raises:
             CgatError: names every run that failed and why.
         """
-        missing = self.missing(experiments)
+        missing, failed = self.missing(experiments), dict[str, list[str]]()
         with tqdm(total=len(missing), unit=" runs", desc="training", disable=not missing) as bar:
-            failed = self.fill(missing, local_pool(workers), workers, lambda key, reason: bar.update())
+            for key, reason in self.fill(missing, local_pool(workers), workers):
+                bar.update()
+                if reason is not None:
+                    failed.setdefault(reason, []).append(key)
         if failed:
-            keys: dict[str, list[str]] = {}
-            for key, reason in failed.items():
-                keys.setdefault(reason, []).append(key)
-            reasons = "; ".join(f"run {', '.join(found)}: {reason}" for reason, found in keys.items())
-            raise CgatError(f"{len(failed)} of {len(missing)} runs failed: {reasons}")
+            reasons = "; ".join(f"run {', '.join(keys)}: {reason}" for reason, keys in failed.items())
+            raise CgatError(f"{sum(map(len, failed.values()))} of {len(missing)} runs failed: {reasons}")
         found = [self.find(experiment) for experiment in experiments]
         if None in found:
             raise CgatError(f"run {experiments[found.index(None)].key} was trained, but {self.root} does not hold it")
@@ -183,21 +183,16 @@ class Runs:
                 yield experiment
 
     def fill(
-        self,
-        missing: Mapping[str, Experiment],
-        pool: Pool,
-        workers: int = 1,
-        report: Report = lambda key, reason: None,
-        lost: Collection[str] = (),
-    ) -> dict[str, str]:
+        self, missing: Mapping[str, Experiment], pool: Pool, workers: int = 1, lost: Collection[str] = ()
+    ) -> Iterator[tuple[str, str | None]]:
         """Train experiments, by key, whose sources exist or are among them; graphs are built first, in this process.
 
         Args:
             missing: as `missing` finds them. pool: where they are trained. workers: processes that build graphs.
-            report: told of each that ends. lost: keys of sources that have failed before.
+            lost: keys of sources that have failed before.
 
-        Returns:
-            {key: reason} of those that could not be trained.
+        Yields:
+            The key of each run that ends, and why it failed, or None.
         """
         reasons: dict[tuple[str, GraphConfig], str] = {}
         for data, graph in dict.fromkeys(need for e in missing.values() for need in self._needs(e)):
@@ -205,19 +200,16 @@ class Runs:
                 self.graphs(data, graph, workers)
             except CgatError as error:
                 reasons[data, graph] = str(error)
-        failed = {
-            key: reasons[need] for key, e in missing.items() for need in reversed(self._needs(e)) if need in reasons
-        }
-        for key, reason in failed.items():
-            report(key, reason)
+        failed = {key: reasons[need] for key, e in missing.items() for need in self._needs(e) if need in reasons}
+        yield from failed.items()
         ready = {key: e for key, e in missing.items() if key not in failed}
-        return failed | run_in_order(ready, partial(_train, self), pool, report, {*failed, *lost})
+        yield from run_in_order(ready, partial(_train, self), pool, {*failed, *lost})
 
     def _needs(self, experiment: Experiment) -> list[tuple[str, GraphConfig]]:
         """Graphs of an experiment by table and configuration: its own, and its source's if that saw test crystals."""
         needs, source = [(experiment.data, experiment.graph)], experiment.source
         if source is not None and experiment.transfer.test_crystals == "seen" and source.data in self.tables:
-            needs.append((source.data, experiment.graph))
+            needs.insert(0, (source.data, experiment.graph))
         return needs
 
     def has(self, table_fingerprint: str, config: GraphConfig) -> bool:
