@@ -9,10 +9,10 @@ from cgatbook.scaling_cells import (
     balance_cells,
     held_out_cells,
     in_units,
-    nearest_start,
     ratio_text,
     scaling_row,
     size_text,
+    starts_of,
 )
 from cgatlib import CgatError
 from cgatlib.evaluation.scaling import Points, bootstrap
@@ -87,7 +87,8 @@ class TestCells:
         text = size_text(Estimate(1234.0, 0.5, np.inf, never=0.25))
         assert text == "1.2 k [<1 to never; 25% of resamples never]"
 
-    def test_nearest_start(self) -> None:
-        pairs = [(100, 100), (400, 100), (1600, 100), (400, 400)]
-        points = pd.DataFrame(pairs, columns=["pretrain_size", "train_size"]).assign(mode="full")
-        assert [nearest_start(points, ratio) for ratio in (16, 1, 4)] == [(1600, 100), (100, 100), (400, 100)]
+    def test_nearest_starts(self) -> None:
+        pairs = [(p, n, seed) for p in (100, 400, 1600) for n in (100, 200, 400) for seed in (0, 1)]
+        points = pd.DataFrame(pairs, columns=["pretrain_size", "train_size", "seed"]).assign(mode="full", mae=1.0)
+        found = [(b.n_pretrain, b.n_train) for b in starts_of(points, (16, 1, 4), 5).values()]
+        assert found == [(1600, 100), (100, 100), (400, 100)]

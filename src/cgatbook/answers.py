@@ -209,21 +209,22 @@ def simple(real: Archives, run: Run) -> dict[str, list[Baseline]]:
     return {name: [b for b in own if b.name == name] for name in dict.fromkeys(b.name for b in own)}
 
 
-def error_table(real: Archives, rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+def error_table(real: Archives, rows: Sequence[Mapping[str, str]], among: StoredResults | None = None) -> pd.DataFrame:
     """Test MAEs, texts: mean ± standard deviation over seeds or splits.
 
     Args:
-        real: where runs are looked for. rows: entry by column; a row whose runs are not there is left out.
+        real: where simple predictors and runs are looked for. rows: entry by column; a row whose runs are not there is
+            left out. among: where runs are looked for instead.
 
     Returns:
         A row each, named by property and functional of its last entry, with the training crystals, `trivial_error`,
         boosted trees on the composition, the entries, and how long was trained.
     """
-    cells = {}
+    cells, where = {}, Archives((among,)) if among else real
     for row in rows:
-        if not real.has(*row.values()):
+        if not where.has(*row.values()):
             continue
-        part, last = real.of(*row.values()), list(row.values())[-1]
+        part, last = where.of(*row.values()), list(row.values())[-1]
         run, q = part.runs(last)[0], QUANTITIES[part.runs(last)[0].experiment.label]
         composition = simple(real, run).get("boosting", [])
         cells[f"{title_of(run)} / {q.error_unit}"] = {

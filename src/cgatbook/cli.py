@@ -128,7 +128,14 @@ def summarise(root: Path, profile: str, data: Path) -> None:
     Example:
       cgatlib book summarise --profile mp --data path/to/tables
     """
-    from cgatbook.tables import summarise_tables
+    from cgatbook.notebooks import effective_values, read_notebooks, read_profile
+    from cgatlib.crystals.summary import summarise as summarise_tables
+    from cgatlib.runs.plan import Plan
 
-    for path in summarise_tables(root, profile, data):
-        click.echo(path)
+    values = effective_values(read_notebooks(root), read_profile(root, profile), {}).values()
+    page = next((v for v in values if v.get("demonstration")), None)
+    if page is None:
+        raise CgatError(f"profile {profile} names no plan that summaries of its tables could go with")
+    plan = Plan.read(root / page["demonstration"]).open(data, root / ".cgatlib" / "tables")
+    for table in summarise_tables(plan.sources, next(iter(plan.sources))).values():
+        click.echo(table.write(root / page["stored"]))

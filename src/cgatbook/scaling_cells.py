@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from cgatbook.answers import TRAININGS, title_of
@@ -125,14 +126,6 @@ def size_text(estimate: Estimate) -> str:
     return f"{texts[0]} [{texts[1]} to {texts[2]}{never}]"
 
 
-def nearest_start(points: pd.DataFrame, ratio: float) -> tuple[int, int]:
-    """Sizes (pre-training, training) among full-transfer runs whose ratio is nearest to `ratio`, smallest first."""
-    pairs = points.loc[points["mode"] == "full", ["pretrain_size", "train_size"]].drop_duplicates()
-    distance = (pairs["pretrain_size"] / pairs["train_size"] / ratio).map(lambda r: abs(math.log(r)))
-    best = pairs.assign(distance=distance.round(6)).sort_values(["distance", "train_size"]).iloc[0]
-    return int(best["pretrain_size"]), int(best["train_size"])
-
-
 def slope_sentence(points: pd.DataFrame, title: str) -> str:
     """What transfer saves: slopes and the size at which no transfer would be as good, from rows as in `scaling_row`."""
     cells = scaling_row(points, False)
@@ -144,26 +137,33 @@ def slope_sentence(points: pd.DataFrame, title: str) -> str:
     )
 
 
-def grid_fits(points: pd.DataFrame) -> tuple[ScalingFit, ScalingFit]:
-    """Fits against training size from the whole pre-training set, and against pre-training size on the whole set."""
+def grid_fits(
+    points: pd.DataFrame, n_pretrain: int | None = None, n_train: int | None = None
+) -> tuple[ScalingFit, ScalingFit]:
+    """Fits of full transfer against training size at one pre-training size, and the other way round.
+
+    Args:
+        points: rows as in `scaling_row`. n_pretrain, n_train: the sizes; by default the largest.
+    """
     full = points[points["mode"] == "full"]
-    training = full[full["pretrain_size"] == full["pretrain_size"].max()]
-    pretraining = full[full["train_size"] == full["train_size"].max()]
+    training = full[full["pretrain_size"] == (n_pretrain or full["pretrain_size"].max())]
+    pretraining = full[full["train_size"] == (n_train or full["train_size"].max())]
     return bootstrap(curve_points(training)), bootstrap(curve_points(pretraining, "pretrain_size"))
 
 
 def starts_of(points: pd.DataFrame, ratios: Sequence[float], cost_ratio: float) -> dict[str, ComputeBudget]:
-    """Starts of a budget whose sizes have the nearest ratios among those that were run, by their sizes as text."""
-    full, starts = points[points["mode"] == "full"], {}
+    """Starts of a budget, by their sizes as text: of those that were run the nearest to each ratio, the smallest first.
+
+    A ratio is that of pre-training to training crystals.
+    """
+    pairs, starts = points.loc[points["mode"] == "full", ["pretrain_size", "train_size"]].drop_duplicates(), {}
     for ratio in ratios:
-        n_pre, n_train = nearest_start(points, ratio)
-        starts[f"{short_count(n_pre)} + {short_count(n_train)}"] = ComputeBudget(
-            training=bootstrap(curve_points(full[full["pretrain_size"] == n_pre])),
-            pretraining=bootstrap(curve_points(full[full["train_size"] == n_train], "pretrain_size")),
-            n_train=n_train,
-            n_pretrain=n_pre,
-            cost_ratio=cost_ratio,
-        )
+        distance = np.log(pairs["pretrain_size"] / pairs["train_size"] / ratio).abs().round(6)
+        place = pairs.assign(distance=distance).sort_values(["distance", "train_size"]).iloc[0]
+        n_pretrain, n_train = int(place["pretrain_size"]), int(place["train_size"])
+        fits = grid_fits(points, n_pretrain, n_train)
+        name = f"{short_count(n_pretrain)} + {short_count(n_train)}"
+        starts[name] = ComputeBudget(*fits, n_train=n_train, n_pretrain=n_pretrain, cost_ratio=cost_ratio)
     return starts
 
 

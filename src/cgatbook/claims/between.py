@@ -1,12 +1,11 @@
 """What the paper claims of transfer between properties."""
 
+from cgatbook.answers import UNLIKE
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.paper import consistent
 from cgatbook.claims.verdict import Verdict, claim
 
 GAIN = "numbers/inter_property_gain"
-UNLIKE = {"e_form-volume": "volume-pbesol-none", "volume-e_form": "e_form-none"}
-"""Transfers between formation energy and volume, and what they are compared with."""
 
 
 @claim("between", "Section II, Fig. 6")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cgatbook.claims.between import UNLIKE
+from cgatbook.answers import TARGETS, UNLIKE
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.paper import table_order
 from cgatbook.claims.verdict import Finding, Outcome, Verdict, claim, impossible
@@ -110,7 +110,7 @@ def lower(e: Evidence) -> Verdict:
     Tested with runs that went on until they stopped improving; where there are none, with as many steps on the target
     as pre-training and transfer have together.
     """
-    pairs = [(f"{target}-full", f"{target}-none") for target in ("volume-pbesol", "gap-hse")]
+    pairs = [(f"{target}-full", f"{target}-none") for target in TARGETS]
     long = [pair for pair in pairs if e.converged(*pair)] or [("volume-pbesol-full-long", "volume-pbesol-none-long")]
     return Verdict.of(*(e.better(*pair) for pair in long))
 

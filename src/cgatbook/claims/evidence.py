@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy import stats
 
 from cgatbook.answers import simple
 from cgatbook.claims.verdict import FIFTH, Effect, Finding, Outcome, Side, impossible, share_text
+from cgatbook.pages import BADGES
 from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults, training_of
 from cgatbook.variants import change_text
@@ -50,25 +52,13 @@ class Evidence:
         """Whether one archive has runs of these entries that went on until they stopped improving."""
         return self.dft.has(*entries) and training_of(self.dft.of(*entries).runs(entries[0])[0]) == "long"
 
-    def better(self, entry: str, reference: str, stated: str | None = None, *, gaps: bool = False) -> list[Finding]:
-        """An entry has a smaller error than another on the same test crystals; see `compared`."""
-        return self.compared(entry, reference, "above", stated, gaps=gaps)
-
-    def worse(self, entry: str, reference: str, stated: str | None = None) -> list[Finding]:
-        """An entry has a larger error than another on the same test crystals."""
-        return self.compared(entry, reference, "below", stated)
-
-    def same(self, entry: str, reference: str) -> list[Finding]:
-        """An entry has the error of another on the same test crystals."""
-        return self.compared(entry, reference, "equal")
-
-    def compared(
-        self, entry: str, reference: str, side: Side, stated: str | None = None, *, gaps: bool = False
+    def better(
+        self, entry: str, reference: str, stated: str = "", *, side: Side = "above", gaps: bool = False
     ) -> list[Finding]:
-        """Relative reduction of the error of `reference` by `entry`: one finding for each training size.
+        """An entry has a smaller error than another on the same test crystals: one finding for each training size.
 
         Args:
-            entry, reference: of a plan. side: where the claim sees the reduction. stated: the paper's reduction.
+            entry, reference: of a plan. stated: the paper's reduction. side: where the claim sees the reduction.
             gaps: score the test crystals with a gap alone.
         """
         results, found = self.dft.of(entry, reference), []
@@ -79,10 +69,18 @@ class Evidence:
             found += self.finding(results, (entry, reference), (own, other), text, effect, detail=detail)
         return found
 
+    def worse(self, entry: str, reference: str, stated: str = "") -> list[Finding]:
+        """An entry has a larger error than another on the same test crystals."""
+        return self.better(entry, reference, stated, side="below")
+
+    def same(self, entry: str, reference: str) -> list[Finding]:
+        """An entry has the error of another on the same test crystals."""
+        return self.better(entry, reference, side="equal")
+
     def larger_error(self, entry: str, parent: str) -> list[Finding]:
         """Training from scratch gives a larger error than the PBE network has on its own test set."""
         results, runs = self._runs(entry, parent)
-        ratio = _relative(*(score_interval(_errors(some)) for some in reversed(runs)))
+        ratio = _relative(*(score_interval([run.errors for run in some]) for some in reversed(runs)))
         excess = Estimate(*(x / (1 - x) for x in (ratio.value, ratio.low, ratio.high)))
         text = f"error larger by {share_text(excess)} than that of the PBE network on its own test set"
         return self.finding(results, (entry, parent), runs, text, Effect(excess))
@@ -90,7 +88,7 @@ class Evidence:
     def smaller_on_metals(self, entry: str) -> list[Finding]:
         """The gaps of metals are predicted with a smaller error than those of other crystals."""
         results, runs = self._runs(entry)
-        scored = Scored.of(_errors(runs[0]))
+        scored = Scored.of(results.seeds(entry))
         metals, others = (score_interval(scored.at(rows)) for rows in (~scored.kinds, scored.kinds))
         effect = _relative(metals, others)
         text = f"MAE {metals.value:.3f} eV and {others.value:.3f} eV on metals and others, smaller by "
@@ -104,7 +102,7 @@ class Evidence:
         found = [b for b in simple(self.dft, runs[0][0]).get("boosting", []) if b.split["seed"] == split]
         if not found:
             raise CgatError(f"no archive has boosted trees for {entry}")
-        effect = compare(_errors(runs[0]), [found[0].errors]).reduction
+        effect = compare(results.seeds(entry), [found[0].errors]).reduction
         text = f"error reduction against boosted trees on the composition {share_text(effect)}"
         return self.finding(results, (entry,), runs, text, Effect(effect))
 
@@ -157,8 +155,7 @@ class Evidence:
         Args:
             results: what they are of. entries: of its plan. kinds: the runs, then those that they are compared with.
             text: what was measured. effect: which makes the outcome; without any it is `outcome`.
-            straight: whether the data allow the straight line that the effect follows from.
-            detail: what else there is to say of the crystals.
+            straight: whether the data allow the straight line that the effect follows from. detail: of the crystals.
         """
         e = kinds[0][0].experiment
         table = next(t for t in results.plan.tables.values() if t["fingerprint"] == e.data)
@@ -166,20 +163,19 @@ class Evidence:
             outcome = effect.outcome(informative=bool(detail) or self.informative(*kinds), line=straight)
             text += effect.beside(outcome) + ("" if straight else "; the data reject the straight line this rests on")
         text += "; a constant is as good within a fifth" if outcome is Outcome.UNINFORMATIVE else ""
-        return [
-            Finding(
-                outcome=outcome,
-                text=text,
-                data={"dft": "DFT", "surrogate": "surrogate"}[table.get("origin", "dft")],
-                detail=_crystals(kinds[0]) + detail,
-                procedure="; against ".join(procedure(runs) for runs in kinds),
-                subject=(e.label, e.functional),
-                effect=effect,
-                plan=results.folder.name,
-                entries=entries,
-                keys=tuple(run.experiment.key for runs in kinds for run in runs),
-            )
-        ]
+        found = Finding(
+            outcome=outcome,
+            text=text,
+            data=BADGES[table.get("origin", "dft")],
+            detail=_crystals(kinds[0]) + detail,
+            procedure="; against ".join(procedure(runs) for runs in kinds),
+            subject=(e.label, e.functional),
+            effect=effect,
+            plan=results.folder.name,
+            entries=entries,
+            keys=tuple(run.experiment.key for runs in kinds for run in runs),
+        )
+        return [found]
 
     def shift(
         self, label: str, first: str, second: str, side: Side, stated: Sequence[str], *, metals: bool = False
@@ -197,10 +193,9 @@ class Evidence:
         ratio = self.paper[stated[0]].over(self.paper[stated[1]])
         excess = Printed(ratio.value - 1, ratio.low - 1, ratio.high - 1, f"{ratio.value - 1:.0%}")
         effect, means = Effect(Estimate(*found.excess), side, stated=excess), zip(found.means, tables, strict=True)
-        texts = [f"{x:{'.0%' if metals else '.2f'}} ({FUNCTIONAL_NAMES[table.functional]})" for x, table in means]
-        text = (
-            f"{'share of metals' if metals else 'mean'} {' and '.join(texts)}, difference {share_text(effect.estimate)}"
-        )
+        what, form = ("share of metals", ".0%") if metals else ("mean", ".2f")
+        texts = [f"{x:{form}} ({FUNCTIONAL_NAMES[table.functional]})" for x, table in means]
+        text = f"{what} {' and '.join(texts)}, difference {share_text(effect.estimate)}"
         text, detail = text + effect.beside(effect.outcome()), f"{found.crystals:,} crystals that have both"
         return [Finding(effect.outcome(), text, "DFT", detail, "", (label, tables[1].functional), effect)]
 
@@ -224,7 +219,8 @@ class Evidence:
                 functional = results.plan.tables[entry.table]["functional"]
                 if entry.label != label or (functionals and functional not in functionals):
                     continue
-                if at_least <= 1 or (results.has(entry.name) and _largest(results.runs(entry.name)) >= at_least):
+                runs = results.runs(entry.name) if at_least > 1 and results.has(entry.name) else []
+                if at_least <= 1 or any(run.metrics["n_train"] >= at_least for run in runs):
                     raise CgatError(f"{label} {functional} is said to be absent, but the plan has {entry.name}")
         return [impossible(reason)]
 
@@ -248,10 +244,10 @@ class Evidence:
         """Whether one of some kinds of run beats what answers the same for every crystal by a fifth."""
         for runs in groups:
             e = runs[0].experiment
-            trivial = [_mean([run.metrics["test_mad"] for run in runs])]
+            trivial = [fmean(run.metrics["test_mad"] for run in runs)]
             for size in {None, e.train_size}:
                 trivial += self._trivial.get((e.data, e.label, size), [])
-            if _mean([run.metrics["test_mae"] for run in runs]) <= (1 - FIFTH) * min(trivial):
+            if fmean(run.metrics["test_mae"] for run in runs) <= (1 - FIFTH) * min(trivial):
                 return True
         return False
 
@@ -267,7 +263,7 @@ class Evidence:
         found: dict[tuple[str, str, int | None], list[float]] = {}
         for (data, label, size, name), values in maes.items():
             if name in TRIVIAL:
-                found.setdefault((data, label, size), []).append(_mean(values))
+                found.setdefault((data, label, size), []).append(fmean(values))
         return found
 
 
@@ -307,27 +303,15 @@ def _reductions(
     """Runs of both entries and the reduction, by training size; of splits, whose sizes differ a little, over all."""
     own, other = results.runs(entry), results.runs(reference)
     if gaps:
-        return [(own, other, compare(_errors(own), _errors(other), OPEN_GAP_MAE).reduction)]
+        return [(own, other, compare(results.seeds(entry), results.seeds(reference), OPEN_GAP_MAE).reduction)]
     if len(results.plan.entries[entry].sizes) == 1:
         return [(own, other, results.comparison(entry, reference).reduction)]
     sizes = [{int(run.metrics["n_train"]) for run in some} for some in (own, other)]
     found = []
     for size in sorted(set.intersection(*sizes)):
         a, b = ([run for run in some if run.metrics["n_train"] == size] for some in (own, other))
-        found.append((a, b, compare(_errors(a), _errors(b)).reduction))
+        found.append((a, b, compare([run.errors for run in a], [run.errors for run in b]).reduction))
     return found
-
-
-def _errors(runs: Sequence[Run]) -> list[pd.DataFrame]:
-    return [run.errors for run in runs]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _largest(runs: Sequence[Run]) -> int:
-    return max(int(run.metrics["n_train"]) for run in runs)
 
 
 def _rises(run: Run) -> float:

@@ -25,7 +25,6 @@ from cgatlib.evaluation.scaling import (
     equivalent_size,
     hold_out_largest,
     optimal_split,
-    r_squared,
 )
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.sizes import curve_points
@@ -38,7 +37,6 @@ STRAIGHT = 0.9  # of the variance of ln MAE, below which a line says little
 class Curve:
     """Errors against one size, with their line."""
 
-    points: Points
     runs: list[Run]
     fit: ScalingFit
     curvature: Estimate
@@ -46,10 +44,8 @@ class Curve:
     @classmethod
     def of(cls, rows: pd.DataFrame, runs: Sequence[Run], against: str = "train_size") -> "Curve":
         """From a table of `StoredResults.table` in units, and the runs that it is of."""
-        points = curve_points(rows, against)
-        return cls(
-            points, [r for r in runs if r.experiment.key in set(rows["key"])], bootstrap(points), curvature(points)
-        )
+        points, keys = curve_points(rows, against), set(rows["key"])
+        return cls([run for run in runs if run.experiment.key in keys], bootstrap(points), curvature(points))
 
     @property
     def straight(self) -> bool:
@@ -126,11 +122,9 @@ class Sizes:
 
 def straight_line(sizes: Sizes, curve: Curve) -> list[Finding]:
     """ln MAE is a straight line in ln n: no significant curvature, and a line that explains the points."""
-    explained = r_squared(curve.points, curve.fit.law)
-    text = (
-        f"curvature {_number(curve.curvature)}, slope {_number(curve.fit.slope)}, R² {explained:.2f}; a line through "
-        f"the smaller sizes misses the largest by {hold_out_largest(curve.points).line_error:+.0%}"
-    )
+    explained, missed = curve.fit.r_squared, hold_out_largest(curve.fit.points).line_error
+    text = f"curvature {_number(curve.curvature)}, slope {_number(curve.fit.slope)}, R² {explained:.2f}; a line "
+    text += f"through the smaller sizes misses the largest by {missed:+.0%}"
     margin = math.inf if curve.straight and explained >= STRAIGHT else 0.0  # then a curvature that may be none is none
     return sizes.finding([curve], text, Effect(curve.curvature, "equal", "number", margin=margin), line=False)
 
@@ -172,14 +166,13 @@ def _lower(sizes: Sizes, first: Curve, second: Curve, side: Side, margin: float,
 def meeting(sizes: Sizes) -> list[Finding]:
     """Training from scratch catches up with full transfer, and beyond the largest training set."""
     none, full = sizes.at("none"), sizes.at("full")
-    size, largest = crossing_size(none.fit, full.fit), none.points.sizes.max()
+    size, largest = crossing_size(none.fit, full.fit), none.fit.points.sizes.max()
     never = math.isinf(size.low)
     effect = Estimate(0.0, -math.inf, -math.inf) if never else _log(size, largest)
-    paper = [
-        sizes.evidence.paper[f"numbers/{name}"].value for name in ("crossing_e_above_hull_SCAN", "training_sizes/1")
-    ]
+    names = "crossing_e_above_hull_SCAN", "training_sizes/1"
+    theirs, trained = (sizes.evidence.paper[f"numbers/{name}"].value for name in names)
     text = f"the lines meet at {size_text(size)} crystals, {_times(size, largest)} the largest set"
-    text += f"; {paper[0] / paper[1]:.1f} times in the paper"
+    text += f"; {theirs / trained:.1f} times in the paper"
     open_ended = math.isinf(size.high) and not never  # whether they meet at all is not known
     effect = replace(effect, low=-math.inf) if open_ended else effect
     return sizes.finding([none, full], text, Effect(effect, axis="ratio"))
@@ -188,30 +181,26 @@ def meeting(sizes: Sizes) -> list[Finding]:
 def equivalent(sizes: Sizes, at_least: float) -> list[Finding]:
     """Training from scratch needs at least so many times the largest set to equal the best transfer."""
     none, full = sizes.at("none"), sizes.at("full")
-    size, largest = equivalent_size(none.fit, full.fit), none.points.sizes.max()
+    size, largest = equivalent_size(none.fit, full.fit), none.fit.points.sizes.max()
     text = f"{size_text(size)} crystals, {_times(size, largest)} the largest set"
     return sizes.finding([none, full], text, Effect(_log(size, at_least * largest), axis="ratio"))
 
 
-def pays_equally(sizes: Sizes, ratio: float, side: Side, cost: str = "numbers/cost_ratio_SCAN") -> list[Finding]:
+def pays_equally(sizes: Sizes, ratio: float, side: Side) -> list[Finding]:
     """Which calculation pays more at a ratio of pre-training to training crystals.
 
     Args:
         sizes: full transfer from several pre-training sizes. ratio: that the claim is about. side: ``"above"`` if
             training pays more there, ``"below"`` if pre-training does, ``"equal"`` if both do.
-        cost: of a target calculation in PBE calculations.
     """
     training, pretraining = _both(sizes)
     if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
         return sizes.finding([training], NO_FALL, line=False)
-    even = balance(training.fit, pretraining.fit, sizes.evidence.paper[cost].value)
-    effect = Estimate(
-        *(math.log(ratio) - (math.log(x) if x > 0 else -math.inf) for x in (even.value, even.high, even.low))
-    )
-    text = (
-        f"both pay equally at {even.value:.2g} [{even.low:.2g}, {even.high:.2g}] pre-training crystals per training "
-        f"crystal; the claim is about {ratio:.2g}"
-    )
+    even = balance(training.fit, pretraining.fit, sizes.evidence.paper["numbers/cost_ratio_SCAN"].value)
+    log = _log(even, ratio)
+    effect = Estimate(-log.value, -log.high, -log.low)
+    text = f"both pay equally at {even.value:.2g} [{even.low:.2g}, {even.high:.2g}] pre-training crystals per training "
+    text += f"crystal; the claim is about {ratio:.2g}"
     inside = side == "equal" and effect.low <= 0 <= effect.high
     margin = math.log(ratio) if inside else 0.0  # equal holds within what equal set sizes are off
     return sizes.finding([training, pretraining], text, Effect(effect, side, "ratio", margin=margin))

@@ -1,11 +1,12 @@
 """What the paper claims of transfer within a property, from PBE to another functional."""
 
+from cgatbook import answers
 from cgatbook.claims.data import BEYOND, NO_HULL
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.paper import consistent, place_text, quotient, table_order
 from cgatbook.claims.verdict import Verdict, claim
 
-TARGETS = ("volume-pbesol", "volume-r2scan", "gap-hse", "e_form-r2scan", "gap-scan")
+TARGETS = tuple(answers.TARGETS)
 
 
 @claim("within", "Section II")
