@@ -126,7 +126,6 @@ def test_jarvis(imported, write_json, make_crystal, tmp_path, kind):
             archive.writestr("jdft_3d.json", json.dumps(records))
     else:
         path = write_json(records, f"jdft.{kind}")
-    assert detect(path).name == "jarvis"
     report, table, rejects = imported(path, functional="OptB88vdW")
     assert table.ids == ["JVASP-1", "JVASP-2"]
     assert report.labels == {"e_form": 2, "e_above_hull": 1, "band_gap": 1, "volume_per_atom": 2}
@@ -573,7 +572,7 @@ def test_archives_that_cannot_be_opened(imported, tmp_path, content, message):
 @pytest.mark.parametrize(
     ("name", "head", "unit", "message"),
     [
-        ("a.json", "", " ", "begins with more than 65,536 spaces"),
+        ("a.json", "", " ", "has more than 100,000 characters of space"),
         ("a.json", "[", " ", "has more than 100,000 characters of space"),
         ("a.json", "[", "[", "has no whole entry in 100,000 characters from entry 0 on"),
         ("a.json", "[", "[],", "has 10,000 rows one after the other without a crystal"),
@@ -631,15 +630,15 @@ def test_an_earlier_table_survives_a_failed_import(imported, write_json, alexand
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", b"", "is empty (byte 0)"),
-        ("a.json", b"hello", "is not JSON (byte 0 is 'h')"),
+        ("a.json", b"", "is empty (after 0 entries, at byte 0 of the text)"),
+        ("a.json", b"hello", "is not JSON: it begins with 'h' (after 0 entries"),
         ("a.json", b'{"entries": [', "breaks off inside entry 0 (after 0 entries, at byte 13 of the text)"),
         ("a.json", b'{"entries": [{"data": {', "breaks off inside entry 0 (after 0 entries, at byte 13"),
         ("a.json", b'{"other": 1}', "has no list under 'data'"),
         ("a.json", b'{"entries": [] ] ', "has ']' where ',' should stand"),
         ("a.json", b'{"entries": []} x', "goes on behind the end of its JSON value"),
-        ("a.json.bz2", b"hello", "is truncated or damaged at its start (byte 0)"),
-        ("a.json.gz", b"\x1f\x8b\x08", "is truncated or damaged at its start (byte 0)"),
+        ("a.json.bz2", b"hello", "is truncated or damaged (after 0 entries, at byte 0"),
+        ("a.json.gz", b"\x1f\x8b\x08", "is truncated or damaged (after 0 entries, at byte 0"),
         ("a.zip", b"PK\x03\x04 cut", "is truncated or no zip archive (8 bytes)"),
         ("a.parquet", b"PAR1 cut", "is truncated or no parquet (8 bytes)"),
         ("a.csv", b"", "has no id column"),

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -104,10 +104,8 @@ class LabelPlan:
         """Plan from the user's labels, else from the ``known`` names of the format, by default the usual ones.
 
         Args:
-            always: labels which every row of the format carries. columns: all of a table, where it names them.
-
-        Raises:
-            CgatError: a column asked for is not in ``columns`` or in it twice, or none of them is a label.
+            always: labels which every row of the format carries. columns: all of a table, where it names them;
+                `CgatError` where one that is asked for is not among them or twice, or none is a label.
         """
         if known is None:
             known = {name: p.columns for name, p in PROPERTIES.items() if name != VOLUME}
@@ -523,7 +521,7 @@ def detect(path: Path) -> Format:
     """Tell the format of a source by its suffix and its columns or, for JSON, its first 64 KiB.
 
     Raises:
-        CgatError: it cannot be told, or the file is damaged from its start.
+        CgatError: it cannot be told, or an archive or parquet file is damaged.
     """
     if path.is_dir():
         if (path / INDEX).is_file():
@@ -541,21 +539,10 @@ def detect(path: Path) -> Format:
 
 
 def _json_kind(path: Path) -> str:
-    try:
-        with closing(open_members(path)) as members:
-            head = next(members)[0].read1(HEAD).decode("utf-8-sig", "replace")
-    except READ_ERRORS as error:
-        raise UnreadableFile(f"{path} is truncated or damaged at its start (byte 0): {error}") from error
-    if not head:
-        raise UnreadableFile(f"{path} is empty (byte 0)")
-    head = head.lstrip()
-    if not head:
-        raise UnreadableFile(f"{path} begins with more than {HEAD:,} spaces, or holds nothing else (byte 0)")
-    if head[0] not in "[{":
-        raise UnreadableFile(f"{path} is not JSON (byte 0 is {head[0]!r})")
-    if head[0] == "{" and re.search(r'"entries"\s*:\s*\[', head):
-        return "alexandria"
-    if '"lattice_mat"' in head:
-        return "jarvis"
-    entries = head[0] == "[" and '"ComputedStructureEntry"' in head and '"data"' in head
+    head = ""
+    with suppress(*READ_ERRORS), closing(open_members(path)) as members:  # the reader says what is wrong with it
+        head = next(members)[0].read1(HEAD).decode("utf-8-sig", "replace").lstrip()
+    entries = '"ComputedStructureEntry"' in head and '"data"' in head
+    if head[:1] == "{":
+        entries = re.search(r'"entries"\s*:\s*\[', head) is not None
     return "alexandria" if entries else "json"

@@ -200,7 +200,7 @@ class JsonItems:
     def __iter__(self) -> Iterator[Any]:
         first = self._peek()
         if first not in ("[", "{"):
-            raise self._unreadable("is not JSON")
+            raise self._unreadable(f"is not JSON: it begins with {first!r}" if first else "is empty")
         yield from self._array() if first == "[" else self._object()
         if self._peek():
             raise self._unreadable("goes on behind the end of its JSON value")
@@ -282,8 +282,13 @@ class JsonItems:
     def _find_item(self, start: int, end: int) -> bool:
         """Move to the first whole item that begins in a part of the text."""
         left = LARGEST_ENTRY
-        while left > 0 and (bracket := self._next_bracket(start, end)) >= 0:
-            self._pos = bracket
+        while left > 0:
+            self._pos = start
+            if not (found := _BRACKET.search(self._text, start, end)):
+                if len(self._text) >= end or not self._fill():
+                    return False
+                continue
+            self._pos = bracket = found.start()
             try:
                 value = self._value()
             except (ValueError, RecursionError) as error:
@@ -296,14 +301,6 @@ class JsonItems:
                     self._pos = bracket
                     return True
         return False
-
-    def _next_bracket(self, start: int, end: int) -> int:
-        """Position of the first opening bracket in a part of the text; -1 if there is none."""
-        self._pos = start
-        while not (found := _BRACKET.search(self._text, start, end)) and len(self._text) < end:
-            if not self._fill():
-                return -1
-        return found.start() if found else -1
 
     def _closing(self, start: int) -> int:
         """Position behind the bracket that closes the object or array at ``start``; -1 if none does."""

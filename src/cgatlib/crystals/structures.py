@@ -201,11 +201,9 @@ def read_files(
 ) -> Iterator[tuple[str, Candidate]]:
     """Id and crystal of every structure file and of every row of a parquet table, in the order given.
 
-    A file's id is its stem, or the whole path where several share a stem.
-
     Args:
-        paths: CIF, POSCAR or extxyz files, and tables. workers: most processes that read structure files.
-        known: columns of the tables that hold known values of a label.
+        paths: CIF, POSCAR or extxyz files, whose ids are their stems, or paths where several share a stem; and tables.
+        workers: most processes that read structure files. known: columns of the tables with known values of a label.
 
     Raises:
         CgatError: a table cannot be read or lacks a column, or a structure file, which has none, is given with `known`.
@@ -241,12 +239,11 @@ def _rows(path: Path, known: Mapping[str, str]) -> Iterator[Crystal]:
 
 
 def _read_all(files: Sequence[Path], workers: int) -> Iterator[Geometry | str]:
-    workers = min(workers, len(files) // _FILES_PER_PROCESS)
-    if workers < 2:
+    if (workers := min(workers, len(files) // _FILES_PER_PROCESS)) < 2:
         yield from map(_read, files)
-        return
-    with Processes(workers) as pool:
-        yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
+    else:
+        with Processes(workers) as pool:
+            yield from pool.map(_read, files, chunksize=_FILES_PER_PROCESS // 4)
 
 
 def _read(path: Path) -> Geometry | str:

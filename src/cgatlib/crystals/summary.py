@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 
 FOLDER = "tables"
 """Summaries are kept in the folder of this name among the stored runs, one JSON file per fingerprint."""
-VOLUME_STEP = 1e-3
-"""Relative difference in volume below which two cells of one formula and size are called alike."""
+VOLUME_STEP = 1e-3  # relative difference below which two cells of one formula and size are alike
 
 
 def describe(table: CrystalTable) -> dict[str, Any]:
-    """Return counts, functional, label statistics, element counts and duplicates of a table.
+    """Counts, functional, label statistics, element counts and duplicates of a table.
 
-    Two rows are alike when formula and number of atoms agree and their volumes per atom differ by less than one
-    part in a thousand; that is a hint to look, since polymorphs may agree by chance.
+    Rows are alike when formula and number of atoms agree and volumes per atom differ by less than one part in a
+    thousand: a hint to look, since polymorphs may agree by chance.
     """
     atoms = np.asarray(table.table["n_atoms"].to_numpy(), dtype=np.int64)
     cells = pd.DataFrame({"formula": table.formulas, "atoms": atoms, "volume": [c.volume_per_atom for c in table]})
@@ -159,38 +158,33 @@ class TableSummary:
         """The summary of a table among the stored results; `CgatError` where there is none, or its file is damaged."""
         try:
             text = (Path(stored) / FOLDER / f"{fingerprint}.json").read_bytes()
-            return TypeAdapter(cls).validate_json(text, strict=True)
+            found = TypeAdapter(cls).validate_json(text, strict=True)
+            if found.fingerprint != fingerprint:
+                raise ValueError(f"it is of table {found.fingerprint}")
         except (OSError, ValueError) as error:
             why = " ".join(str(error).split())
             raise CgatError(f"the summary of table {fingerprint} cannot be read: {why}") from error
+        return found
 
 
 def summary_problems(stored: Path) -> list[tuple[Path, str]]:
-    """What is wrong with the summaries among the stored results of a folder: unreadable, or of another table."""
-    found = []
+    """What is wrong with the summaries among the stored results of a folder: unreadable, or counts that contradict."""
+    problems = []
     for path in sorted((Path(stored) / FOLDER).glob("*.json")):
         try:
             table = TableSummary.read(stored, path.stem)
         except CgatError as error:
-            found.append((path, str(error)))
+            problems.append((path, str(error)))
             continue
-        if table.fingerprint != path.stem:
-            found.append((path, f"it is of table {table.fingerprint}"))
-        found += [
-            (path, f"{name} has {sum(label.crystals)} crystals in its bins, but {label.count} values of {len(table)}")
-            for name, label in table.labels.items()
-            if not sum(label.crystals) <= label.count <= len(table)
-        ]
-    return found
+        for name, label in table.labels.items():
+            if not (binned := sum(label.crystals)) <= label.count <= len(table):
+                counts = f"{binned} crystals in its bins, but {label.count} values of {len(table)}"
+                problems.append((path, f"{name} has {counts}"))
+    return problems
 
 
 def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableSummary]:
-    """Summaries of tables, by name.
-
-    Args:
-        sources: imported tables by name; they share the bins of a label. reference: name of the one that the others'
-            labels are compared with.
-    """
+    """Summaries of imported tables by name, with common bins; `reference` is the one that labels are compared with."""
     tables = [source.table for source in sources.values()]
     edges = {}
     for label in dict.fromkeys(label for table in tables for label in table.labels):
@@ -200,8 +194,10 @@ def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableS
 
 
 def _summary(source: Source, edges: Mapping[str, list[float]], reference: CrystalTable) -> TableSummary:
-    table = source.table
-    reasons = source.rejects["reason"].str.replace(r":.*", "", regex=True)  # what stands behind is the row's own value
+    table, reasons = (
+        source.table,
+        source.rejects["reason"].str.split(":").str[0],
+    )  # behind it stands the row's own value
     return TableSummary(
         fingerprint=table.fingerprint,
         functional=table.functional,

@@ -1,9 +1,9 @@
 """The crystal table: one schema, units and functional in the file's metadata, in memory or read from disk in pieces.
 
-Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å),
-``numbers`` (one atomic number per site), ``frac_coords`` (3 per site), and one column per label in the unit
-of ``PROPERTIES``; a missing label is null. Other columns a source brings are kept but are not labels. A table may carry
-a property under another functional than its own, too (``band_gap@HSE``), and the numbers of space groups.
+Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å), ``numbers`` (one
+atomic number per site), ``frac_coords`` (3 per site), and one per label in the unit of ``PROPERTIES``, null where it is
+missing; perhaps a property under another functional (``band_gap@HSE``) and the numbers of space groups. Other columns
+are kept but count for nothing.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ SCHEMA_VERSION = 1
 PARQUET_ERRORS = (OSError, pa.ArrowException, UnicodeDecodeError)
 """What arrow raises on files that are damaged or no parquet."""
 
-CORE_SCHEMA = pa.schema(
-    [
-        pa.field("material_id", pa.string(), nullable=False),
-        pa.field("formula", pa.string(), nullable=False),
-        pa.field("n_atoms", pa.int32(), nullable=False),
-        pa.field("lattice", pa.list_(pa.float64()), nullable=False),
-        pa.field("numbers", pa.list_(pa.uint8()), nullable=False),
-        pa.field("frac_coords", pa.list_(pa.float64()), nullable=False),
-    ]
-)
 SPACE_GROUP = "space_group_number"
 """Column that a table may have: what a split by space groups keeps together."""
 
-_TYPES = {field.name: field.type for field in CORE_SCHEMA} | {SPACE_GROUP: pa.int16()}  # labels are float64
+_TYPES = {
+    "material_id": pa.string(),
+    "formula": pa.string(),
+    "n_atoms": pa.int32(),
+    "lattice": pa.list_(pa.float64()),
+    "numbers": pa.list_(pa.uint8()),
+    "frac_coords": pa.list_(pa.float64()),
+}
+CORE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
+_TYPES[SPACE_GROUP] = pa.int16()  # labels are float64
 _SYMMETRY_TOLERANCE = 0.01  # Å; how far an atom may lie from where a symmetry puts it: pymatgen's default
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _ROWS = 8192  # rows of a column that are decoded at a time
@@ -105,19 +104,17 @@ class CrystalTable:
         return counted(self.labels, self._columns)
 
     @cached_property
-    def _lists(self) -> dict[str, tuple[NDArray[np.int64], NDArray[Any]]]:
-        return {name: _flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")}
-
-    @cached_property
-    def _label_arrays(self) -> dict[str, NDArray[np.float64]]:
-        return {name: self.label(name) for name in self.labels}
+    def _arrays(self) -> tuple[list[tuple[NDArray[np.int64], NDArray[Any]]], dict[str, NDArray[np.float64]]]:
+        """What rows are cut from: offsets and values of the lists, values of the labels."""
+        lists = [_flatten(self.table[name]) for name in ("lattice", "numbers", "frac_coords")]
+        return lists, {name: self.label(name) for name in self.labels}
 
     def crystal(self, i: int) -> Crystal:
-        """Return row ``i``; its labels hold only what is not missing."""
-        part = {name: values[ends[i] : ends[i + 1]] for name, (ends, values) in self._lists.items()}
-        labels = {name: float(v[i]) for name, v in self._label_arrays.items() if not np.isnan(v[i])}
-        lattice, coords = part["lattice"].reshape(3, 3), part["frac_coords"].reshape(-1, 3)
-        return Crystal(self.ids[i], lattice, part["numbers"], coords, labels)
+        """Row ``i``; its labels hold only what is not missing."""
+        lists, labels = self._arrays
+        lattice, numbers, coords = (values[ends[i] : ends[i + 1]] for ends, values in lists)
+        known = {name: float(values[i]) for name, values in labels.items() if not np.isnan(values[i])}
+        return Crystal(self.ids[i], lattice.reshape(3, 3), numbers, coords.reshape(-1, 3), known)
 
     def label(self, name: str) -> NDArray[np.float64]:
         """One label (rows,) in its unit, NaN where it is missing; `CgatError` where the table does not carry it."""
@@ -215,7 +212,6 @@ class CrystalTable:
         """Read a parquet table with the core columns.
 
         Args:
-            path: the file.
             functional: needed when the file's metadata does not state it; must agree with it otherwise.
             labels: our name -> column that holds it (a column of our name is replaced).
 
@@ -245,8 +241,7 @@ class CrystalTable:
         """Build a table in memory; the labels are those that at least one crystal carries."""
         rows = list(crystals)
         carried = {name for c in rows for name in c.labels}
-        labels = labels_among(carried)
-        if unknown := carried.difference(labels):
+        if unknown := carried.difference(labels := labels_among(carried)):
             raise CgatError(f"unknown labels {sorted(unknown)}; known: {', '.join(PROPERTIES)}")
         return cls(rows_to_arrow(rows, labels), functional_name(functional), source)
 
@@ -261,10 +256,7 @@ def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) ->
 
     Args:
         tables: the first gives the functional. A label of another functional is called ``label@FUNCTIONAL``.
-        labels: which labels are taken of each table.
-
-    Raises:
-        CgatError: two tables give a crystal different values of one label.
+        labels: which labels are taken of each table; `CgatError` where two tables give one of a crystal two values.
     """
     functional = tables[0].functional
     found: dict[tuple[str, bytes], Crystal] = {}
