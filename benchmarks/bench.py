@@ -16,7 +16,7 @@ import torch
 from benchmarks.measuring import BATCH, SIZES, product_peak
 from benchmarks.pipeline import measure_batches, measure_construction, measure_head
 from benchmarks.report import render
-from benchmarks.steps import measure_steps
+from benchmarks.steps import measure_memory, measure_steps
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
@@ -55,6 +55,7 @@ def measure_sizes(options: argparse.Namespace, table: CrystalTable, peak: float)
         say(f"{name} network: {repeats} repeats of a step with {batch} crystals")
         cells = cells_of(crystals(table, batch * repeats))
         rows = measure_steps(config, cells, batch, repeats, peak)
+        rows = [row | memory for row, memory in zip(rows, measure_memory(config, cells[:batch]), strict=True)]
         widths = f"C{config.atom_width} D{config.edge_width} H{config.heads} L{config.steps} k{config.neighbours}"
         head = measure_head(config, cells[:batch], rows, repeats)
         found.append({"name": name, "widths": widths, "batch": batch, "rows": rows, "head": head})

@@ -1,8 +1,6 @@
 """Clocks and counters: seconds, arithmetic, the machine's peak, memory of a fresh process."""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -94,16 +92,9 @@ def synchronise(device: torch.device) -> None:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes.
-
-    On Linux from the process's own high-water mark: what `getrusage` reports there starts at the size of the parent.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident memory of this process so far, bytes; what `getrusage` says starts at the size of the parent."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

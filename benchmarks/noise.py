@@ -9,7 +9,7 @@ are `GraphConfig`'s; the others are defined here, for comparison alone.
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -151,47 +151,27 @@ class Bench:
         return {"test_mae": mae, "change": change, "milliseconds_per_step": 1e3 * spent}
 
 
-def measure(table: CrystalTable, name: str, missing: Sequence[tuple[str, int]], steps: int) -> Iterator[dict[str, Any]]:
-    """A row for each of the missing (property, seed) under one rule."""
-    bench = Bench(table, RULES[name])
-    sizes = {"edges": len(bench.graphs.edges), "nodes": len(bench.graphs.nodes)}
-    for label, seed in missing:
-        yield {"rule": name, "label": label, "seed": seed, **bench.measure(label, seed, steps), **sizes}
-
-
-def begun(out: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What `out` holds of this very comparison; `SystemExit` if it holds another one."""
-    content: dict[str, Any] = {**about, "provenance": provenance(), "rows": []}
-    if out.exists():
-        stored = json.loads(out.read_text())
-        same = all(stored[name] == value for name, value in about.items())
-        if not same or stored["provenance"]["code"]["sources"] != content["provenance"]["code"]["sources"]:
-            raise SystemExit(f"{out} was measured with other settings or code; move it away to start again")
-        content = stored
-    return content
-
-
 def main(given: list[str] | None = None) -> None:
-    """Measure what is missing, and store it row by row."""
+    """Measure, and store row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, default=DEMO, help="folder with a pbe.parquet")
     parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--labels", nargs="+", default=["e_form", "volume_per_atom"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--out", type=Path, default=HERE / "noise.json", help="gone on with if it is there")
+    parser.add_argument("--out", type=Path, default=HERE / "noise.json")
     options = parser.parse_args(given)
     torch.set_num_threads(1)
-    table = CrystalTable.read(options.data / "pbe.parquet", "PBE")
+    table, rows = CrystalTable.read(options.data / "pbe.parquet", "PBE"), []
     about = {"table": table.fingerprint, "source": table.source, "steps": options.steps, "batch": BATCH, "moved": MOVED}
-    content = begun(options.out, about)
-    measured = {(row["rule"], row["label"], row["seed"]) for row in content["rows"]}
     for name in options.rules:
-        wanted = product(options.labels, options.seeds)
-        missing = [(label, seed) for label, seed in wanted if (name, label, seed) not in measured]
-        for row in measure(table, name, missing, options.steps) if missing else ():
-            content["rows"].append(row)
-            say(json.dumps(row, ensure_ascii=False))
+        bench = Bench(table, RULES[name])
+        sizes = {"edges": len(bench.graphs.edges), "nodes": len(bench.graphs.nodes)}
+        for label, seed in product(options.labels, options.seeds):
+            measured = bench.measure(label, seed, options.steps)
+            rows.append({"rule": name, "label": label, "seed": seed, **measured, **sizes})
+            say(json.dumps(rows[-1], ensure_ascii=False))
+            content = {**about, "provenance": provenance(), "rows": rows}
             options.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

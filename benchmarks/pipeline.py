@@ -13,7 +13,7 @@ from torch_geometric.data import Batch
 from benchmarks.measuring import interleaved, paired_ratio, train_step
 from benchmarks.reference_graphs import neighbour_lists
 from benchmarks.reference_weights import same_networks
-from benchmarks.steps import FORMS, RELEASED, inputs_of, packed
+from benchmarks.steps import RELEASED, inputs_of, packed
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack
@@ -66,8 +66,7 @@ def _agreement(cells: Sequence[Cell]) -> dict[str, str]:
         compared = slice(0 if config.ties == "reference" else 2, 3)
         equal = 0
         for cell, theirs in zip(cells, lists, strict=True):
-            pairs = pairs_within(*cell, config)
-            ours = shell_lists(*pairs, cell[1], config)
+            ours = shell_lists(*pairs_within(*cell, config), cell[1], config)
             equal += all(np.array_equal(a, b) for a, b in zip(ours[compared], theirs[compared], strict=True))
         agreement[name] = f"{equal} of {len(cells)}"
     return agreement
@@ -77,34 +76,24 @@ def measure_batches(table: CrystalTable, repeats: int, sizes: Sequence[int] = (3
     """Graphs per second from a packed store on disk, against PyG's collation of graphs held in memory."""
     rows = []
     with TemporaryDirectory() as folder:
-        store = build_store(table, Path(folder) / "store", GraphConfig())
-        data = [store.graphs.graph(i) for i in range(len(store))]
+        graphs = build_store(table, Path(folder) / "store", GraphConfig()).graphs
+        data = [graphs.graph(i) for i in range(len(graphs))]
         for graph in data:
             graph.num_nodes = len(graph.numbers)  # else PyG guesses it, warns, and is slower
         for size in sizes:
-            rng = np.random.default_rng(size)
-            draws = rng.integers(0, len(store), (10, size))
-            collate = {
-                "PyG's Batch.from_data_list": lambda draw: Batch.from_data_list([data[i] for i in draw]),
-                "packed store": store.graphs.batch,
+            draws = np.random.default_rng(size).integers(0, len(graphs), (10, size))
+            actions = {  # no batch is kept
+                "PyG's Batch.from_data_list": lambda repeat, draws=draws: [
+                    Batch.from_data_list([data[i] for i in draw]).num_graphs for draw in draws
+                ],
+                "packed store": lambda repeat, draws=draws: [graphs.batch(draw).num_graphs for draw in draws],
             }
-            actions = {
-                name: lambda repeat, one=one, draws=draws: [one(draw).num_graphs for draw in draws]  # none is kept
-                for name, one in collate.items()
-            }
-            for action in actions.values():
-                action(0)
+            interleaved(actions, 1)  # first calls are slower
             times = interleaved(actions, repeats)
             first = next(iter(times.values()))
-            rows += [
-                {
-                    "form": name,
-                    "batch": size,
-                    "graphs_per_s": draws.size / median(seconds),
-                    "ratio": paired_ratio(first, seconds),
-                }
-                for name, seconds in times.items()
-            ]
+            for name, seconds in times.items():
+                rate, ratio = draws.size / median(seconds), paired_ratio(first, seconds)
+                rows.append({"form": name, "batch": size, "graphs_per_s": rate, "ratio": ratio})
     return rows
 
 
@@ -116,7 +105,7 @@ def measure_head(
     Args:
         cells: crystals to embed. full: rows of `measure_steps`. batch: embeddings per step, the paper's batch.
     """
-    form, (_, network) = FORMS[2], same_networks(config)
+    form, (_, network) = "ours, quotient graph", same_networks(config)
     with torch.no_grad():
         embeddings = network.embed(inputs_of(form, packed(form, cells, config.neighbours), range(len(cells))))
     inputs = embeddings[torch.arange(batch) % len(embeddings)].clone()

@@ -27,7 +27,8 @@ from benchmarks.measuring import BATCH, SIZES, largest_difference, product_peak,
 from benchmarks.reference_graphs import ReleasedBatch, unpacked_graph
 from benchmarks.reference_weights import same_networks
 from benchmarks.report import table
-from cgatlib.graphs.packing import PackedGraphs
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.graphs.packing import PackedGraphs, pack_lists
 from cgatlib.graphs.store import GraphStore
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics
 from cgatlib.model.cgat import ModelConfig
@@ -53,25 +54,13 @@ COLUMNS = {
 def random_graphs(n: int, k: int, seed: int = 0) -> PackedGraphs:
     """Graphs with the sizes of real ones: some 6 atoms, up to 4 elements, k listed neighbours per atom."""
     rng = np.random.default_rng(seed)
-    size = np.clip(rng.lognormal(1.7, 0.6, n).astype(int), 1, 60)
-    graph = np.repeat(np.arange(n), size)
-    centre = np.repeat(np.arange(len(graph)), k)  # among all atoms
-    first = (np.cumsum(size) - size)[graph[centre]]
-    neighbour = first + rng.integers(0, size[graph[centre]])
-    rank = np.clip(rng.random((len(graph), k)) < 0.3, 0, 1).cumsum(1).ravel() + 1
-    order = np.argsort(neighbour, kind="stable")
-    node_ptr = np.concatenate(([0], np.cumsum(size)))
-    elements = rng.integers(1, 90, (n, 4))
-    return PackedGraphs.of(
-        node_ptr=node_ptr,
-        edge_ptr=k * node_ptr,
-        numbers=elements[graph, rng.integers(0, 4, len(graph))],
-        multiplicity=np.ones(len(graph)),
-        receiver=(neighbour - first)[order],
-        sender=(centre - first)[order],
-        rank=np.minimum(rank, k)[order],
-        count=np.ones(len(centre)),
-    )
+    n_atoms = np.clip(rng.lognormal(1.7, 0.6, n).astype(int), 1, 60)
+    crystal, centre = np.repeat(np.arange(n), n_atoms), np.repeat(np.arange(n_atoms.sum()), k)
+    neighbour = (np.cumsum(n_atoms) - n_atoms)[crystal[centre]] + rng.integers(0, n_atoms[crystal[centre]])
+    rank = np.minimum((rng.random((len(crystal), k)) < 0.3).cumsum(1).ravel() + 1, k)
+    numbers = rng.integers(1, 90, (n, 4))[crystal, rng.integers(0, 4, len(crystal))]
+    config = GraphConfig(k, "reference", 1e-8, quotient=False)
+    return pack_lists(n_atoms, numbers, centre, neighbour, rank, np.ones_like(rank), config)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ from sklearn.utils.validation import check_array
 
 from cgatlib import CgatError, CGATRegressor, CrystalEmbedding, load_model
 from cgatlib.crystals.crystal import Crystal
+from cgatlib.ensemble import Ensemble
+from cgatlib.graphs.neighbours import GraphConfig
+from cgatlib.inputs import TargetStatistics
+from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.predictor import ModelCard, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,16 @@ def exceptions(estimator) -> dict[str, str]:
     }
 
 
-@pytest.mark.usefixtures("float64")  # single precision rounds by the size of a batch, and rows are to be the same alone
+@pytest.fixture
+def released(monkeypatch) -> None:
+    """Random weights of double precision for a released model: single rounds by the batch, and rows are to be alike."""
+    config, graph = ModelConfig(8, 8, 2, 2, neighbours=4, output_widths=(8,), roost_steps=1), GraphConfig(4)
+    card = ModelCard("e_form", "eV/atom", "PBE", TargetStatistics(0.0, 1.0), config, graph, tuple(range(1, 104)))
+    model = Ensemble((Predictor(CGAT(config).double(), card),))
+    monkeypatch.setattr("cgatlib.recipes.load_model", lambda name: model)
+
+
+@pytest.mark.usefixtures("released")
 @parametrize_with_checks([EmbeddingOfRows()], expected_failed_checks=exceptions)
 def test_the_embedding_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)

@@ -65,7 +65,3 @@ def test_a_comparison_from_table_to_file(table, tmp_path):
     assert (row["rule"], row["label"], row["seed"]) == (name, "e_form", 0)
     assert set(row["change"]) == set(MOVES)
     assert row["test_mae"] > 0
-    benchmark.main([*options, "--out", str(out)])
-    assert json.loads(out.read_text()) == content  # measured already
-    with pytest.raises(SystemExit, match="other settings"):
-        benchmark.main([*options, "--steps", "11", "--out", str(out)])

@@ -130,10 +130,11 @@ def test_prediction_asks_for_the_known_values(models, table, mine, tmp_path, inv
 # In memory
 
 
-def test_a_model_is_tuned_in_memory(model_folder, table, models, mine):
+def test_a_model_is_tuned_in_memory(model_folder, table, models, mine, capfd):
     crystals, start = list(CrystalTable.read(mine)), load_model(model_folder)
     values = [crystal.labels["e_form"] for crystal in crystals]
     model = tune(start, crystals, values, "e_form", "kernel", functional="HSE")
+    assert capfd.readouterr() == ("", "")
     theirs = load_model(models["kernel"][0]).predict(crystals)
     np.testing.assert_allclose(model.predict(crystals)["prediction"], theirs["prediction"], rtol=1e-4, atol=1e-5)
     known = table.label("e_form")

@@ -139,11 +139,10 @@ class Member:
     """One network of a model.
 
     Args:
-        file: name of the file with its weights. sha256: of that file.
+        file, sha256: of its weights.
         labels: what is taken from it; members of the same labels, a trunk, differ in their seeds alone.
         statistics: scale of the output, of all labels that it has learnt.
-        experiment: `Experiment.to_dict` of the run it comes from.
-        metrics: of that run. code: version of the code that trained it.
+        experiment, metrics: of the run it comes from. code: version of the code that trained it.
     """
 
     file: str
@@ -179,10 +178,9 @@ class EnsembleCard:
 
     Args:
         functional: that the labels come from. data: ``name`` and ``licence`` of the training data, and more.
-        domain: what the training crystals span. accuracy: how well each label is predicted.
-        members: the networks, of one graph and split configuration; one label is predicted by one trunk.
+        domain: what the training crystals span. accuracy: how well each label is predicted, by one trunk each.
+        members: the networks, of one graph and split configuration. half: whether they are stored in half precision.
         estimates: SHA-256 of the file that the uncertainties are estimated from, where there is one.
-        half: whether the weights are stored in half precision.
     """
 
     functional: str
@@ -193,12 +191,6 @@ class EnsembleCard:
     estimates: str | None = None
     half: bool = False
 
-    @property
-    def tried(self) -> dict[str, float]:
-        """Validation errors of all that was tried to tune a model of one trunk, by name: means over the members."""
-        each = [member.metrics.get("tried", {}) for member in self.members] if len(self.trunks) == 1 else [{}]
-        return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
-
     def __post_init__(self) -> None:
         if not self.members:
             raise CgatError("a model has at least one member")
@@ -206,6 +198,12 @@ class EnsembleCard:
             raise CgatError(f"the members of the model do not predict {', '.join(self.accuracy)} once each")
         if len({member.file for member in self.members}) < len(self.members):
             raise CgatError("two members of the model lie in one file")
+
+    @property
+    def tried(self) -> dict[str, float]:
+        """Validation errors of all that was tried to tune a model of one trunk, by name: means over the members."""
+        each = [member.metrics.get("tried", {}) for member in self.members] if len(self.trunks) == 1 else [{}]
+        return {name: sum(errors[name] for errors in each) / len(each) for name in each[0]}
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Member, ...]]:
@@ -217,11 +215,7 @@ class EnsembleCard:
         return next(members for labels, members in self.trunks.items() if label in labels)
 
     def view(self, label: str) -> "EnsembleCard":
-        """Of the same model as one that predicts a single label.
-
-        Raises:
-            CgatError: the model does not predict it.
-        """
+        """Of the same model as one that predicts a single label; `CgatError` where it does not predict it."""
         if label not in self.accuracy:
             raise CgatError(f"the model predicts {', '.join(self.accuracy)}, not {label}")
         members = tuple(replace(member, labels=(label,)) for member in self.of_label(label))
@@ -247,11 +241,7 @@ class View:
 
 
 def checked(kind: type[T], text: str, where: str) -> T:
-    """A dataclass from the json text of a file from outside.
-
-    Raises:
-        CgatError: the first value of `where` that is missing, unknown, of another type or wrong.
-    """
+    """A dataclass from json text; `CgatError` names the first value of `where` that is missing, unknown or wrong."""
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:

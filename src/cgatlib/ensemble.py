@@ -8,7 +8,7 @@ is a model of one member, without uncertainty; one with a ``view.json`` shows on
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.model.cgat import ModelConfig
-from cgatlib.predictor import ModelCard, Predictor, load_network, reading_model, save_network
+from cgatlib.predictor import FILES, ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.transfer import form_of
 from cgatlib.uncertainty import Estimator, load_estimators, save_estimators
@@ -85,14 +85,12 @@ class Ensemble:
         Returns:
             One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
             ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
-            smaller), ``unit``, ``note``. What cannot be judged (an unseen element, overlapping atoms, too few
-            neighbours, ...) has no prediction and the reason as its note; what lies outside the training data in
-            another respect is predicted and noted. Of several labels, the middle three columns are there for each,
-            such as ``prediction_e_form``.
+            smaller), ``unit``, ``note``. What cannot be judged (an unseen element, overlapping atoms, ...) has no
+            prediction and the reason as its note; what else lies outside the training data is predicted and noted. Of
+            several labels, the middle three columns are there for each, such as ``prediction_e_form``.
 
         Raises:
-            CgatError: something is no structure, the number of ids differs, or known values are missing or not asked
-                for.
+            CgatError: something is no structure, the number of ids differs, or known values are missing or unasked for.
         """
         self._refuse_unpaired(known or {}, "predict(structures, known={{{!r}: values}})")
         return self._predict(zip(*candidates(structures, ids, known), strict=True))
@@ -103,8 +101,7 @@ class Ensemble:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
         Args:
-            known: where the model learnt from pairs, the column of the known values of each label; as in training by
-                default.
+            known: where the model learnt from pairs, the column of each label's known values, if not that of training.
 
         Raises:
             CgatError: a table cannot be read or lacks a column, a structure file is given where a column is needed,
@@ -119,9 +116,6 @@ class Ensemble:
 
     def embed(self, structures: Any) -> np.ndarray:
         """What the members have learnt of each structure, side by side: (n, width), for a machine of your own.
-
-        Args:
-            structures: as `predict` takes them.
 
         Raises:
             CgatError: there are none, or one cannot be judged: its place and the reason are named.
@@ -245,10 +239,6 @@ class Ensemble:
             notes[fit[place]] = reason
         return graphs, np.array([i for i in fit if not notes[i]], dtype=np.int64), notes
 
-    @cached_property
-    def _known(self) -> frozenset[int]:
-        return frozenset.intersection(*(frozenset(member.card.elements) for member in self.members))
-
     def _unpaired(self, crystal: Candidate) -> str:
         """Which known value of a crystal is missing, if one is."""
         for label, column in self._columns.items():
@@ -259,7 +249,8 @@ class Ensemble:
     def _objection(self, crystal: Crystal) -> str:
         if reason := check(crystal):
             return reason
-        unseen = sorted(set(crystal.numbers.tolist()) - self._known)
+        known = set.intersection(*(set(member.card.elements) for member in self.members))
+        unseen = sorted(set(crystal.numbers.tolist()) - known)
         names = ", ".join(SYMBOLS[z - 1] for z in unseen)
         return f"element not in the training data: {names}" if unseen else ""
 
@@ -364,12 +355,10 @@ def starting_points(
 ) -> list["Run"]:
     """The members of a model as runs that others can start from (experiment and weights; no more is promised).
 
-    Of a model of several trunks, those of the one that predicts what is to be learnt, or what is named instead.
-
     Args:
         model: a released model, the folder of a model, that of a run, or a loaded model.
         cache: where the members of a model get a folder of their own, by key and weights.
-        labels: to be learnt. source_label: the one to start from instead, or ``"fresh"``.
+        labels: to be learnt. source_label: the one to start from instead, or ``"fresh"``; they decide between trunks.
 
     Raises:
         CgatError: there is no such model, it does not say how it was trained, none can start from its form, or several
@@ -394,7 +383,8 @@ def starting_points(
         if (form := predictor.card.form) != "network":
             raise CgatError(f"{name} has the form {form!r}, from which nothing can start: take what it started from")
         place = cache / f"{Experiment.from_dict(member.experiment).key}-{member.sha256[:8]}"
-        made_once(place, "a member of a model", _is_start, partial(_write_start, predictor, member.experiment))
+        write = partial(_write_start, predictor, member.experiment)
+        made_once(place, "a member of a model", lambda folder: holds_only(folder, "experiment.json", *FILES), write)
         runs.append(Run(place))
     return runs
 
@@ -410,10 +400,6 @@ def _trunk(trunks: Sequence[tuple[str, ...]], labels: Sequence[str], source_labe
             "source_label must name the property to start from, or 'fresh'"
         )
     return trunks[shared.index(max(shared))]
-
-
-def _is_start(folder: Path) -> bool:
-    return holds_only(folder, "experiment.json", "model.json", "weights.safetensors")
 
 
 def _write_start(predictor: Predictor, experiment: dict[str, Any], folder: Path) -> None:

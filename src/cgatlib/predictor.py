@@ -27,7 +27,8 @@ from cgatlib.splits import Indices
 from cgatlib.transfer import Form, Network, assembled
 from cgatlib.values import from_plain
 
-_WEIGHTS = "weights.safetensors"
+FILES = _WEIGHTS, _CARD = "weights.safetensors", "model.json"
+"""What `Predictor.save` writes."""
 
 
 @contextmanager
@@ -131,10 +132,10 @@ class Predictor:
     card: ModelCard
 
     def save(self, folder: Path) -> None:
-        """Write ``weights.safetensors`` and ``model.json``."""
+        """Write `FILES`."""
         folder.mkdir(parents=True, exist_ok=True)
         digest = save_network(self.network, folder / _WEIGHTS)
-        (folder / "model.json").write_text(json.dumps({**asdict(self.card), "sha256": digest}, indent=1))
+        (folder / _CARD).write_text(json.dumps({**asdict(self.card), "sha256": digest}, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
@@ -145,11 +146,11 @@ class Predictor:
         """
         folder = Path(folder)
         with reading_model(folder):
-            values = json.loads((folder / "model.json").read_text())
+            values = json.loads((folder / _CARD).read_text())
             digest = values.pop("sha256", None)
             if digest is None and (folder / "provenance.json").exists():  # a run from before the digest stood there
                 digest = json.loads((folder / "provenance.json").read_text())["files"][_WEIGHTS]
-            card = from_plain(ModelCard, values, "model.json")
+            card = from_plain(ModelCard, values, _CARD)
             return cls(load_network(card.model, folder / _WEIGHTS, digest, len(card.labels), card.form), card)
 
     def predict_graphs(
@@ -187,7 +188,7 @@ def _inputs(graphs: PackedGraphs, rows: Indices | None, known: np.ndarray | None
 
 def is_network(folder: Path) -> bool:
     """Whether a folder holds what `Predictor.save` writes, and nothing else."""
-    return holds_only(folder, _WEIGHTS, "model.json")
+    return holds_only(folder, *FILES)
 
 
 def import_released(path: Path, label: str, functional: str) -> Predictor:

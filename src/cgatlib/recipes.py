@@ -159,9 +159,10 @@ def tune(
     known: Sequence[float] | None = None,
     seed: int = 0,
     workers: int = 1,
+    silent: bool = True,
     **training: Any,
 ) -> Ensemble:
-    """Tune a pre-trained model to crystals in memory; nothing is left on disk.
+    """A model tuned to crystals in memory, with a card (``card.tried``: validation errors of all that was tried).
 
     Args:
         model: one whose card says how its members were trained, of a form without a kernel.
@@ -170,11 +171,9 @@ def tune(
         label: property to learn. recipe: a name of `RECIPES`; by default the best for so many crystals.
         known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
             predictions then ask for them (``predict(structures, known={label: values})``).
-        seed: of three members, those of 0 have the seeds 0, 1, 2, and of 1 the next three. workers: processes.
+        seed: of three members, those of 0 have the seeds 0, 1, 2, and of 1 the next three.
+        workers: processes. silent: show no progress.
         training: fields of `TrainingConfig` that differ from the recipe's, e.g. ``steps=500``.
-
-    Returns:
-        A model with a card: validation errors of what was tried (``card.tried``), test errors, domain, uncertainty.
 
     Raises:
         CgatError: the recipe or label is unknown, the values are not enough, or a structure or value cannot be taken.
@@ -182,7 +181,7 @@ def tune(
     table = table_of(structures, values, label, functional, known)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        starts, runs = starting_points(model, root / "sources", [label]), Runs(root / "runs")
+        starts, runs = starting_points(model, root / "sources", [label]), Runs(root / "runs", silent=silent)
         runs.add(table, *starts)
         seeds = range(seed * len(starts), (seed + 1) * len(starts))
         plan = Plan(label, recipe, known is not None, seeds, training=training)
@@ -225,10 +224,8 @@ class CrystalEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfStr
     """What a pre-trained model has learnt of each structure, as numbers for a machine of your own.
 
     Args:
-        model: a released model (`cgatlib model list`), the folder of a model or run, or a loaded model.
-
-    Attributes:
-        model_: the model; it goes into a pickle with its weights.
+        model: a released model (`cgatlib model list`), the folder of a model or run, or a loaded model; ``model_`` is
+            the loaded one, which goes into a pickle with its weights.
     """
 
     def __init__(self, model: str | Path | Ensemble = "pbe") -> None:
@@ -344,6 +341,5 @@ def _loaded(model: str | Path | Ensemble) -> Ensemble:
 
 def _seed(random_state: Any) -> int:
     """A whole number from what scikit-learn takes for a state of chance."""
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**20))
+    number = isinstance(random_state, int | np.integer)
+    return int(random_state if number else check_random_state(random_state).randint(2**20))

@@ -42,9 +42,7 @@ def release(
     data: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> Ensemble:
-    """Make one model of runs, in the folder `out`.
-
-    Runs that differ in their seeds alone are a trunk; a label comes from the trunk with the lowest validation error.
+    """Make one model of runs, in the folder `out`; a label comes from the trunk with the lowest validation error.
 
     Args:
         runs: finished ones. table: the crystals they were trained on. store: where its graphs are.
@@ -53,7 +51,7 @@ def release(
 
     Raises:
         CgatError: the runs do not belong together or to the table, a trunk is best for no label, `out` holds something
-            else than a model, the stored weights do not give the stored predictions, or half precision is too coarse.
+            else, the stored weights do not give the stored predictions, or half precision is too coarse.
     """
     refuse_same(out, *(run.path for run in runs))
     with replacing(out, "a model", is_model) as part:
@@ -61,14 +59,14 @@ def release(
         store.add(table)
         graphs = store.graphs(table.fingerprint, runs[0].experiment.graph)
         chosen = _chosen([_Trunk(tuple(alike), graphs, half) for alike in together])
-        accuracy = {label: trunk.accuracy(label) for trunk, labels in chosen for label in labels}
+        from_trunk = {label: trunk for trunk, labels in chosen for label in labels}
         described = {"name": table.source, "licence": "not stated", **(data or {}), "fingerprint": table.fingerprint}
         part.mkdir()
         card = EnsembleCard(
             functional=runs[0].experiment.functional,
             data={name: str(value) for name, value in described.items()},
             domain=_domain([trunk for trunk, _ in chosen], table),
-            accuracy={label: accuracy[label] for label in _labels(runs)},
+            accuracy={label: from_trunk[label].accuracy(label) for label in _labels(runs)},
             members=tuple(member for trunk, labels in chosen for member in trunk.save(part, labels)),
             estimates=save_estimators([trunk.estimator(labels) for trunk, labels in chosen], part),
             half=half,
@@ -219,8 +217,7 @@ class _Trunk:
 
     def estimator(self, labels: Sequence[str]) -> Estimator:
         """Of the errors of labels, from those on the validation crystals."""
-        lines = {label: self._learnt[label][0] for label in labels if label in self._learnt}
-        return replace(self._references, lines=lines)
+        return replace(self._references, lines={name: self._learnt[name][0] for name in labels if name in self._learnt})
 
     def accuracy(self, label: str) -> Accuracy:
         """How well a label is predicted, by the weights as they are stored."""
@@ -261,10 +258,8 @@ class _Trunk:
         for row, value in zip(rows, error, strict=True):
             for symbol in element_amounts(self.graphs.formulas[row]):
                 errors.setdefault(symbol, []).append(float(value))
-        named = [
-            (symbol, len(found), float(np.mean(found))) for symbol, found in errors.items() if len(found) >= _ENOUGH
-        ]
-        return tuple(sorted(named, key=lambda row: -row[2])[:_WORST])
+        means = [(symbol, len(found), float(np.mean(found))) for symbol, found in errors.items()]
+        return tuple(sorted((row for row in means if row[1] >= _ENOUGH), key=lambda row: -row[2])[:_WORST])
 
     def _baselines(self, label: str) -> dict[str, float]:
         """Test MAE of constants and of boosted trees on the composition, for the training crystals of the first run."""

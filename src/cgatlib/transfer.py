@@ -115,10 +115,7 @@ def outputs_taken(config: TransferConfig, labels: Sequence[str], source_labels: 
         labels: of the new network. source_labels: of the pre-trained one; a single one stands for any label.
 
     Returns:
-        Places in `source_labels`; None for an output with random weights.
-
-    Raises:
-        CgatError: the source has several labels, none of which is this one or the one that is named.
+        Places in `source_labels`; None for an output with random weights. `CgatError` where none can be told.
     """
     taken: list[int | None] = []
     for label in labels:
@@ -145,13 +142,11 @@ def prepare(
     """Give a freshly initialised `network` its starting weights and return how its targets are normalised.
 
     Args:
-        network: changed in place. source: the pre-trained network, of the same configuration.
-        source_statistics: its target statistics. train: the new training set.
-        taken: which of its outputs the new ones start from, as `outputs_taken` says.
+        source, source_statistics: the pre-trained network, of the same configuration, and its target statistics.
+        train: the new training set. taken: the output that each new one starts from, as `outputs_taken` says.
 
     Raises:
-        CgatError: mode and source do not go together, the two networks differ in configuration, or no scale can be
-            fitted.
+        CgatError: mode and source do not go together, the networks differ in configuration, or no scale can be fitted.
     """
     if (config.mode == "none") != (source is None):
         raise CgatError(f"transfer mode {config.mode!r} {'takes no' if config.mode == 'none' else 'needs a'} source")
@@ -390,10 +385,14 @@ def completed(
     tried["kernel" if mode == "average" else mode] = error(kernel)
     if mode != "average":
         return kernel, tried
+    both = _average(cast(CGAT, network), kernel, validation, statistics)
+    return both, tried | {"average": error(both)}
+
+
+def _average(network: CGAT, kernel: KernelNetwork, validation: Inputs, statistics: TargetStatistics) -> Average:
     full, other = (statistics.normalised(predict(each, validation, statistics)) for each in (network, kernel))
     share = best_share(full, other, statistics.normalised(validation.targets))
-    both = Average(cast(CGAT, network), kernel, share).to(kernel.head.dual.device)
-    return both, tried | {"average": error(both)}
+    return Average(network, kernel, share).to(kernel.head.dual.device)
 
 
 def _interpolate(network: nn.Module, source: nn.Module, error: Callable[[nn.Module], float]) -> float:

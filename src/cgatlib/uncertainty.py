@@ -122,13 +122,10 @@ def save_estimators(estimators: Sequence[Estimator], folder: Path) -> str:
 def load_estimators(
     folder: Path, sha256: str, trunks: Sequence[tuple[Sequence[str], int, int]]
 ) -> tuple[Estimator, ...]:
-    """What `save_estimators` wrote.
+    """What `save_estimators` wrote; `CgatError` where it is another file or not of these trunks.
 
     Args:
         folder, sha256: of `FILE`. trunks: labels, embedding width and number of members of each.
-
-    Raises:
-        CgatError: the file is another one, or its numbers are not those of such trunks.
     """
     from safetensors.numpy import load_file
 

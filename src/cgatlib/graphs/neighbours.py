@@ -38,17 +38,14 @@ class GraphConfig:
             The others count shells of `tolerance`, and differ in what happens when the k-th neighbour lies in the
             middle of one. ``"whole_shells"`` lists the shell to its end, which makes the graph independent of the order
             of atoms, of the origin and of the choice of cell; ``"deterministic"`` cuts at k after sorting a shell
-            by element, then atom index; ``"reference"`` cuts at k, as the released code does. There rounding and the
-            way the search enumerates atoms decide which atoms of a shell are listed; here they are sorted by the
-            lattice translation from the centre's cell to theirs (first, second, third component ascending), then by
-            atom index, and distances within a shell are not looked at. No rounding of any processor can change that
-            order.
+            by element, then atom index; ``"reference"`` cuts at k, as the released code does. There rounding decides
+            which atoms of a shell are listed; here they are sorted by the lattice translation from the centre's cell to
+            theirs (first, second, third component ascending), then by atom index, whatever the processor.
         tolerance: width of a shell in Å: a neighbour belongs to the shell whose nearest member is at most this much
             nearer. The released code uses 1e-8. Continuous ranks have no shells and need 0.
-        receiver: which end of a listed pair is updated by it. In the released code the *listed neighbour* receives;
-            as printed in equation 1b, the *centre* does.
-        quotient: merge atoms that no number of message-passing steps can tell apart, see `cgatlib.graphs.packing`. The
-            network's function is the same.
+        receiver: which end of a listed pair it updates: in the released code the *listed neighbour*, as printed in
+            equation 1b the *centre*.
+        quotient: merge atoms that message passing cannot tell apart (`cgatlib.graphs.packing`); predictions stay.
         max_radius: search limit in Å; an atom with fewer than k neighbours inside it is refused.
     """
 

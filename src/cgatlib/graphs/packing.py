@@ -1,10 +1,10 @@
 """Crystal graphs, packed end to end in arrays and cut into batches.
 
-A graph's edges run from a sender j to a receiver i and carry the shell rank of the listed neighbour. Message passing
-gives equal embeddings to atoms that colour refinement cannot tell apart (same element, same multiset of
-(rank, colour of the sender) over incoming edges, repeated until nothing changes). One node per colour, with the number
-of atoms it stands for, and one edge per distinct (sender colour, rank), with its multiplicity, therefore carry the same
-network function on fewer nodes and edges: the *quotient graph*.
+A graph's edges run from a sender j to a receiver i and carry the rank of the listed neighbour. Message passing gives
+equal embeddings to atoms that colour refinement cannot tell apart (same element, same multiset of (rank, colour of the
+sender) over incoming edges, repeated until nothing changes). One node per colour, with the number of atoms it stands
+for, and one edge per distinct (sender colour, rank), with its multiplicity, are therefore the same function on fewer
+nodes and edges: the *quotient graph*.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,15 +58,14 @@ WIDTHS = {"node_ptr": (), "edge_ptr": (), "nodes": (2,), "edges": (4,)}
 class PackedGraphs:
     """G graphs with N nodes and E edges in all, as flat arrays (memory-mapped when they come from a store).
 
-    What is known of a node or of an edge lies side by side, so that a batch costs one gather of each. Batches are made
-    on `device`, to which nodes and edges are copied once; the pointers stay on the host, which therefore knows every
-    size beforehand and never waits for the device.
+    What is known of a node or an edge lies side by side, so that a batch costs one gather of each. Batches are made on
+    `device`, to which nodes and edges are copied once; the pointers stay on the host, which never waits for the device.
     """
 
     node_ptr: IntArray  # (G + 1,) int64: nodes of graph g are node_ptr[g]:node_ptr[g + 1]
     edge_ptr: IntArray  # (G + 1,) int64
-    nodes: IntArray  # (N, 2) int16: atomic number, multiplicity (atoms of the crystal that the node stands for)
-    edges: IntArray  # (E, 4) int16: sender, receiver (within the graph; ascending), rank, count; as the properties say
+    nodes: IntArray  # (N, 2) int16: numbers, multiplicity
+    edges: IntArray  # (E, 4) int16: sender, receiver, rank, count
     device: str = "cpu"
 
     @classmethod
@@ -83,35 +82,12 @@ class PackedGraphs:
     def __len__(self) -> int:
         return len(self.node_ptr) - 1
 
-    @property
-    def numbers(self) -> IntArray:
-        """(N,) atomic number."""
-        return self.nodes[:, 0]
-
-    @property
-    def multiplicity(self) -> IntArray:
-        """(N,) atoms of the crystal that the node stands for."""
-        return self.nodes[:, 1]
-
-    @property
-    def sender(self) -> IntArray:
-        """(E,) node within its graph."""
-        return self.edges[:, 0]
-
-    @property
-    def receiver(self) -> IntArray:
-        """(E,) node within its graph; ascending within a graph."""
-        return self.edges[:, 1]
-
-    @property
-    def rank(self) -> IntArray:
-        """(E,) shell rank 1 ... k, or continuous rank in steps of 1 / `RESOLUTION`."""
-        return self.edges[:, 2]
-
-    @property
-    def count(self) -> IntArray:
-        """(E,) edges of the crystal that the edge stands for, each with its weight (see `shell_lists`)."""
-        return self.edges[:, 3]
+    numbers = property(lambda self: self.nodes[:, 0], doc="(N,) atomic number.")
+    multiplicity = property(lambda self: self.nodes[:, 1], doc="(N,) atoms of the crystal that the node stands for.")
+    sender = property(lambda self: self.edges[:, 0], doc="(E,) node within its graph.")
+    receiver = property(lambda self: self.edges[:, 1], doc="(E,) node within its graph; ascending within a graph.")
+    rank = property(lambda self: self.edges[:, 2], doc="(E,) shell 1 ... k, or continuous in steps of 1 / RESOLUTION.")
+    count = property(lambda self: self.edges[:, 3], doc="(E,) edges that it stands for, each with its weight.")
 
     @cached_property
     def _records(self) -> tuple[Tensor, Tensor]:

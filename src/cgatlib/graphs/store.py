@@ -193,8 +193,10 @@ def graph_code() -> str:
     return code_digest(*_GRAPH_CODE)
 
 
-def build_store(table: "CrystalTable", out: Path, config: GraphConfig, workers: int = 1) -> GraphStore:
-    """Build the graphs of every crystal of a table; shows progress on standard error.
+def build_store(
+    table: "CrystalTable", out: Path, config: GraphConfig, workers: int = 1, silent: bool = False
+) -> GraphStore:
+    """Build the graphs of every crystal of a table; shows progress on standard error unless it is to be silent.
 
     Crystals without a graph (an atom has too few neighbours) are listed with the reason in ``out/rejects.csv``.
 
@@ -215,7 +217,7 @@ def build_store(table: "CrystalTable", out: Path, config: GraphConfig, workers: 
         meta = _read_meta(path)
         return (meta.table_fingerprint, meta.config, meta.code) == (table.fingerprint, config, graph_code())
 
-    made_once(out, "a graph store", current, lambda part: _write(part, table, config, workers), _is_store)
+    made_once(out, "a graph store", current, lambda part: _write(part, table, config, workers, silent), _is_store)
     return GraphStore.open(out)
 
 
@@ -224,7 +226,7 @@ def _is_store(folder: Path) -> bool:
     return holds_only(folder, "store.json", optional=(*_FILES, "rejects.csv"))
 
 
-def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: int) -> None:
+def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: int, silent: bool) -> None:
     """Chunk by chunk, so that what is held at a time does not grow with the number of crystals."""
     folder.mkdir()
     lengths, reason, crystals = dict.fromkeys(DTYPES, 0), "the table is empty", None
@@ -232,7 +234,7 @@ def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: in
         arrays = {name: files.enter_context((folder / f"{name}.bin").open("wb")) for name in DTYPES}
         rejects = csv.writer(files.enter_context((folder / "rejects.csv").open("w", newline="")))
         rejects.writerow(["material_id", "reason"])
-        bar = files.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs"))
+        bar = files.enter_context(tqdm(total=len(table), unit=" crystals", desc="graphs", disable=silent))
         for rows, (graphs, rejected) in packed_chunks(table, config, workers):
             for name, file in arrays.items():  # pointers come before what they point to
                 array = getattr(graphs, name)

@@ -62,7 +62,9 @@ def released_weights(weights: Weights) -> dict[str, Tensor]:
             names = [f"graphs.{t}.Edge.MH_A", f"graphs.{t}.Edge.MH_M"]
             state |= _heads(f"edges.{t}.fcnn", weights, names, config.heads)
             state |= _hypernetwork(f"edges.{t}.update", weights, theirs)
-    return state | _composition(weights, config) | _pooling(weights, config) | _output(weights, config)
+    state |= _heads("pooling.score", weights, ["cry_pool.MH_A"], config.heads)
+    state |= _heads("pooling.message", weights, ["cry_pool.MH_M"], config.heads)
+    return state | _composition(weights, config) | _output(weights, config)
 
 
 def _linear(ours: str, weights: Weights, theirs: str) -> dict[str, Tensor]:
@@ -112,12 +114,6 @@ def _composition(weights: Weights, config: ModelConfig) -> dict[str, Tensor]:
     state |= _heads("composition.pool", weights, ["roost.cry_pool.0.gate_nn"], 1)
     powers = [f"roost.graphs.{t}.pooling.0.pow" for t in range(config.roost_steps)] + ["roost.cry_pool.0.pow"]
     return state | {"composition.powers": torch.cat([weights[name] for name in powers])}
-
-
-def _pooling(weights: Weights, config: ModelConfig) -> dict[str, Tensor]:
-    return _heads("pooling.score", weights, ["cry_pool.MH_A"], config.heads) | _heads(
-        "pooling.message", weights, ["cry_pool.MH_M"], config.heads
-    )
 
 
 def _output(weights: Weights, config: ModelConfig) -> dict[str, Tensor]:

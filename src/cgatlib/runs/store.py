@@ -44,7 +44,7 @@ class Runs:
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Others can
             start from those that have weights.
         accelerator, devices: where one run is trained, as `cgatlib.training.fabric_of` names them.
-        tables: by fingerprint; `train`, `transfer` and `add` register more.
+        tables: by fingerprint; `train`, `transfer` and `add` register more. silent: show no progress.
     """
 
     root: Path = Path("runs")
@@ -53,6 +53,7 @@ class Runs:
     stored: Mapping[str, Run] = field(default_factory=dict, repr=False)
     accelerator: str = "cpu"
     devices: int = 1
+    silent: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
@@ -153,7 +154,7 @@ class Runs:
             CgatError: names every run that failed and why.
         """
         missing, failed = self.missing(experiments), dict[str, list[str]]()
-        with tqdm(total=len(missing), unit=" runs", desc="training", disable=not missing) as bar:
+        with tqdm(total=len(missing), unit=" runs", desc="training", disable=self.silent or not missing) as bar:
             for key, reason in self.fill(missing, local_pool(workers), workers):
                 bar.update()
                 if reason is not None:
@@ -229,7 +230,7 @@ class Runs:
             raise CgatError(
                 f"no table with fingerprint {table_fingerprint} is known: the data of this run are not here"
             )
-        return build_store(self.tables[table_fingerprint], place, config, workers)
+        return build_store(self.tables[table_fingerprint], place, config, workers, self.silent)
 
     def _place(self, table_fingerprint: str, config: GraphConfig) -> Path:
         return store_path(self.cache or self.root / ".graphs", table_fingerprint, config)
@@ -259,7 +260,7 @@ def _train(runs: Runs, experiment: Experiment) -> None:
             return
         folder.mkdir(exist_ok=True)
         fabric = fabric_of(runs.accelerator, runs.devices, experiment.training.precision)
-        silent = parent_process() is not None  # other runs are trained beside this one
+        silent = runs.silent or parent_process() is not None  # other runs are trained beside this one
         in_every_process(fabric, partial(train_run, runs, experiment, folder, training_code(), silent))
         final = runs.root / experiment.key
         with locked(final):
