@@ -158,12 +158,6 @@ class TestPairedDifference:
         with pytest.raises(CgatError, match=r"only the second has .* and 297 more$"):
             compare(frames(errors[:, :100], np.linspace(-3, 1, 400)[:100]), frames(errors))
 
-    def test_other_kinds_of_crystal_are_refused_by_name(self, errors):
-        gaps, others = np.tile([0.0, 2.0], 200), np.tile([0.0, 2.0], 200)
-        others[7] = 0.0
-        with pytest.raises(CgatError, match=f"{digest(7)} are metals in one of the first and the second alone"):
-            compare(frames(errors, gaps, "band_gap"), frames(errors, others, "band_gap"))
-
 
 class TestPredictions:
     def test_no_seed(self):
@@ -201,10 +195,6 @@ class TestRepeatedSplits:
         large, small = (over_splits(splits, n_train=n) for n in (8000, 100))
         assert width(small.reduction) > 1.5 * width(large.reduction)
         assert small.reduction.value == large.reduction.value
-
-    def test_one_split_is_refused(self, errors):
-        with pytest.raises(CgatError, match="at least two"):
-            over_splits([(frames(errors), frames(errors))], n_train=1000)
 
     def test_a_split_with_other_crystals_is_named(self, errors):
         good = (frames(errors), frames(errors))

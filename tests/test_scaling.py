@@ -213,11 +213,6 @@ def test_bad_points_are_refused(sizes, maes, message):
         Points(np.array(sizes, float), np.array(maes, float))
 
 
-def test_rows_of_errors_must_match_the_runs():
-    with pytest.raises(CgatError, match="rows of errors"):
-        Points(np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.ones((3, 4)))
-
-
 def test_too_few_sizes_for_a_floor_and_for_holding_out():
     with pytest.raises(CgatError, match="three sizes"):
         fit_with_floor(Points(np.array([1.0, 2.0]), np.array([2.0, 1.0])))

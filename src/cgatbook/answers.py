@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from cgatbook.stored import Archives, Mae, StoredResults, training_of
@@ -160,10 +161,10 @@ UNLIKE = {"e_form-volume": "volume-pbesol-none", "volume-e_form": "e_form-none"}
 
 def unlike_sentence(real: Archives) -> str:
     """Whether full transfer between unlike properties fails, as the paper says."""
-    found = {pair: answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in UNLIKE.items()}
-    better = [one for one in found.values() if one.verdict == "helps"]
-    texts = " and ".join(f"{percent(one.comparison.reduction.value)} % ({one.name})" for one in found.values())
-    texts += f" {LENGTHS['short']}" if any(one.training == "short" for one in found.values()) else ""
+    found = [answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in UNLIKE.items()]
+    better = [one for one in found if one.verdict == "helps"]
+    texts = " and ".join(f"{percent(one.comparison.reduction.value)} % ({one.name})" for one in found)
+    texts += f" {LENGTHS['short']}" if any(one.training == "short" for one in found) else ""
     begin = "The paper finds transfer between volume and formation energy no better than none"
     if len(better) == len(found):
         return f"{begin}; that does not hold here: full transfer lowers the error by {texts}."
@@ -210,15 +211,11 @@ def simple(real: Archives, run: Run) -> dict[str, list[Baseline]]:
 
 
 def error_table(real: Archives, rows: Sequence[Mapping[str, str]], among: StoredResults | None = None) -> pd.DataFrame:
-    """Test MAEs, texts: mean ± standard deviation over seeds or splits.
+    """Test MAEs, texts: mean ± standard deviation over seeds or splits, beside a guess and boosted trees.
 
     Args:
         real: where simple predictors and runs are looked for. rows: entry by column; a row whose runs are not there is
             left out. among: where runs are looked for instead.
-
-    Returns:
-        A row each, named by property and functional of its last entry, with the training crystals, `trivial_error`,
-        boosted trees on the composition, the entries, and how long was trained.
     """
     cells, where = {}, Archives((among,)) if among else real
     for row in rows:
@@ -246,7 +243,7 @@ def lowest(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[int, int]]
 def published_errors(published: pd.DataFrame, label: str, functional: str) -> pd.DataFrame:
     """A row of the paper's Table 1 as `error_table` has them."""
     theirs = published[(published["label"] == label) & (published["functional"] == functional)]
-    cells = {MODES[str(row["mode"])].name: f"{row['mae']:g}" for row in theirs.to_dict("records")}
+    cells = {MODES[mode].name: f"{mae:g}" for mode, mae in zip(theirs["mode"], theirs["mae"], strict=True)}
     title = f"{named(label, functional)} / {QUANTITIES[label].error_unit}"
     return pd.DataFrame.from_dict({title: {"source": "paper", **cells}}, orient="index")
 
@@ -305,16 +302,18 @@ def text_of(mae: Mae, quantity: Property) -> str:
 
 
 def _mae(found: Sequence[Baseline]) -> Mae:
-    maes = pd.Series([b.mae for b in found])
-    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+    return _spread([b.mae for b in found])
+
+
+def _spread(maes: Sequence[float]) -> Mae:
+    return Mae(float(np.mean(maes)), float(np.std(maes, ddof=1)) if len(maes) > 1 else math.nan)
 
 
 def _on_crystals_of(paired: Sequence[Baseline], runs: Sequence[Run]) -> Mae:
     """MAE of runs on the crystals that the baselines of the same split have predicted."""
     crystals = {b.split["seed"]: b.errors["crystal"] for b in paired}
     parts = [run.errors[run.errors["crystal"].isin(crystals[run.experiment.split.seed])] for run in runs]
-    maes = pd.Series([score(part["error"])["test_mae"] for part in parts])
-    return Mae(float(maes.mean()), float(maes.std(ddof=1)))
+    return _spread([score(part["error"])["test_mae"] for part in parts])
 
 
 def _span(shares: Sequence[float] | pd.Series) -> str:
@@ -330,8 +329,7 @@ def _listed(texts: Sequence[str]) -> str:
 def transfers(plan: Plan, crossed: bool) -> dict[str, str]:
     """Transfers of a plan, ``NAME`` where it has ``NAME-full`` and ``NAME-head``, each with its entry without transfer.
 
-    Args:
-        plan: whose entries are looked through. crossed: whether the property changes, or the functional alone.
+    Those between properties (`crossed`), or those between functionals alone.
     """
     found = {}
     for name, entry in plan.entries.items():
@@ -350,11 +348,7 @@ def transfers(plan: Plan, crossed: bool) -> dict[str, str]:
 
 
 def reduction_table(real: Archives, pairs: Mapping[str, str], paper: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Reduction of the error by entries (keys) against entries without transfer, one row each.
-
-    Args:
-        real: where runs are looked for. pairs: the entries. paper: what the paper says of an entry, as text.
-    """
+    """Reduction of the error by entries (keys) against entries without transfer, beside what the paper says of them."""
     rows = {}
     for entry, reference in pairs.items():
         if real.has(entry, reference):
@@ -375,18 +369,11 @@ EXACT = {
 
 
 def table1(real: Archives, published: pd.DataFrame, rows: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
-    """The paper's Table 1 with our errors, the paper's row below ours where it has the property.
-
-    Args:
-        real: where runs are looked for. published: ``table1.csv``.
-        rows: what `error_table` is to show of each target.
-    """
-    parts, shown = [], set()
+    """The paper's Table 1 with our errors, the paper's row below ours; `rows` of `error_table` by target."""
+    parts, shown = [], [EXACT[target] for target in rows if target in EXACT]
     for target, row in rows.items():
         parts.append(error_table(real, [row]).assign(source="DFT"))
-        if target in EXACT:
-            parts.append(published_errors(published, *EXACT[target]))
-            shown.add(EXACT[target])
+        parts += [published_errors(published, *EXACT[target])] if target in EXACT else []
     every = published.loc[published["mode"] == "full", ["label", "functional"]].itertuples(index=False)
     parts += [published_errors(published, *pair) for pair in every if tuple(pair) not in shown]
     frame = pd.concat(parts)
@@ -416,15 +403,10 @@ def share_table(points: pd.DataFrame) -> pd.DataFrame:
     """Gains within a property (mode ``full``) and between two (``inter``) against no transfer, by training size."""
     mean = points.pivot_table(index="train_size", columns="mode", values="mae").dropna()
     gain = {mode: 1 - mean[mode] / mean["none"] for mode in ("full", "inter")}
-    rows = {
-        f"{n:,} training crystals": {
-            "within / %": percent(gain["full"][n]),
-            "between / %": percent(gain["inter"][n]),
-            "between : within / %": percent(gain["inter"][n] / gain["full"][n]) if gain["full"][n] > 0 else None,
-        }
-        for n in mean.index
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    ratio = (gain["inter"] / gain["full"]).where(gain["full"] > 0)
+    columns = {"within / %": gain["full"], "between / %": gain["inter"], "between : within / %": ratio}
+    shown = pd.DataFrame(columns).map(percent, na_action="ignore")
+    return shown.rename(index=lambda n: f"{n:,} training crystals")
 
 
 def released_table() -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """The whole book as one PDF: rendered as a single page, printed by Chromium without network."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -27,21 +26,13 @@ LIMIT = 900  # s until a browser that hangs is given up
 
 
 def find_browser(program: str | None = None) -> str:
-    """Path of `program`, or of the first Chromium on the PATH.
-
-    Raises:
-        CgatError: there is none.
-    """
-    for name in [program] if program else BROWSERS:
-        found = shutil.which(name)
-        if found:
-            return found
+    """Path of `program`, or of the first Chromium on the PATH; `CgatError` where there is none."""
+    if found := next(filter(None, map(shutil.which, [program] if program else BROWSERS)), None):
+        return found
     if program:
         raise CgatError(f"there is no browser {program!r} to print the book with")
-    raise CgatError(
-        f"the book is printed by Chromium or Chrome, and none of {', '.join(BROWSERS)} is on the PATH; install one "
-        "or name it with --browser"
-    )
+    known = f"none of {', '.join(BROWSERS)} is on the PATH; install one or name it with --browser"
+    raise CgatError(f"the book is printed by Chromium or Chrome, and {known}")
 
 
 def print_book(
@@ -56,12 +47,11 @@ def print_book(
     """Write the book as PDF and return its path.
 
     Args:
-        root, profile, overrides, data, echo: as for `cgatbook.build.build`.
-        browser: Chromium or Chrome; by default the first one on the PATH.
-        out: the file, ``_build/book.pdf`` by default.
+        root, profile, overrides, data, echo: as for `cgatbook.build.build`, whose errors are raised.
+        browser: Chromium or Chrome; by default the first one on the PATH. out: ``_build/book.pdf`` by default.
 
     Raises:
-        CgatError: as for `build`; or there is no browser, or it failed. The previous PDF stays.
+        CgatError: there is no browser, or it failed. The previous PDF stays.
     """
     program = find_browser(browser)  # before anything is trained
     pdf = (out or root / "_build" / "book.pdf").resolve()
@@ -77,7 +67,7 @@ def print_book(
         pdf.parent.mkdir(parents=True, exist_ok=True)
         partial = pdf.with_name(f".{pdf.name}.part")
         shutil.copy2(folder / "book.pdf", partial)
-        os.replace(partial, pdf)
+        partial.replace(pdf)
         shutil.rmtree(folder)
     echo(f"The book is at {pdf}")
     return pdf

@@ -9,23 +9,9 @@ import pandas as pd
 from cgatbook.answers import TRAININGS, title_of
 from cgatbook.stored import Archives, training_of
 from cgatlib import CgatError
+from cgatlib.evaluation import scaling
 from cgatlib.evaluation.forecast import Check, checks
-from cgatlib.evaluation.scaling import (
-    CHEMICAL_ACCURACY,
-    ComputeBudget,
-    Points,
-    ScalingFit,
-    balance,
-    bootstrap,
-    crossing_size,
-    equivalent_size,
-    fit_power_law,
-    fit_with_floor,
-    hold_out_largest,
-    optimal_split,
-    r_squared,
-    size_at,
-)
+from cgatlib.evaluation.scaling import ComputeBudget, Points, ScalingFit
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.sizes import curve_points, with_interval
 from cgatlib.figures.style import MODES, QUANTITIES, short_count
@@ -34,13 +20,9 @@ NO_FALL = "an error does not fall"
 
 
 def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.DataFrame:
-    """Results of one label in the unit that errors are shown in (meV/atom, Å³/atom).
+    """Rows of one label of `StoredResults.table` in the unit that errors are shown in (meV/atom, Å³/atom).
 
-    Args:
-        results: `StoredResults.table`. label: property. column: the error, ``"test_mae"`` or ``"validation_mae"``.
-
-    Returns:
-        The rows with the error as ``mae``, and with ``errors``, series (T,) on the test crystals, of the test error.
+    The error (``"test_mae"`` or ``"validation_mae"``) is ``mae``; of the test error ``errors`` go along, series (T,).
 
     Raises:
         CgatError: two runs of a functional were tested on different crystals.
@@ -58,34 +40,32 @@ def in_units(results: pd.DataFrame, label: str, column: str = "test_mae") -> pd.
 
 
 def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
-    """Slopes, crossing and equivalent size of one functional and label, as texts with their 95 % intervals.
+    """Slopes, crossing and equivalent size, as texts with 95 % intervals; of an energy, sizes at chemical accuracy.
 
-    Args:
-        points: rows of `in_units` without transfer and with full transfer from one pre-training set.
-        energy: whether chemical accuracy means anything for the label.
+    `points` are rows of `in_units` without transfer and with full transfer from one pre-training set.
     """
-    none, full = (bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
+    none, full = (scaling.bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
     cells = {
         "slope, none": with_interval(none.slope, 3),
         "slope, full": with_interval(full.slope, 3),
-        "N_equiv": size_text(equivalent_size(none, full)),
-        "N_cross": size_text(crossing_size(none, full)),
+        "N_equiv": size_text(scaling.equivalent_size(none, full)),
+        "N_cross": size_text(scaling.crossing_size(none, full)),
     }
     if energy:
         for name, fit in (("none", none), ("full", full)):
-            cells[f"n at 43 meV/atom, {name}"] = size_text(size_at(fit, CHEMICAL_ACCURACY * 1000))
+            cells[f"n at 43 meV/atom, {name}"] = size_text(scaling.size_at(fit, scaling.CHEMICAL_ACCURACY * 1000))
     return cells
 
 
 def held_out_cells(points: Points, label: str) -> dict[str, str]:
     """How a line and a line with a floor foretell the largest size, and how straight all sizes lie, as texts."""
-    q, held, everything = QUANTITIES[label], hold_out_largest(points), fit_with_floor(points)
+    q, held, everything = QUANTITIES[label], scaling.hold_out_largest(points), scaling.fit_with_floor(points)
     return {
         "largest size": f"{held.size:,.0f}",
         "measured": f"{held.observed:.{q.error_digits}f} {q.error_unit}",
         "line": f"{held.line_error:+.1%}",
         "line with floor": f"{held.floor_error:+.1%}",
-        "R² of the line": f"{r_squared(points, fit_power_law(points)):.3f}",
+        "R² of the line": f"{scaling.r_squared(points, scaling.fit_power_law(points)):.3f}",
         "floor": f"{everything.floor:.{q.error_digits}f} {q.error_unit}",
     }
 
@@ -98,32 +78,31 @@ def balance_cells(training: ScalingFit, pretraining: ScalingFit, costs: Sequence
     }
     falling = training.law.slope > 0 and pretraining.law.slope > 0
     for cost in costs:
-        cells[f"c = {cost:g}"] = ratio_text(balance(training, pretraining, cost)) if falling else NO_FALL
-    share = optimal_split(training, pretraining) if falling else None
-    cells["best share for cheap ones"] = (
-        f"{share.value:.0%} [{share.low:.0%} to {share.high:.0%}]" if share else NO_FALL
-    )
+        cells[f"c = {cost:g}"] = ratio_text(scaling.balance(training, pretraining, cost)) if falling else NO_FALL
+    share = scaling.optimal_split(training, pretraining) if falling else None
+    cells["best share for cheap ones"] = share.text("{:.0%}".format, " to ") if share else NO_FALL
     return cells
 
 
 def ratio_text(estimate: Estimate) -> str:
     """A positive ratio with its interval, in two digits."""
-    texts = []
-    for value in (estimate.value, estimate.low, estimate.high):
+
+    def shown(value: float) -> str:
         rounded = float(f"{value:.1e}")
         digits = max(0, 1 - math.floor(math.log10(rounded))) if 0 < rounded < math.inf else 0
-        texts.append("∞" if math.isinf(rounded) else f"{rounded:.{digits}f}")
-    return f"{texts[0]} [{texts[1]} to {texts[2]}]"
+        return "∞" if math.isinf(rounded) else f"{rounded:.{digits}f}"
+
+    return estimate.text(shown, " to ")
 
 
 def size_text(estimate: Estimate) -> str:
     """A number of crystals with its interval and the share of resamples without any."""
-    texts = []
-    for value in (estimate.value, estimate.low, estimate.high):
-        rounded = math.inf if math.isinf(value) else float(f"{value:.2g}")
-        texts.append("never" if math.isinf(value) else "<1" if value < 1 else short_count(rounded))
-    never = f"; {estimate.never:.0%} of resamples never" if estimate.never > 0 else ""
-    return f"{texts[0]} [{texts[1]} to {texts[2]}{never}]"
+
+    def shown(value: float) -> str:
+        return "never" if math.isinf(value) else "<1" if value < 1 else short_count(float(f"{value:.2g}"))
+
+    never = f"; {estimate.never:.0%} of resamples never]" if estimate.never > 0 else "]"
+    return estimate.text(shown, " to ").replace("]", never)
 
 
 def slope_sentence(points: pd.DataFrame, title: str) -> str:
@@ -140,15 +119,11 @@ def slope_sentence(points: pd.DataFrame, title: str) -> str:
 def grid_fits(
     points: pd.DataFrame, n_pretrain: int | None = None, n_train: int | None = None
 ) -> tuple[ScalingFit, ScalingFit]:
-    """Fits of full transfer against training size at one pre-training size, and the other way round.
-
-    Args:
-        points: rows as in `scaling_row`. n_pretrain, n_train: the sizes; by default the largest.
-    """
+    """Fits of full transfer against training size at one pre-training size (the largest), and the other way round."""
     full = points[points["mode"] == "full"]
     training = full[full["pretrain_size"] == (n_pretrain or full["pretrain_size"].max())]
     pretraining = full[full["train_size"] == (n_train or full["train_size"].max())]
-    return bootstrap(curve_points(training)), bootstrap(curve_points(pretraining, "pretrain_size"))
+    return scaling.bootstrap(curve_points(training)), scaling.bootstrap(curve_points(pretraining, "pretrain_size"))
 
 
 def starts_of(points: pd.DataFrame, ratios: Sequence[float], cost_ratio: float) -> dict[str, ComputeBudget]:

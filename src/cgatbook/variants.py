@@ -20,12 +20,8 @@ from cgatlib.runs.schedule import one_thread
 def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[str, float]:
     """Size and arithmetic of a network on some crystals.
 
-    Args:
-        model, graph: configurations. cells: crystals; each has a graph.
-
-    Returns:
-        ``parameters``; ``edges`` per atom; ``gflop``, 10⁹ floating-point operations of the matrix products of one
-        training step per atom of the crystals.
+    ``parameters``; ``edges`` per atom; ``gflop``, 10⁹ floating-point operations of the matrix products of one training
+    step per atom of the crystals.
     """
     graphs, _ = pack(cells, graph)
     listed, _ = pack(cells, replace(graph, quotient=False))
@@ -43,14 +39,11 @@ def cost(model: ModelConfig, graph: GraphConfig, cells: Sequence[Cell]) -> dict[
 def variant_table(
     results: StoredResults, costs: Mapping[str, Mapping[str, float]], text: Mapping[str, str]
 ) -> pd.DataFrame:
-    """What each variant costs and changes.
+    """What each variant costs and changes, texts, one row per variant.
 
     Args:
-        results: whose entries are the variants. costs: by entry, as `cost` gives them; the first entry is what the
-            others are compared with. text: by entry, what differs, for people.
-
-    Returns:
-        Texts, one row per variant.
+        results: whose entries are the variants. costs: `cost` by entry, first what the others are compared with.
+        text: what differs, by entry.
     """
     first, rows = next(iter(costs)), {}
     for name, spent in costs.items():
@@ -67,5 +60,4 @@ def variant_table(
 
 def change_text(found: Comparison) -> str:
     """The relative change of an error with its interval."""
-    r = found.ratio
-    return f"{r.value - 1:+.1%} [{r.low - 1:+.1%}, {r.high - 1:+.1%}]"
+    return found.ratio.text(lambda ratio: f"{ratio - 1:+.1%}")

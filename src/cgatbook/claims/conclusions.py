@@ -6,6 +6,7 @@ from cgatbook.answers import TARGETS, UNLIKE
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.paper import table_order
 from cgatbook.claims.verdict import Finding, Outcome, Verdict, claim, impossible
+from cgatbook.stored import training_of
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
@@ -111,8 +112,8 @@ def lower(e: Evidence) -> Verdict:
     as pre-training and transfer have together.
     """
     pairs = [(f"{target}-full", f"{target}-none") for target in TARGETS]
-    long = [pair for pair in pairs if e.converged(*pair)] or [("volume-pbesol-full-long", "volume-pbesol-none-long")]
-    return Verdict.of(*(e.better(*pair) for pair in long))
+    long = [p for p in pairs if e.dft.has(*p) and training_of(e.dft.of(*p).runs(p[0])[0]) == "long"]
+    return Verdict.of(*(e.better(*pair) for pair in long or [("volume-pbesol-full-long", "volume-pbesol-none-long")]))
 
 
 @claim("conclusions", "Section III")

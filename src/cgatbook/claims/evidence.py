@@ -19,7 +19,7 @@ from cgatbook.answers import simple
 from cgatbook.claims.verdict import FIFTH, Effect, Finding, Outcome, Side, impossible, share_text
 from cgatbook.pages import BADGES
 from cgatbook.published import Printed, PublishedNumbers
-from cgatbook.stored import Archives, StoredResults, training_of
+from cgatbook.stored import Archives, StoredResults
 from cgatbook.variants import change_text
 from cgatlib import CgatError
 from cgatlib.ensemble import read_card, released_models
@@ -47,10 +47,6 @@ class Evidence:
     variants: StoredResults
     paper: PublishedNumbers
     crystals: Path
-
-    def converged(self, *entries: str) -> bool:
-        """Whether one archive has runs of these entries that went on until they stopped improving."""
-        return self.dft.has(*entries) and training_of(self.dft.of(*entries).runs(entries[0])[0]) == "long"
 
     def better(
         self, entry: str, reference: str, stated: str = "", *, side: Side = "above", gaps: bool = False

@@ -16,16 +16,7 @@ from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.verdict import Effect, Finding, Side, share_text
 from cgatbook.scaling_cells import NO_FALL, in_units, size_text
 from cgatbook.stored import StoredResults
-from cgatlib.evaluation.scaling import (
-    Points,
-    ScalingFit,
-    balance,
-    bootstrap,
-    crossing_size,
-    equivalent_size,
-    hold_out_largest,
-    optimal_split,
-)
+from cgatlib.evaluation import scaling
 from cgatlib.evaluation.statistics import Estimate
 from cgatlib.figures.sizes import curve_points
 from cgatlib.runs.experiment import Run
@@ -38,14 +29,14 @@ class Curve:
     """Errors against one size, with their line."""
 
     runs: list[Run]
-    fit: ScalingFit
+    fit: scaling.ScalingFit
     curvature: Estimate
 
     @classmethod
     def of(cls, rows: pd.DataFrame, runs: Sequence[Run], against: str = "train_size") -> "Curve":
         """From a table of `StoredResults.table` in units, and the runs that it is of."""
         points, keys = curve_points(rows, against), set(rows["key"])
-        return cls([run for run in runs if run.experiment.key in keys], bootstrap(points), curvature(points))
+        return cls([run for run in runs if run.experiment.key in keys], scaling.bootstrap(points), curvature(points))
 
     @property
     def straight(self) -> bool:
@@ -53,7 +44,7 @@ class Curve:
         return self.curvature.low <= 0 <= self.curvature.high
 
 
-def curvature(points: Points) -> Estimate:
+def curvature(points: scaling.Points) -> Estimate:
     """Second derivative of ln MAE in ln n with its 95 % interval (least squares, Student's t).
 
     Positive where the error falls more slowly at large n; infinitely wide for three points or fewer.
@@ -122,7 +113,7 @@ class Sizes:
 
 def straight_line(sizes: Sizes, curve: Curve) -> list[Finding]:
     """ln MAE is a straight line in ln n: no significant curvature, and a line that explains the points."""
-    explained, missed = curve.fit.r_squared, hold_out_largest(curve.fit.points).line_error
+    explained, missed = curve.fit.r_squared, scaling.hold_out_largest(curve.fit.points).line_error
     text = f"curvature {_number(curve.curvature)}, slope {_number(curve.fit.slope)}, R² {explained:.2f}; a line "
     text += f"through the smaller sizes misses the largest by {missed:+.0%}"
     margin = math.inf if curve.straight and explained >= STRAIGHT else 0.0  # then a curvature that may be none is none
@@ -166,7 +157,7 @@ def _lower(sizes: Sizes, first: Curve, second: Curve, side: Side, margin: float,
 def meeting(sizes: Sizes) -> list[Finding]:
     """Training from scratch catches up with full transfer, and beyond the largest training set."""
     none, full = sizes.at("none"), sizes.at("full")
-    size, largest = crossing_size(none.fit, full.fit), none.fit.points.sizes.max()
+    size, largest = scaling.crossing_size(none.fit, full.fit), none.fit.points.sizes.max()
     never = math.isinf(size.low)
     effect = Estimate(0.0, -math.inf, -math.inf) if never else _log(size, largest)
     names = "crossing_e_above_hull_SCAN", "training_sizes/1"
@@ -181,7 +172,7 @@ def meeting(sizes: Sizes) -> list[Finding]:
 def equivalent(sizes: Sizes, at_least: float) -> list[Finding]:
     """Training from scratch needs at least so many times the largest set to equal the best transfer."""
     none, full = sizes.at("none"), sizes.at("full")
-    size, largest = equivalent_size(none.fit, full.fit), none.fit.points.sizes.max()
+    size, largest = scaling.equivalent_size(none.fit, full.fit), none.fit.points.sizes.max()
     text = f"{size_text(size)} crystals, {_times(size, largest)} the largest set"
     return sizes.finding([none, full], text, Effect(_log(size, at_least * largest), axis="ratio"))
 
@@ -196,11 +187,11 @@ def pays_equally(sizes: Sizes, ratio: float, side: Side) -> list[Finding]:
     training, pretraining = _both(sizes)
     if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
         return sizes.finding([training], NO_FALL, line=False)
-    even = balance(training.fit, pretraining.fit, sizes.evidence.paper["numbers/cost_ratio_SCAN"].value)
+    even = scaling.balance(training.fit, pretraining.fit, sizes.evidence.paper["numbers/cost_ratio_SCAN"].value)
     log = _log(even, ratio)
     effect = Estimate(-log.value, -log.high, -log.low)
-    text = f"both pay equally at {even.value:.2g} [{even.low:.2g}, {even.high:.2g}] pre-training crystals per training "
-    text += f"crystal; the claim is about {ratio:.2g}"
+    text = f"both pay equally at {even.text('{:.2g}'.format)} pre-training crystals per training crystal; the claim is "
+    text += f"about {ratio:.2g}"
     inside = side == "equal" and effect.low <= 0 <= effect.high
     margin = math.log(ratio) if inside else 0.0  # equal holds within what equal set sizes are off
     return sizes.finding([training, pretraining], text, Effect(effect, side, "ratio", margin=margin))
@@ -211,7 +202,7 @@ def best_share(sizes: Sizes) -> list[Finding]:
     training, pretraining = _both(sizes)
     if min(training.fit.law.slope, pretraining.fit.law.slope) <= 0:
         return sizes.finding([training], NO_FALL, line=False)
-    share = optimal_split(training.fit, pretraining.fit)
+    share = scaling.optimal_split(training.fit, pretraining.fit)
     inside = share if share.high < 1 else replace(share, low=0.0)
     text = f"best share for PBE {share_text(share)}"
     return sizes.finding([training, pretraining], text, Effect(inside))
@@ -228,9 +219,8 @@ def _log(size: Estimate, reference: float) -> Estimate:
 
 
 def _number(e: Estimate) -> str:
-    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+    return e.text("{:.3f}".format)
 
 
 def _times(size: Estimate, largest: float) -> str:
-    value, low, high = ("never" if math.isinf(x) else f"{x / largest:.2g}" for x in (size.value, size.low, size.high))
-    return f"{value} [{low}, {high}] times"
+    return size.text(lambda x: "never" if math.isinf(x) else f"{x / largest:.2g}") + " times"

@@ -67,20 +67,13 @@ class Effect:
     margin: float = 0.0
 
     def outcome(self, *, informative: bool = True, line: bool = True) -> Outcome:
-        """What it says of the claim.
-
-        Args:
-            informative: whether an error that is compared beats the trivial predictor by a fifth.
-            line: whether the data allow the straight line that the effect follows from, if it follows from one.
-        """
+        """What it says of the claim; an effect may be of errors that are not `informative`, or of no `line`."""
         if not informative:
             return Outcome.UNINFORMATIVE
         low, high, margin = self.estimate.low, self.estimate.high, self.margin
-        above, below = low > margin, high < -margin
-        if self.side == "equal":
-            fails, holds = above or below, -margin < low and high < margin
-        else:
-            fails, holds = (below, above) if self.side == "above" else (above, below)
+        above, below, inside = low > margin, high < -margin, -margin < low and high < margin
+        sides = {"above": (below, above), "below": (above, below), "equal": (above or below, inside)}
+        fails, holds = sides[self.side]
         if fails:
             return Outcome.FAILS
         return Outcome.HOLDS if holds and line else Outcome.OPEN
@@ -211,5 +204,4 @@ def impossible(reason: str) -> Finding:
 def share_text(e: Estimate) -> str:
     """A relative number with its interval; with a decimal where rounding would swallow that, or the sign of an end."""
     digits = 1 if e.high - e.low < 0.02 or min(abs(e.low), abs(e.high)) < 0.005 else 0
-    value, low, high = (f"{x:.{digits}%}".replace("inf%", "∞") for x in (e.value, e.low, e.high))
-    return f"{value} [{low}, {high}]"
+    return e.text(lambda x: f"{x:.{digits}%}".replace("inf%", "∞"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -111,17 +111,17 @@ class Fitted:
     """Predictions for the test part of a task, (n_test,), and what the validation part chose."""
 
     predictions: Array
-    choices: Mapping[str, float | str]
+    choices: Mapping[str, float | str] = field(default_factory=dict)
 
 
 def mean(task: Task) -> Fitted:
     """The mean of the training labels."""
-    return Fitted(np.full(len(task.parts.test), task.labels[task.parts.train].mean()), {})
+    return Fitted(np.full(len(task.parts.test), task.labels[task.parts.train].mean()))
 
 
 def median(task: Task) -> Fitted:
     """The median of the training labels: the constant with the smallest MAE in training."""
-    return Fitted(np.full(len(task.parts.test), np.median(task.labels[task.parts.train])), {})
+    return Fitted(np.full(len(task.parts.test), np.median(task.labels[task.parts.train])))
 
 
 def ridge(task: Task) -> Fitted:
@@ -140,7 +140,7 @@ def boosting(task: Task) -> Fitted:
 
 def source_label(task: Task) -> Fitted:
     """The crystal's own label under the functional transferred from, as it is."""
-    return Fitted(_source(task)[task.parts.test], {})
+    return Fitted(_source(task)[task.parts.test])
 
 
 def source_label_ridge(task: Task) -> Fitted:
@@ -174,8 +174,7 @@ def _corrected(task: Task, inputs: Inputs, fit: Callable[[Task, Inputs, Array], 
 
 
 def _ridge(task: Task, inputs: Inputs, labels: Array, scaled: Sequence[int] = ()) -> Fitted:
-    """Linear least squares of labels (n,) on the inputs of rows, of which some columns are scaled first, with the
-    penalty of the lowest validation MAE."""
+    """Least squares of labels (n,) on inputs, some columns scaled, with the penalty of the lowest validation MAE."""
     from sklearn.compose import make_column_transformer
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -191,8 +190,7 @@ def _ridge(task: Task, inputs: Inputs, labels: Array, scaled: Sequence[int] = ()
 
 
 def _boosting(task: Task, inputs: Inputs, labels: Array) -> Fitted:
-    """Boosted trees from the inputs of rows to labels (n,): of both losses and all numbers of trees, the lowest
-    validation MAE."""
+    """Boosted trees from inputs to labels (n,): of both losses and all numbers of trees, the lowest validation MAE."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     train, validation, test = (inputs(rows) for rows in vars(task.parts).values())
@@ -246,11 +244,8 @@ BASELINES: Mapping[str, Model] = MappingProxyType(
 class Baseline:
     """Result of a baseline.
 
-    Attributes:
-        name, needs: as in `BASELINES`. functional, label, data, train_size, seed, split: of the experiment.
-        n_train, n_validation, n_test: crystals used; fewer than the experiment's where the source label is needed.
-        choices: what the validation part chose. mae: on the test crystals, in the label's unit.
-        errors: of the test crystals, as `cgatlib.runs.tested` describes them; none where `Model.learns` is not.
+    Crystals are fewer than the experiment's where the source label is needed; `mae` is in the label's unit; `errors`
+    are as `cgatlib.runs.tested` describes them, and none where the model does not learn.
     """
 
     name: str
@@ -273,10 +268,8 @@ def baseline(name: str, task: Task) -> Baseline:
     """Fit one of `BASELINES` and predict the task's test part, or what of it has a source label where that is needed.
 
     Raises:
-        CgatError: the name is unknown, or source labels are needed and a part has none.
+        CgatError: source labels are needed and a part has none.
     """
-    if name not in BASELINES:
-        raise CgatError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
     model, e = BASELINES[name], task.experiment
     if model.needs_source:
         task = task.paired()
@@ -307,19 +300,16 @@ def all_baselines(task: Task) -> list[Baseline]:
 
 def write_baselines(folder: Path, baselines: Iterable[Baseline]) -> None:
     """Write ``baselines.json`` (everything but the errors, provenance) and ``baselines.parquet`` (errors)."""
-    folder, baselines = Path(folder), list(baselines)
+    baselines, table, listed = list(baselines), folder / "baselines.parquet", folder / "baselines.json"
     names = [item.name for item in fields(Baseline) if item.name != "errors"]
     frames = [kept(b.errors).assign(entry=np.int32(entry)) for entry, b in enumerate(baselines)]
-    table = folder / "baselines.parquet"
-    with replacing(table, "a table of baselines", lambda path: (folder / "baselines.json").is_file()) as part:
+    with replacing(table, "a table of baselines", lambda path: listed.is_file()) as part:
         write_table(part, [pa.Table.from_pandas(frame, preserve_index=False) for frame in frames])
     record = {
         "baselines": [{name: getattr(b, name) for name in names} for b in baselines],
         "provenance": {**provenance(), "files": {table.name: file_digest(table)}},
     }
-    with replacing(
-        folder / "baselines.json", "a list of baselines", lambda path: "baselines" in read_json(path)
-    ) as part:
+    with replacing(listed, "a list of baselines", lambda path: "baselines" in read_json(path)) as part:
         part.write_text(json.dumps(record, indent=1))
 
 
@@ -329,7 +319,6 @@ def read_baselines(folder: Path) -> list[Baseline]:
     Raises:
         CgatError: a file is missing, or the errors are not those that were written.
     """
-    folder = Path(folder)
     record, table = read_json(folder / "baselines.json"), read_parquet(folder / "baselines.parquet")
     if file_digest(folder / "baselines.parquet") != record["provenance"]["files"]["baselines.parquet"]:
         raise CgatError(f"{folder / 'baselines.parquet'} was changed after it was written")

@@ -46,9 +46,6 @@ class Scored:
     def of(cls, seeds: Seeds | Scored, name: str = "the errors") -> Scored:
         """Bring the errors of the seeds into one order; those that are already stay as they are.
 
-        Args:
-            seeds: one table per seed. name: of the seeds, for messages.
-
         Raises:
             CgatError: there are no seeds, two seeds have other test crystals, or an error is not finite.
         """
@@ -95,14 +92,6 @@ class Scored:
             None if self.seen is None else self.seen[rows],
         )
 
-    def require_same(self, other: Scored, name: str, other_name: str) -> None:
-        """Raise `CgatError` unless `other` has the same test crystals, and the same metals among them."""
-        _require_same(pd.Index(self.crystals), pd.Index(other.crystals), name, other_name)
-        if self.non_metals is not None and other.non_metals is not None:
-            off = np.flatnonzero(self.non_metals != other.non_metals)
-            if len(off):
-                raise CgatError(f"{_some(self.crystals[off])} are metals in one of {name} and {other_name} alone")
-
 
 def _renumbered(groups: NDArray[np.integer]) -> NDArray[np.intp]:
     """The same groups in the same order, numbered without gaps."""
@@ -119,7 +108,7 @@ def _require_same(first: pd.Index, second: pd.Index, first_name: str, second_nam
         raise CgatError(f"the test crystals differ: {' and '.join(sides)}")
 
 
-def _some(crystals: pd.Index | NDArray[np.uint64]) -> str:
+def _some(crystals: pd.Index) -> str:
     """The first few digests and the number of all, for messages."""
     named = ", ".join(f"{int(i):016x}" for i in crystals[:_SHOWN])
     return f"{named} and {len(crystals) - _SHOWN} more" if len(crystals) > _SHOWN else named
@@ -206,14 +195,7 @@ class Comparison:
 
 
 def score_interval(seeds: Seeds | Scored, metric: Metric = MAE) -> Estimate:
-    """A metric of one kind of run, mean over its seeds, with its 95 % interval.
-
-    Args:
-        seeds: errors, one table per seed, or in order already. metric: what to measure.
-
-    Raises:
-        CgatError: as `Scored.of`.
-    """
+    """A metric of one kind of run, mean over its seeds, with its 95 % interval; errors as of `Scored.of`."""
     scored = Scored.of(seeds)
     (samples,) = _resample([scored], metric)
     return _estimate(float(metric_by_seed(scored, metric).mean()), samples, scored)
@@ -224,9 +206,6 @@ def compare(first: Seeds | Scored, second: Seeds | Scored, metric: Metric = MAE)
 
     Where both have the same number of seeds, the i-th of one is paired with the i-th of the other, which is right
     whether or not they have anything in common; otherwise the seeds count as independent.
-
-    Args:
-        first, second: errors of one label, one table per seed, or in order already. metric: what to compare.
 
     Raises:
         CgatError: the test crystals differ, or as `Scored.of`.
@@ -253,10 +232,8 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Compar
         splits: for every split the seeds of the first and of the second kind. n_train: training crystals (mean).
 
     Raises:
-        CgatError: fewer than two splits; or as `compare`, for any of them.
+        CgatError: as `compare`, for any of them.
     """
-    if len(splits) < 2:
-        raise CgatError(f"an interval over splits needs at least two of them, not {len(splits)}")
     pairs = [
         _pair(*kinds, f"the first of split number {number}", f"the second of split number {number}")
         for number, kinds in enumerate(splits, start=1)
@@ -269,7 +246,7 @@ def over_splits(splits: Sequence[tuple[Seeds, Seeds]], n_train: float) -> Compar
 
 def _pair(first: Seeds | Scored, second: Seeds | Scored, name: str, other_name: str) -> tuple[Scored, Scored]:
     a, b = Scored.of(first, name), Scored.of(second, other_name)
-    a.require_same(b, name, other_name)
+    _require_same(pd.Index(a.crystals), pd.Index(b.crystals), name, other_name)
     return a, b
 
 
@@ -299,15 +276,13 @@ def _resample(several: Sequence[Scored], metric: Metric) -> list[Array]:
 
 
 def leakage_ratio(clean: Seeds, seen: Seeds) -> dict[str, Comparison]:
-    """What it is worth to have been pre-trained on the test crystals.
+    """What it is worth to have been pre-trained on the test crystals, by the values of `SEEN`.
+
+    The crystals of which pre-training has seen nothing tell how far the two differ for other reasons.
 
     Args:
         clean: errors after pre-training without the test crystals and their formulas, one table per seed.
         seen: errors on the same crystals after pre-training that may have held them, which their column ``seen`` says.
-
-    Returns:
-        By a value of `SEEN`, `Comparison` of ``seen`` (first) with ``clean`` (second); its ``ratio`` is MAE seen /
-        clean. The crystals of which pre-training has seen nothing tell how far the two differ for other reasons.
 
     Raises:
         CgatError: the test crystals differ, or it is not known what pre-training has seen.

@@ -22,9 +22,8 @@ class Forecast:
     """A learning curve and where it leads.
 
     Args:
-        fit: power law of the test MAE against the number of training crystals.
-        n_train: training crystals of the whole table. share: of a table's crystals that are trained on.
-        label, functional: of the table.
+        fit: power law of the test MAE. n_train: training crystals of the whole table. share: of its crystals that are
+            trained on. label, functional: of the table.
     """
 
     fit: ScalingFit
@@ -105,12 +104,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Check:
-    """A forecast from the sizes below a measured one.
-
-    Args:
-        size: training crystals, measured. foretold: MAE on the line.
-        mae: as measured, mean of the runs. fall: foretold. measured_fall: from the size before.
-    """
+    """A measured size and its MAE, that foretold, and the fall from the size before: foretold and measured."""
 
     size: int
     foretold: float
@@ -143,11 +137,7 @@ def checks(runs: Sequence[Run], sizes: int = 4) -> list[Check]:
 
 
 def halved_sizes(n_train: int) -> list[int]:
-    """Sizes below the whole training part: its half, quarter and eighth, as far as they are no fewer than 20.
-
-    Raises:
-        CgatError: not even the half is.
-    """
+    """Half, quarter and eighth of the training part, as far as they are 20 or more; `CgatError` where none is."""
     sizes = sorted(n_train // part for part in (2, 4, 8) if n_train // part >= _SMALLEST)
     if not sizes:
         raise CgatError(f"a forecast needs {2 * _SMALLEST} training crystals; the training part has {n_train}")

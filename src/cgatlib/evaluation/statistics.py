@@ -52,6 +52,10 @@ class Estimate:
         low, high = np.quantile(samples, TAILS, method="inverted_cdf")
         return cls(float(value), float(low), float(high), float(np.isinf(samples).mean()))
 
+    def text(self, shown: Callable[[float], str], to: str = ", ") -> str:
+        """The number and, in brackets, the ends of its interval."""
+        return f"{shown(self.value)} [{shown(self.low)}{to}{shown(self.high)}]"
+
 
 def mean_interval(values: ArrayLike, test_to_train: float = 0.0) -> Estimate:
     """Mean of values (J,) of seeds or splits with Student's interval; infinitely wide for a single value.

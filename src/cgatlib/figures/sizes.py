@@ -74,8 +74,8 @@ def aligned(series: Sequence[Series]) -> list[Series]:
 def curve_points(rows: pd.DataFrame, size: str = "train_size") -> Points:
     """Points of a table [<size>, seed, mae] in the order of sizes and seeds, which paired resampling needs.
 
-    A column `errors` of series of one length (absolute errors on common test crystals) is taken along, and the number
-    of each crystal's formula where that is a level "group" of their index.
+    A column `errors` of series (absolute errors on common test crystals) is taken along, with the number of each
+    crystal's formula where that is a level "group" of their index.
     """
     require_columns(rows, (size, "seed", "mae"), "a size scaling")
     ordered = rows.sort_values([size, "seed"])
@@ -152,8 +152,7 @@ def size_scaling(points: pd.DataFrame, unit: str, *, chemical_accuracy: float | 
 
     Args:
         points: Table [pretrain_size (0: no transfer), train_size, seed, mae in `unit`], optionally errors.
-        unit: Unit of the MAE.
-        chemical_accuracy: Height of the chemical-accuracy line in `unit`, or None where the unit is no energy.
+        unit: of the MAE. chemical_accuracy: height of its line in `unit`, or None where the unit is no energy.
     """
     require_columns(points, ("pretrain_size", "train_size", "seed", "mae"), "size_scaling")
     transfer = points[points["pretrain_size"] > 0]
@@ -187,8 +186,7 @@ def transfer_scaling(
     Args:
         points: Table [panel, functional, mode, train_size, seed, mae in `unit`], optionally errors. A panel with
             one functional is coloured by mode, one with several by functional; no transfer is dashed.
-        unit: Unit of the MAE.
-        chemical_accuracy: Height of the chemical-accuracy line in `unit`, or None.
+        unit, chemical_accuracy: as of `size_scaling`.
         noise: Relative standard deviation of an error, if the points are not measured but taken from known lines:
             they are not drawn, and the bands come from this noise.
     """
@@ -332,9 +330,8 @@ def compute_budget(
         scenarios: Starts by title, with the fits along either size, whose 95 % bands are drawn.
         points: Measured runs [pretrain_size, train_size, mae in `unit`]; those on a start's lines are drawn, crosses
             where high-fidelity, dots where low-fidelity crystals were added. None where nothing was measured.
-        unit: Unit of the MAE.
-        low: Functional of the pre-training set, whose calculation is the unit of cost.
-        high: Functional of the training set.
+        unit: of the MAE. low, high: functionals of the pre-training set, whose calculation is the unit of cost, and of
+            the training set.
     """
     known = pd.DataFrame(columns=["pretrain_size", "train_size", "mae"], dtype=float) if points is None else points
     measured = known.groupby(["pretrain_size", "train_size"], as_index=False)["mae"].mean()
