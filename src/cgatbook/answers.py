@@ -121,8 +121,7 @@ def answers(real: Archives, target: str, mode: str = "full") -> list[Answer]:
 
 def published_reduction(published: pd.DataFrame, label: str, functional: str, mode: str = "full") -> float:
     """Reduction of the error in the paper's Table 1 (``table1.csv``), as a share."""
-    row = published.set_index(["label", "functional", "mode"]).loc[(label, functional, mode)]
-    return float(row["gain_percent"]) / 100
+    return float(published.set_index(["label", "functional", "mode"])["gain_percent"][label, functional, mode]) / 100
 
 
 def reductions(real: Archives, published: pd.DataFrame) -> pd.DataFrame:
@@ -132,13 +131,12 @@ def reductions(real: Archives, published: pd.DataFrame) -> pd.DataFrame:
         ours = answers(real, target)
         label = real.of(f"{target}-full").runs(f"{target}-full")[0].experiment.label
         name = f"{ours[0].name}\n(paper: {functional})"
-        value = published_reduction(published, label, functional)
-        rows.append({"target": name, "source": "paper", "value": value, "low": math.nan, "high": math.nan})
+        rows.append({"target": name, "source": "paper", "value": published_reduction(published, label, functional)})
         for one in ours:
             r, source = one.comparison.reduction, TRAININGS[one.training]
             found = {"value": r.value, "low": r.low, "high": r.high, "verdict": one.verdict}
             rows.append({"target": name, "source": source, **found})
-    return pd.DataFrame(rows).fillna({"verdict": ""})
+    return pd.DataFrame(rows, columns=["target", "source", "value", "low", "high", "verdict"]).fillna({"verdict": ""})
 
 
 def front_sentences(real: Archives, published: pd.DataFrame) -> list[str]:

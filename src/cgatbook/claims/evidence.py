@@ -22,6 +22,7 @@ from cgatbook.published import Printed, PublishedNumbers
 from cgatbook.stored import Archives, StoredResults
 from cgatbook.variants import change_text
 from cgatlib import CgatError
+from cgatlib.cards import EnsembleCard
 from cgatlib.ensemble import read_card, released_models
 from cgatlib.evaluation.comparison import OPEN_GAP_MAE, Scored, compare, score_interval
 from cgatlib.evaluation.statistics import Estimate, mean_interval
@@ -30,8 +31,7 @@ from cgatlib.model.cgat import MODELS
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.tested import GAP_THRESHOLD
 
-TRIVIAL = ("mean", "median", "zero")
-"""Names of predictors that answer the same for every crystal."""
+TRIVIAL = ("mean", "median", "zero")  # predictors that answer the same for every crystal
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,28 +239,18 @@ class Evidence:
     def informative(self, *groups: Sequence[Run]) -> bool:
         """Whether one of some kinds of run beats what answers the same for every crystal by a fifth."""
         for runs in groups:
-            e = runs[0].experiment
-            trivial = [fmean(run.metrics["test_mad"] for run in runs)]
-            for size in {None, e.train_size}:
-                trivial += self._trivial.get((e.data, e.label, size), [])
+            e, own = runs[0].experiment, simple(self.dft, runs[0])
+            known = {name: fmean(b.mae for b in found) for name, found in own.items()}
+            if e.data == self._card.data["fingerprint"] and e.label in self._card.accuracy:
+                known |= self._card.accuracy[e.label].errors.baselines
+            trivial = [fmean(run.metrics["test_mad"] for run in runs), *(known[n] for n in TRIVIAL if n in known)]
             if fmean(run.metrics["test_mae"] for run in runs) <= (1 - FIFTH) * min(trivial):
                 return True
         return False
 
     @cached_property
-    def _trivial(self) -> dict[tuple[str, str, int | None], list[float]]:
-        """MAEs of answers that are the same for every crystal, by table, label and training size; some on a card."""
-        maes: dict[tuple[str, str, int | None, str], list[float]] = {}
-        for b in self.dft.parts[-1].baselines:
-            maes.setdefault((b.data, b.label, b.train_size, b.name), []).append(b.mae)
-        card = read_card(released_models()["pbe"])
-        for label, accuracy in card.accuracy.items():
-            maes |= {(card.data["fingerprint"], label, None, n): [mae] for n, mae in accuracy.errors.baselines.items()}
-        found: dict[tuple[str, str, int | None], list[float]] = {}
-        for (data, label, size, name), values in maes.items():
-            if name in TRIVIAL:
-                found.setdefault((data, label, size), []).append(fmean(values))
-        return found
+    def _card(self) -> EnsembleCard:
+        return read_card(released_models()["pbe"])
 
 
 def procedure(runs: Sequence[Run]) -> str:

@@ -133,10 +133,9 @@ def reductions(frame: pd.DataFrame) -> Figure:
     """Reduction of the test error by transfer for every target: the paper's value beside ours with its interval.
 
     Args:
-        frame: Table [target (text), source ("paper", "short training" or "long training"), value, low, high, verdict
-            (text)], a row per target and source in the order of drawing. Reductions are shares: 0.34 where transfer
-            takes a third of the error away. low and high are NaN where no interval is known. The verdict of a target's
-            last row is written beside it, unless it is empty.
+        frame: Table [target, source ("paper", "short training" or "long training"), value, low, high, verdict], a row
+            per target and source in the order of drawing. Reductions are shares; low and high are NaN where no interval
+            is known. The verdict of a target's last row is written beside it.
     """
     require_columns(frame, ("target", "source", "value", "low", "high", "verdict"), "reductions")
     if unknown := set(frame["source"]) - _SOURCES.keys():
@@ -149,9 +148,7 @@ def reductions(frame: pd.DataFrame) -> Figure:
             some = frame[frame["target"] == target]
             for source, look in _SOURCES.items():
                 _reduction(ax, some[some["source"] == source], look, row + 0.22 * (list(_SOURCES).index(source) - 1))
-            ax.annotate(
-                some["verdict"].iloc[-1], (1.02, row), xycoords=("axes fraction", "data"), va="center", color=MUTED
-            )
+            ax.text(1.02, row, some["verdict"].iloc[-1], transform=ax.get_yaxis_transform(), va="center", color=MUTED)
         ax.axvline(0, color=MUTED, linewidth=1)
         ax.set(yticks=range(len(targets)), ylim=(len(targets) - 0.5, -0.5))
         ax.set_yticklabels(targets)
