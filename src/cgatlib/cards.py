@@ -1,4 +1,4 @@
-"""What a released model says of itself: what it was trained on, how good it is, where it ends.
+"""The card of a model: what it was trained on, how good it is, for which crystals it is not meant.
 
 Nothing of the training loop is imported, so that predicting starts quickly.
 """
@@ -67,7 +67,7 @@ class Domain:
         return tuple(ATOMIC_NUMBERS[symbol] for symbol in self.elements)
 
     def warnings(self, crystal: Crystal) -> str:
-        """In which respects a crystal lies outside, in words; empty where it does not."""
+        """In which respects a crystal lies outside the domain, in words; empty where it does not."""
         counts = [(symbol, self.elements[symbol]) for symbol in (SYMBOLS[z - 1] for z in sorted(set(crystal.numbers)))]
         found = [f"{symbol} in {n or 'no'} training crystals" for symbol, n in counts if n < _FEW]
         for name, value in _measure(crystal).items():
@@ -168,7 +168,7 @@ class Member:
         return (self.experiment["label"], *self.experiment.get("more_labels", ()))
 
     def scores(self, label: str) -> dict[str, Any]:
-        """What the metrics say of one label."""
+        """The metrics of one label."""
         return self.metrics.get("labels", {label: self.metrics})[label]
 
 
@@ -251,7 +251,7 @@ def checked(kind: type[T], text: str, where: str) -> T:
 
 
 def _renewed(values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a card from when one label stood before the others and all members predicted the same."""
+    """A card of the first form, with one main label and members that all predict the same, in the present form."""
     first, more = values["label"], values.get("more_labels", {})
     kept = {name: values[name] for name in ("functional", "data", "domain")}
     accuracy = {first: {name: values[name] for name in ("errors", "uncertainty")}, **more}

@@ -55,7 +55,7 @@ class Ensemble:
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
-        """The members by what is taken from them, which may be less than they predict."""
+        """The members by the labels that are taken from them; a member may predict more."""
         named = [m.labels for m in self.card.members] if self.card else [m.card.labels for m in self.members]
         pairs = list(zip(named, self.members, strict=True))
         return {labels: tuple(m for taken, m in pairs if taken == labels) for labels in dict.fromkeys(named)}
@@ -115,7 +115,7 @@ class Ensemble:
         return found
 
     def embed(self, structures: Any) -> np.ndarray:
-        """What the members have learnt of each structure, side by side: (n, width), for a machine of your own.
+        """Crystal embeddings of all members side by side, (n, width), as inputs of another model.
 
         Raises:
             CgatError: there are none, or one cannot be judged: its place and the reason are named.
@@ -178,7 +178,7 @@ class Ensemble:
     def outputs(
         self, graphs: PackedGraphs, rows: Indices | None = None, known: Array | None = None
     ) -> dict[str, Array]:
-        """What each member says, (members, G), by label; `known` (G,) as a paired model asks for."""
+        """Predictions of each member, (members, G), by label; `known` (G,) where the model learnt from pairs."""
         found: dict[str, Array] = {}
         for labels, members in self.trunks.items():
             learnt = members[0].card.labels
@@ -187,7 +187,7 @@ class Ensemble:
         return {label: found[label] for label in self.labels}
 
     def _uncertainties(self, outputs: dict[str, Array], graphs: PackedGraphs) -> dict[str, Array]:
-        """How far the mean of each label's `outputs` is expected to be off, (G,), in its unit; NaN if nobody knows."""
+        """Expected error of the mean of each label's `outputs`, (G,), in its unit; NaN where it is not estimated."""
         found = {label: np.full(values.shape[1], np.nan) for label, values in outputs.items()}
         accuracy = {} if self.card is None else self.card.accuracy
         for place, (labels, members) in enumerate(self.trunks.items()):

@@ -54,7 +54,7 @@ class GraphInputs:
 
 @dataclass(frozen=True)
 class EmbeddingInputs:
-    """Crystals as embeddings that no longer change: what the output network alone is trained on."""
+    """Crystals as embeddings that no longer change, for training the output network alone."""
 
     embeddings: Tensor  # (n, width)
     targets: Tensor  # (n,) or (n, L)

@@ -132,7 +132,7 @@ class Predictor:
     card: ModelCard
 
     def save(self, folder: Path) -> None:
-        """Write `FILES`."""
+        """Write weights and card, the `FILES`, into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         digest = save_network(self.network, folder / _WEIGHTS)
         (folder / _CARD).write_text(json.dumps({**asdict(self.card), "sha256": digest}, indent=1))
@@ -175,7 +175,7 @@ class Predictor:
         return float(self.card.statistics.each[self.card.labels.index(label)].std)  # type: ignore[arg-type]
 
     def in_half(self) -> "Predictor":
-        """The same with its weights rounded to half precision, as they are read from a file of such."""
+        """The same with its weights rounded to half precision, as `save_network` stores them."""
         network = copy.deepcopy(self.network)
         network.load_state_dict(_halved(self.network))
         return replace(self, network=network)

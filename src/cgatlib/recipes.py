@@ -1,7 +1,7 @@
 """Recipes: how a pre-trained model is tuned to crystals of a user, by name, with settings that were compared.
 
-A recipe is a run of each member, like any other: `Plan` says which, `tune` trains them out of sight and makes one model
-of them, and the estimators do so as scikit-learn asks for it: in pipelines, searches and cross-validation.
+A recipe trains one run for each member of the pre-trained model. `Plan` states these runs; `tune` trains them in a
+temporary folder and makes one model of them; the estimators are that for scikit-learn's pipelines and searches.
 """
 
 import logging
@@ -135,7 +135,7 @@ class Plan:
 
 
 def _split(table: CrystalTable, theirs: SplitConfig) -> tuple[SplitConfig, bool]:
-    """The split of the pre-training; where it leaves a part empty, another, which may test what was pre-trained on."""
+    """The split of the pre-training, or where it leaves a part empty another; then test crystals may have been seen."""
     for seed in (None, *range(100)):
         config = theirs if seed is None else SplitConfig(seed, 0.6, 0.2, 0.2)
         try:
@@ -211,7 +211,7 @@ def table_of(
 
 
 class _OfStructures(BaseEstimator):
-    """What both estimators tell scikit-learn of X: one structure a row, which it must not turn into numbers."""
+    """Tells scikit-learn that X holds one structure a row, which it must not turn into numbers."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -221,7 +221,7 @@ class _OfStructures(BaseEstimator):
 
 
 class CrystalEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfStructures):
-    """What a pre-trained model has learnt of each structure, as numbers for a machine of your own.
+    """The crystal embeddings of a pre-trained model, as inputs of another estimator.
 
     Args:
         model: a released model (`cgatlib model list`), the folder of a model or run, or a loaded model; ``model_`` is
@@ -340,6 +340,6 @@ def _loaded(model: str | Path | Ensemble) -> Ensemble:
 
 
 def _seed(random_state: Any) -> int:
-    """A whole number from what scikit-learn takes for a state of chance."""
+    """A seed from what scikit-learn takes as ``random_state``."""
     number = isinstance(random_state, int | np.integer)
     return int(random_state if number else check_random_state(random_state).randint(2**20))

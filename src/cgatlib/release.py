@@ -1,4 +1,4 @@
-"""From finished runs to one model with a card: errors, uncertainty, and where it ends."""
+"""From finished runs to one model with a card: errors, uncertainty, domain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -170,7 +170,7 @@ class _Trunk:
 
     @cached_property
     def _outputs(self) -> dict[str, dict[str, Array]]:
-        """What the members say of the test and of the validation crystals, (members, n) of each label."""
+        """Predictions of the members for the test and the validation crystals, (members, n) of each label."""
         members, parts = Ensemble(self.predictors), self.parts[0]
         known = known_of(self.runs[0].experiment, self.graphs)
         return {
@@ -193,13 +193,13 @@ class _Trunk:
         return known, rows[known], values[known]
 
     def validation_mae(self, label: str) -> float:
-        """Of the mean of the members."""
+        """MAE of the mean of the members on the validation crystals with the label."""
         known, _, target = self._labelled("validation", label)
         return float(np.abs(self._outputs["validation"][label][:, known].mean(axis=0) - target).mean())
 
     @cached_property
     def _learnt(self) -> dict[str, tuple[Array, float]]:
-        """The line that the errors of a label are estimated by, and the factor that the estimates are multiplied by."""
+        """By label what `learnt` returns; no entry where there is too little to learn from."""
         found = {}
         for label in self.runs[0].experiment.labels:
             known, rows, target = self._labelled("validation", label)
@@ -282,7 +282,7 @@ class _Trunk:
         return {name: (int(kind.sum()), float(error[kind].mean())) for name, kind in kinds.items() if kind.any()}
 
     def _uncertainty(self, label: str, known: NDArray[np.bool_], error: Array, outputs: Array) -> Uncertainty | None:
-        """What the estimates are worth, from the test errors (n,) and outputs (members, n) of the crystals `known`."""
+        """How good the estimates are on the test set: errors (n,) and outputs (members, n) of the crystals `known`."""
         if label not in self._learnt:
             return None
         scale, factor = self.predictors[0].scale(label), self._learnt[label][1]

@@ -218,7 +218,7 @@ class TrainingLoop:
         self.weights = self.fabric.to_device(weights.float())
 
     def _groups(self) -> list[dict[str, Any]]:
-        """What is trained; the output network apart where the rest learns at a rate of its own."""
+        """Parameter groups of the optimiser: two where all but the output network has a `trunk_rate`."""
         together = self.config.trunk_rate == 1
         shares: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
@@ -257,7 +257,7 @@ class TrainingLoop:
 
     @torch.no_grad()
     def _average(self, steps: int) -> None:
-        """Add the weights after `steps` steps to the mean, in which the initial ones have no share (as in Adam's)."""
+        """Add the weights after `steps` steps to their mean, corrected for the initial ones as Adam's means are."""
         rate = self.config.averaging / (1 - (1 - self.config.averaging) ** steps)
         for average, parameter in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             average.lerp_(parameter, min(1.0, rate))

@@ -2,7 +2,7 @@
 
 The three procedures of the paper (section II, Fig. 1): no transfer, only the regression head, full transfer. Beyond it,
 a support vector machine on the frozen embedding, alone, for pairs, or beside the tuned network. The machine is
-scikit-learn's; what it has learnt is kept as tensors, so that it is stored and read like any network. Of a *pair*, the
+scikit-learn's; its parameters are kept as tensors, so that it is stored and read like any network. For *pairs*, the
 crystal's value by a cheaper functional is one more input, and the difference to it is learnt (Ramakrishnan et al., J.
 Chem. Theory Comput. 11, 2087 (2015), doi:10.1021/acs.jctc.5b00099).
 """
@@ -221,7 +221,7 @@ class KernelHead(nn.Module):
             self.register_buffer(name, torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(G, 2) from (G, width): value and, of which nothing is known, 0."""
+        """(G, 2) from (G, width): the value, and 0 in the place of its log standard deviation."""
         scaled = (x - self.center) / self.scale
         apart = torch.cdist(scaled, self.support, compute_mode="donot_use_mm_for_euclid_dist")  # whatever the batch
         value = torch.exp(-self.gamma * apart.square()) @ self.dual + self.shift
@@ -250,7 +250,7 @@ class KernelNetwork(nn.Module):
 
 
 def with_known(embedding: Tensor, known: Tensor) -> Tensor:
-    """Inputs (G, width + 2): zero is a kind of its own, a metal or a compound on the hull, and not merely small."""
+    """Inputs (G, width + 2): embedding, known value, and whether that is zero (metals, the hull)."""
     return torch.column_stack([embedding, known, (known.abs() < _ZERO).to(known.dtype)])
 
 
@@ -357,7 +357,7 @@ def completed(
     statistics: TargetStatistics,
     weights: Sequence[float] = (),
 ) -> tuple[nn.Module, dict[str, float]]:
-    """What follows the training of weights: the line between two sets of them, the kernel, the mean of both.
+    """The steps after training: interpolation with the pre-trained weights, the kernel, the mean of network and kernel.
 
     Args:
         network: tuned; its weights may be changed. source: as it was before. weights: of several labels.

@@ -1,8 +1,8 @@
 """How far off a prediction is expected to be, from what is known of it without its label.
 
-The logarithm of the error is estimated by ridge regression on the errors of the validation crystals, from: the crystal
-embedding; the logarithms of its distances to the nearest of some training crystals, of which a network has more to say;
-the predicted value, since a gap of nothing is certain; and the disagreement of the members, where there are several.
+The logarithm of the error is a linear function, fitted to the errors of the validation crystals by ridge regression,
+of the crystal embedding, the logarithms of its distances to the nearest training crystals, the predicted value (metals
+are predicted more surely than gaps) and, where there are several members, their disagreement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _LEAST = 10  # validation crystals that errors are learnt from
 
 @dataclass(frozen=True, eq=False)
 class Estimator:
-    """Estimates of the errors of one trunk, whose first member's embeddings of W numbers it sees.
+    """Estimates the errors of one trunk from the embeddings, of W numbers, of its first member.
 
     Args:
         center, scale: (W,) of the embeddings of some training crystals. axes: (W, A) of the largest variance of these.
@@ -59,7 +59,7 @@ class Estimator:
         return cls(center, scale, axes, references, {})
 
     def features(self, embeddings: Array, values: Array) -> Array:
-        """(n, F) of embeddings (n, W) and what the members say (members, n), in units of the label's scale."""
+        """(n, F) from embeddings (n, W) and the members' predictions (members, n), in units of the label's scale."""
         from scipy.spatial.distance import cdist
 
         scaled = (embeddings - self.center) / self.scale
@@ -72,15 +72,15 @@ class Estimator:
         return np.column_stack([*columns, np.clip(scaled, -_LIMIT, _LIMIT)])
 
     def __call__(self, label: str, embeddings: Array, values: Array) -> Array:
-        """Estimated errors (n,), in units of the label's scale and but for a factor; arguments as of `features`."""
+        """Estimated errors (n,), in units of the label's scale, up to a factor; arguments as of `features`."""
         features = self.features(embeddings, values)
         return np.exp(self.lines[label][0] + features @ self.lines[label][1:])
 
 
 def learnt(features: Array, errors: Array, formulas: Sequence[str], width: int) -> tuple[Array, float] | None:
-    """The line of a label, (1 + F,), and the factor that two thirds of the errors are smaller with.
+    """A label's linear function, (1 + F,), and the factor on its estimates that two thirds of the errors are below.
 
-    The factor is that of estimates for crystals whose formulas were not among those that the line was fitted to.
+    The factor is cross-validated: from estimates for crystals whose formulas were left out of the fit.
 
     Args:
         features: (n, F) of the validation crystals, the last `width` parts of the embedding. errors: (n,) absolute.
