@@ -486,7 +486,7 @@ def test_reductions_stand_beside_the_papers(gains):
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Volume", "Gap"]
     assert {"undecided", "not informative"} <= set(texts(figure))
     assert "holds" not in texts(figure)  # the long training decides
-    with pytest.raises(CgatError, match="unknown source 'theirs' of a reduction; known: paper, short training"):
+    with pytest.raises(CgatError, match="unknown source 'theirs'; known: paper, short training"):
         reductions(gains.assign(source="theirs"))
 
 

@@ -403,7 +403,7 @@ def share_table(points: pd.DataFrame) -> pd.DataFrame:
     gain = {mode: 1 - mean[mode] / mean["none"] for mode in ("full", "inter")}
     ratio = (gain["inter"] / gain["full"]).where(gain["full"] > 0)
     columns = {"within / %": gain["full"], "between / %": gain["inter"], "between : within / %": ratio}
-    shown = pd.DataFrame(columns).map(percent, na_action="ignore")
+    shown = pd.DataFrame(columns).map(percent, na_action="ignore").rename_axis(None)
     return shown.rename(index=lambda n: f"{n:,} training crystals")
 
 

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from cgatlib.errors import CgatError
 from cgatlib.figures.style import (
     GRID,
     MODES,
@@ -21,6 +20,7 @@ from cgatlib.figures.style import (
     Mode,
     NotebookFigure,
     error_axis,
+    looked_up,
     mode_style,
     panel_titles,
     quantity,
@@ -138,8 +138,8 @@ def reductions(frame: pd.DataFrame) -> Figure:
             is known. The verdict of a target's last row is written beside it.
     """
     require_columns(frame, ("target", "source", "value", "low", "high", "verdict"), "reductions")
-    if unknown := set(frame["source"]) - _SOURCES.keys():
-        raise CgatError(f"unknown source {min(unknown)!r} of a reduction; known: {', '.join(_SOURCES)}")
+    for source in frame["source"].unique():
+        looked_up(source, _SOURCES, "source")
     targets = list(dict.fromkeys(frame["target"]))
     with style():
         fig = NotebookFigure(figsize=(5.6, 1.2 + 0.52 * len(targets)), layout="constrained")

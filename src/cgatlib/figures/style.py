@@ -11,7 +11,7 @@ from io import BytesIO, StringIO
 from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import matplotlib.style as mpl_style
@@ -24,6 +24,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from cgatlib.crystals.crystal import FUNCTIONALS, PROPERTIES, Property
 from cgatlib.errors import CgatError
+
+T = TypeVar("T")
 
 INK, MUTED, GRID, PAGE = "#1F2933", "#52606D", "#E4E7EB", "#FFFFFF"
 ACCURACY = "#9C4BBD"  # the chemical-accuracy line, purple as in the paper
@@ -85,25 +87,26 @@ class NotebookFigure(Figure):
         return image.getvalue()
 
 
+def looked_up(name: str, known: Mapping[str, T], what: str) -> T:
+    """The entry of a table; CgatError listing the known ones."""
+    if name not in known:
+        raise CgatError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
 def mode_style(mode: str) -> Mode:
-    """Look of a way of training; CgatError listing the known ones."""
-    if mode not in MODES:
-        raise CgatError(f"unknown training mode {mode!r}; known: {', '.join(MODES)}")
-    return MODES[mode]
+    """Look of a way of training."""
+    return looked_up(mode, MODES, "training mode")
 
 
 def functional_colour(functional: str) -> str:
-    """Fixed colour of a functional; CgatError listing the known ones."""
-    if functional not in FUNCTIONAL_COLOURS:
-        raise CgatError(f"unknown functional {functional!r}; known: {', '.join(FUNCTIONAL_COLOURS)}")
-    return FUNCTIONAL_COLOURS[functional]
+    """Fixed colour of a functional."""
+    return looked_up(functional, FUNCTIONAL_COLOURS, "functional")
 
 
 def quantity(label: str) -> Property:
-    """Names and units of a label; CgatError listing the known ones."""
-    if label not in PROPERTIES:
-        raise CgatError(f"unknown label {label!r}; known: {', '.join(PROPERTIES)}")
-    return QUANTITIES[label]
+    """Names and units of a label."""
+    return looked_up(label, QUANTITIES, "label")
 
 
 def require_columns(data: pd.DataFrame, columns: Iterable[str], what: str) -> None:
