@@ -454,7 +454,7 @@ def with_every_option(both) -> Experiment:
     training = replace(QUICK, **options, label_weights=(2.0, 0.5))
     return replace(
         both,
-        source=replace(both, training=replace(QUICK, steps=60)),
+        source=replace(both, training=replace(QUICK, steps=20)),
         transfer=TransferConfig("full", target_statistics="fitted"),
         training=training,
     )

@@ -1,11 +1,14 @@
 """``cgatlib sweep``: a plan is run to its end, whatever stops it or fails on the way."""
 
+import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,8 @@ from cgatlib.runs.store import Runs
 RATES = [0.001, 0.02]
 
 
-@pytest.fixture
-def content(tiny_model: ModelConfig) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def study(tiny_model: ModelConfig) -> dict[str, Any]:
     """Pre-training, training by trial of two learning rates, and transfer at the rate chosen: 7 runs."""
     names = ("atom_width", "edge_width", "heads", "steps", "neighbours", "output_widths", "roost_steps")
     both = {"seeds": [0, 1]}
@@ -53,19 +56,37 @@ def content(tiny_model: ModelConfig) -> dict[str, Any]:
 
 
 @pytest.fixture
+def content(study) -> dict[str, Any]:
+    """The study, for changes."""
+    return copy.deepcopy(study)
+
+
+def run_in(folder: Path, data: Path, content: dict[str, Any], *arguments: str, code: int = 0) -> Result:
+    (folder / "plan.yaml").write_text(json.dumps(content))
+    options = ["--data", str(data), "--runs", str(folder / "runs")]
+    result = CliRunner().invoke(main, ["sweep", str(folder / "plan.yaml"), *options, *arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
 def sweep(tmp_path: Path, table_paths: tuple[Path, Path]):
     """Run the command on a plan."""
+    return partial(run_in, tmp_path, table_paths[0].parent)
 
-    def run(content: dict[str, Any], *arguments: str, code: int = 0) -> Result:
-        path = tmp_path / "plan.yaml"
-        path.write_text(json.dumps(content))
-        data = ["--data", str(table_paths[0].parent), "--runs", str(tmp_path / "runs")]
-        result = CliRunner().invoke(main, ["sweep", str(path), *data, *arguments])
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result
 
-    return run
+@pytest.fixture(scope="module")
+def swept(study, table_paths, tmp_path_factory) -> tuple[Path, list[str]]:
+    """The runs of the study, and what the command said."""
+    folder = tmp_path_factory.mktemp("swept")
+    return folder / "runs", run_in(folder, table_paths[0].parent, study).stdout.splitlines()
+
+
+@pytest.fixture
+def runs(swept, tmp_path) -> Path:
+    """A copy of them, where `sweep` finds them."""
+    return shutil.copytree(swept[0], tmp_path / "runs")
 
 
 def finished(folder: Path) -> dict[str, int]:
@@ -73,9 +94,8 @@ def finished(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/provenance.json")}
 
 
-def test_a_plan_is_run_once(content, sweep, tmp_path, table):
-    first = sweep(content)
-    lines = first.stdout.splitlines()
+def test_a_plan_is_run_once(content, swept, sweep, runs, table):
+    lines = swept[1]
     assert f"table pbe: 144 crystals, fingerprint {table.fingerprint}" in lines
     assert sum("test MAE" in line for line in lines) == 7
     assert any(line.startswith("none seed 0 size 40 rate 0.02: test MAE ") for line in lines)
@@ -83,23 +103,22 @@ def test_a_plan_is_run_once(content, sweep, tmp_path, table):
     late = "runs have not converged: their best step is in the last tenth"  # each is scored once, at its end
     assert {f"base: 2 of 2 {late}", f"none: 2 of 2 {late}", f"full: 2 of 2 {late}"} <= set(lines)
     assert sum("none: the best learning rate" in line for line in lines) == 1
-    stamps = finished(tmp_path / "runs")
+    stamps = finished(runs)
     again = sweep(content)
     assert again.stdout.splitlines()[-1] == "0 runs done, 7 reused, 0 failed"
     assert "test MAE" not in again.stdout
-    assert finished(tmp_path / "runs") == stamps
+    assert finished(runs) == stamps
 
 
-def test_a_dry_run_lists_what_would_be_trained_and_trains_nothing(content, sweep, tmp_path):
+def test_a_dry_run_lists_what_would_be_trained_and_trains_nothing(content, swept, sweep, tmp_path):
     listed = sweep(content, "--dry-run").stdout.splitlines()
     assert listed[-1] == "7 of 7 runs would be trained, 21 steps in all"
     assert "base seed 1 rate 0.01" in listed
     assert "none seed 0 size 40 rate 0.02" in listed
     assert finished(tmp_path / "runs") == {}
-    sweep(content)
     content["runs"]["more"] = {"table": "pbe", "learning_rate": 0.5, "steps": 5}
     content["runs"]["zero"] = {"table": "pbesol", "from": "base", "mode": "untouched", "target_statistics": "source"}
-    assert sweep(content, "--dry-run").stdout.splitlines()[-3:] == [
+    assert sweep(content, "--dry-run", "--stored", str(swept[0])).stdout.splitlines()[-3:] == [
         "more seed 0 rate 0.5",
         "zero seed 0",
         "2 of 9 runs would be trained, 5 steps in all",
@@ -160,10 +179,8 @@ def test_a_table_without_graphs_fails_its_runs_only(content, table_paths, tmp_pa
     assert [isinstance(outcome, Run) for outcome in told] == [False, False, True]
 
 
-def test_archived_runs_are_reused(content, sweep, tmp_path):
-    sweep(content)
-    RunArchive.write(tmp_path / "archives" / "study", find_runs(tmp_path / "runs").values())
-    (tmp_path / "runs").rename(tmp_path / "before")
+def test_archived_runs_are_reused(content, swept, sweep, tmp_path):
+    RunArchive.write(tmp_path / "archives" / "study", find_runs(swept[0]).values())
     result = sweep(content, "--stored", str(tmp_path / "archives"))
     assert result.stdout.splitlines()[-1] == "0 runs done, 7 reused, 0 failed"
     content["runs"]["full"]["seeds"] = [0]
@@ -173,24 +190,20 @@ def test_archived_runs_are_reused(content, sweep, tmp_path):
     assert sum(line.startswith(("base seed 0", "head seed 0")) and "test MAE" in line for line in lines) == 2
 
 
-def test_complete_runs_of_other_code_are_reused_and_started_from(content, sweep, tmp_path, monkeypatch):
-    sweep(content)
-    found = find_runs(tmp_path / "runs")
+def test_complete_runs_of_other_code_are_reused_and_started_from(content, runs, sweep, tmp_path, monkeypatch):
+    found = find_runs(runs)
     RunArchive.write(tmp_path / "archive", found.values())
-    complete = tmp_path / "complete"
-    complete.mkdir()
+    complete = runs.rename(tmp_path / "complete")
     for key, run in found.items():
-        if run.experiment.source is None:
-            run.path.rename(complete / key)
-    (tmp_path / "runs").rename(tmp_path / "before")
+        if run.experiment.source is not None:
+            shutil.rmtree(complete / key)
     monkeypatch.setattr("cgatlib.runs.store.training_code", lambda: "f" * 16)
     content["runs"]["head"] = {"table": "pbesol", "from": "base", "mode": "head", "learning_rate": 0.01}
     both = ("--stored", str(tmp_path / "archive"), "--stored", str(complete))
     assert sweep(content, *both).stdout.splitlines()[-1] == "1 runs done, 7 reused, 0 failed"
     (run,) = find_runs(tmp_path / "runs").values()
-    source = found[run.provenance["source"]].experiment
-    assert source.source is None
-    assert run.provenance["source_run"]["weights"] == file_digest(complete / source.key / "weights.safetensors")
+    source = complete / run.provenance["source"]
+    assert run.provenance["source_run"]["weights"] == file_digest(source / "weights.safetensors")
     assert run.provenance["source_run"]["training_code"] != run.provenance["training_code"] == "f" * 16
 
 
@@ -203,7 +216,7 @@ def test_a_run_that_is_said_to_be_done_but_is_not_there_has_failed(content, tabl
     path = tmp_path / "plan.yaml"
     path.write_text(json.dumps(content))
     plan = Plan.read(path).open(table_paths[0].parent, tmp_path / "tables")
-    summary = run_plan(plan, Forgetful(tmp_path / "runs"), Pool(lambda: None, 1))
+    summary = run_plan(plan, Forgetful(tmp_path / "runs"), Pool(lambda: None))
     assert set(summary.failed.values()) == {f"it was trained, but {tmp_path / 'runs'} has no run of it by this code"}
     assert (summary.done, summary.reused) == ([], [])
 

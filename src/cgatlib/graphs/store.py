@@ -28,7 +28,7 @@ from cgatlib import CgatError
 from cgatlib.crystals.table import space_groups_in
 from cgatlib.files import code_digest, holds_only, made_once
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.graphs.packing import DTYPES, WIDTHS, Cell, PackedGraphs, pack
+from cgatlib.graphs.packing import DTYPES, WIDTHS, PackedGraphs, pack
 from cgatlib.processes import Processes
 from cgatlib.values import from_plain
 
@@ -155,17 +155,13 @@ def _fingerprint(folder: Path, stamps: tuple[tuple[str, tuple[int, int]], ...]) 
     return digest.hexdigest()[:16]
 
 
-def _cells(table: pa.Table) -> list[Cell]:
-    lattice = np.asarray(pc.list_flatten(table["lattice"])).reshape(-1, 3, 3)
-    numbers = np.asarray(pc.list_flatten(table["numbers"]))
-    frac_coords = np.asarray(pc.list_flatten(table["frac_coords"])).reshape(-1, 3)
-    ends = np.cumsum(np.asarray(pc.list_value_length(table["numbers"])))
-    bounds = zip(np.concatenate(([0], ends[:-1])), ends, strict=True)
-    return [(lattice[i], numbers[a:b], frac_coords[a:b]) for i, (a, b) in enumerate(bounds)]
-
-
 def _pack_rows(rows: pa.Table, config: GraphConfig) -> Packed:
-    return pack(_cells(rows), config)
+    lattice = np.asarray(pc.list_flatten(rows["lattice"])).reshape(-1, 3, 3)
+    numbers = np.asarray(pc.list_flatten(rows["numbers"]))
+    frac_coords = np.asarray(pc.list_flatten(rows["frac_coords"])).reshape(-1, 3)
+    ends = np.cumsum(np.asarray(pc.list_value_length(rows["numbers"])))
+    bounds = zip(np.concatenate(([0], ends[:-1])), ends, strict=True)
+    return pack([(lattice[i], numbers[a:b], frac_coords[a:b]) for i, (a, b) in enumerate(bounds)], config)
 
 
 def packed_chunks(table: "CrystalTable", config: GraphConfig, workers: int) -> Iterator[tuple[pa.Table, Packed]]:
@@ -217,13 +213,11 @@ def build_store(
         meta = _read_meta(path)
         return (meta.table_fingerprint, meta.config, meta.code) == (table.fingerprint, config, graph_code())
 
-    made_once(out, "a graph store", current, lambda part: _write(part, table, config, workers, silent), _is_store)
+    def ours(path: Path) -> bool:  # whole or not
+        return holds_only(path, "store.json", optional=(*_FILES, "rejects.csv"))
+
+    made_once(out, "a graph store", current, lambda part: _write(part, table, config, workers, silent), ours)
     return GraphStore.open(out)
-
-
-def _is_store(folder: Path) -> bool:
-    """Whole or not."""
-    return holds_only(folder, "store.json", optional=(*_FILES, "rejects.csv"))
 
 
 def _write(folder: Path, table: "CrystalTable", config: GraphConfig, workers: int, silent: bool) -> None:

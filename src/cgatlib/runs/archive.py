@@ -167,8 +167,7 @@ def find_runs(*folders: Path) -> dict[str, Run]:
 
 def find_archives(folder: Path) -> list[RunArchive]:
     """The archive that `folder` is, or the archives in it by name; `CgatError` where there is no such folder."""
-    paths = [*_children(folder, "archive.json"), *_children(folder, "[!.]*/archive.json")]
-    return [RunArchive(path.parent) for path in paths]
+    return [RunArchive(path.parent) for path in _children(folder, "archive.json", "[!.]*/archive.json")]
 
 
 def run_folders(folder: Path) -> list[Run]:
@@ -179,10 +178,10 @@ def run_folders(folder: Path) -> list[Run]:
     return [Run(path.parent) for path in _children(folder, "[!.]*/provenance.json")]
 
 
-def _children(folder: Path, pattern: str) -> list[Path]:
+def _children(folder: Path, *patterns: str) -> list[Path]:
     if not Path(folder).is_dir():
         raise CgatError(f"{folder} is not a folder of runs")
-    return sorted(Path(folder).glob(pattern))
+    return [path for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
 
 
 def read_parquet(path: Path) -> pa.Table:

@@ -128,15 +128,11 @@ class Plan:
 
         Where trials have not decided yet, the first learning rate stands in, so that all can be counted beforehand.
         """
-        return list(self._planned(self._rates(store, guess=True))[0].values())
+        return self.decided(store, guess=True)[0]
 
-    def decided(self, store: Runs) -> tuple[list[Planned], dict[str, str]]:
+    def decided(self, store: Runs | None, guess: bool = False) -> tuple[list[Planned], dict[str, str]]:
         """Runs and trials whose learning rates are known, and the entries of the others, with the reason."""
-        found, undecided = self._planned(self._rates(store))
-        return list(found.values()), undecided
-
-    def _planned(self, rates: Rates) -> tuple[dict[Experiment, Planned], dict[str, str]]:
-        found: dict[Experiment, Planned] = {}
+        rates, found = self._rates(store, guess), dict[Experiment, Planned]()
         undecided = {}
         for name, entry in self.entries.items():
             try:
@@ -146,7 +142,7 @@ class Plan:
                     found.setdefault(experiment, Planned(name, experiment))
             except UndecidedError as error:
                 undecided[name] = str(error)
-        return found, undecided
+        return list(found.values()), undecided
 
     def _rates(self, store: Runs | None, guess: bool = False) -> Rates:
         """The learning rate of every entry, each looked for once; an open one is the first, to `guess` or without a

@@ -137,7 +137,7 @@ class Runs:
 
     def made(self, experiment: Experiment) -> Run | None:
         """The run of an experiment in `root`, made by the present code, or None."""
-        places = (self.root / name for name in (experiment.key, _aside(experiment.key, training_code())))
+        places = (self.root / name for name in (experiment.key, f"{experiment.key}-{training_code()[:8]}"))
         finished = (Run(place) for place in places if (place / "provenance.json").exists())
         return next((run for run in finished if run.code == training_code() and run.experiment == experiment), None)
 
@@ -268,10 +268,6 @@ def _train(runs: Runs, experiment: Experiment) -> None:
             folder.rename(final)
 
 
-def _aside(key: str, code: str) -> str:
-    return f"{key}-{code[:8]}"
-
-
 def _set_aside(folder: Path) -> None:
     """Make way for a run without losing the one that other code has made.
 
@@ -282,7 +278,7 @@ def _set_aside(folder: Path) -> None:
         return
     if not (folder / "provenance.json").exists():
         raise CgatError(f"{folder} exists and is not a run: it is not replaced")
-    place = folder.with_name(_aside(folder.name, Run(folder).code))
+    place = folder.with_name(f"{folder.name}-{Run(folder).code[:8]}")
     if place.exists():
         raise CgatError(f"{folder} and {place} were both made by code that is not this one: remove one of them")
     logging.getLogger("cgatlib").warning("%s was made by other code and is kept as %s", folder, place.name)
