@@ -90,7 +90,6 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder with a pbe.parquet to measure besides the demo set")
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), help="networks; all by default")
     parser.add_argument("--repeats", type=int, help="of every measurement; more for what is short by default")
-    parser.add_argument("--threads", type=int, help="threads of the training steps; all cores by default")
     parser.add_argument("--quick", action="store_true", help="a trial with the small network and few crystals")
     parser.add_argument("--out", type=Path, help="folder of results.json and results.md; a trial is not kept without")
     options = parser.parse_args(given)
@@ -102,8 +101,6 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     """Measure, print and store."""
     options = arguments(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     tables = {"Demo set": DEMO / "pbe.parquet"}
     if options.data:
         tables["Real data, PBE"] = options.data / "pbe.parquet"

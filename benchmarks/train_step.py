@@ -193,7 +193,6 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--batch", type=int, help=f"structures per step; by default {PUBLISHED_BATCH} on a GPU and fewer on a CPU"
     )
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
-    parser.add_argument("--threads", type=int, help="threads of the CPU; all by default")
     parser.add_argument("--tf32", action="store_true", help="products of float32 matrices in TF32 where the GPU has it")
     parser.add_argument("--out", type=Path, help="also write the json there")
     return parser.parse_args(given)
@@ -202,8 +201,6 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     """Measure and print."""
     options = arguments(given)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
     fabric = fabric_of(options.device, 1, options.precision)
     peak = product_peak(fabric.device, torch.bfloat16 if options.precision == "bf16-mixed" else torch.float32)

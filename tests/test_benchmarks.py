@@ -116,7 +116,7 @@ def test_random_graphs_list_k_neighbours_per_atom(benchmark_module):
 def test_training_steps_of_both_forms(benchmark_module, tmp_path, monkeypatch, capsys):
     steps = benchmark_module("train_step")
     monkeypatch.setattr(steps, "product_peak", lambda *where: 1e12)
-    steps.main([*"--form both --steps 1 --batch 2 --threads 1 --out".split(), str(tmp_path / "steps.json")])
+    steps.main([*"--form both --steps 1 --batch 2 --out".split(), str(tmp_path / "steps.json")])
     result = json.loads(capsys.readouterr().out)
     assert json.loads((tmp_path / "steps.json").read_text()) == result
     slow, fast = result["rows"]
@@ -174,7 +174,7 @@ def test_a_batch_that_does_not_fit_is_halved(benchmark_module, monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_benchmark_runs(benchmark_module, tmp_path, capsys):
-    benchmark_module("bench").main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    benchmark_module("bench").main(["--quick", "--out", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
     rows = results["data"][0]["steps"][0]["rows"]
     assert rows[0]["ratio"] == 1

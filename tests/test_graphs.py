@@ -182,8 +182,6 @@ def test_batch_equals_from_data_list(quotient):
 
 
 def test_a_graph_too_large_for_the_records_is_refused():
-    one, many = np.ones(1, np.int64), np.full(1, 40_000)
-    ptr = np.array([0, 1])
-    columns = {"numbers": one, "sender": one, "receiver": one, "rank": one, "count": one}
+    ptr, nodes, edges = np.array([0, 1]), np.array([[1, 40_000]]), np.ones((1, 4), np.int64)
     with pytest.raises(CgatError, match="a crystal is too large: its graph has a number 40000 among the nodes"):
-        PackedGraphs.of(node_ptr=ptr, edge_ptr=ptr, multiplicity=many, **columns)
+        PackedGraphs.of(ptr, ptr, nodes, edges)

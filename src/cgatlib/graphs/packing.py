@@ -10,7 +10,6 @@ nodes and edges: the *quotient graph*.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from cgatlib.crystals.geometry import misfit
 from cgatlib.graphs.neighbours import GraphConfig, IntArray, pairs_within, shell_lists
 
 _DataBatch = type(Batch())
-_NODE = ("numbers", "multiplicity")
-_EDGE = ("sender", "receiver", "rank", "count")
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,12 @@ class PackedGraphs:
     device: str = "cpu"
 
     @classmethod
-    def of(cls, node_ptr: IntArray, edge_ptr: IntArray, **columns: IntArray) -> "PackedGraphs":
-        """From one array for each property; `CgatError` when a graph is too large for 16 bits."""
-        records: dict[str, Any] = {}
-        for name, parts in {"nodes": _NODE, "edges": _EDGE}.items():
-            wide = np.stack([columns[part] for part in parts], axis=1)
-            if wide.size and wide.max() > np.iinfo(np.int16).max:
-                raise CgatError(f"a crystal is too large: its graph has a number {wide.max()} among the {name}")
-            records[name] = wide.astype(DTYPES[name])
-        return cls(node_ptr.astype(DTYPES["node_ptr"]), edge_ptr.astype(DTYPES["edge_ptr"]), **records)
+    def of(cls, node_ptr: IntArray, edge_ptr: IntArray, nodes: IntArray, edges: IntArray) -> "PackedGraphs":
+        """From arrays of any integers; `CgatError` when a graph is too large for 16 bits."""
+        for name, most in {"nodes": nodes.max(initial=0), "edges": edges.max(initial=0)}.items():
+            if most > np.iinfo(np.int16).max:
+                raise CgatError(f"a crystal is too large: its graph has a number {most} among the {name}")
+        return cls(node_ptr.astype("<i8"), edge_ptr.astype("<i8"), nodes.astype("<i2"), edges.astype("<i2"))
 
     def __len__(self) -> int:
         return len(self.node_ptr) - 1
@@ -200,8 +194,8 @@ def pack(cells: Sequence[Cell], config: GraphConfig, lists: Lists = shell_lists)
     rejected = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
     pairs = [pairs for pairs in found if not isinstance(pairs, str)]
     if not pairs:
-        none, start = np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64)
-        return PackedGraphs.of(start, start, **dict.fromkeys((*_NODE, *_EDGE), none)), rejected
+        start, nodes, edges = (np.zeros(shape, dtype=np.int64) for shape in (1, (0, 2), (0, 4)))
+        return PackedGraphs.of(start, start, nodes, edges), rejected
     elements = [cell[1] for i, cell in enumerate(cells) if i not in rejected]
     n_atoms, numbers = np.array([len(z) for z in elements]), np.concatenate(elements).astype(np.int64)
     first = np.repeat(np.cumsum(n_atoms) - n_atoms, [len(distance) for _, _, distance in pairs])
@@ -227,14 +221,15 @@ def pack_lists(
     crystal = np.repeat(np.arange(len(n_atoms)), n_atoms)
     receiver, sender = (neighbour, centre) if config.receiver == "neighbour" else (centre, neighbour)
     order = np.argsort(receiver, kind="stable")
-    edges = [column[order] for column in (receiver, sender, rank, weight)]
+    listed = [column[order] for column in (receiver, sender, rank, weight)]
     atom: IntArray = np.arange(len(numbers))
     multiplicity: IntArray = np.ones_like(atom)
     if config.quotient:
-        atom, multiplicity, *edges = _quotient(crystal, numbers, *edges)
-    receiver, sender, rank, count = edges
+        atom, multiplicity, *listed = _quotient(crystal, numbers, *listed)
+    receiver, sender, rank, count = listed
     node_ptr = np.searchsorted(crystal[atom], np.arange(len(n_atoms) + 1))
     edge_ptr = np.searchsorted(receiver, node_ptr)
     first = np.repeat(node_ptr[:-1], np.diff(edge_ptr))
-    columns = {"numbers": numbers[atom], "multiplicity": multiplicity, "rank": rank, "count": count}
-    return PackedGraphs.of(node_ptr, edge_ptr, sender=sender - first, receiver=receiver - first, **columns)
+    nodes = np.column_stack([numbers[atom], multiplicity])
+    edges = np.column_stack([sender - first, receiver - first, rank, count])
+    return PackedGraphs.of(node_ptr, edge_ptr, nodes, edges)
