@@ -33,8 +33,7 @@ TARGETS: Mapping[str, str] = {
 }
 """Transfers from PBE to another functional, and the functional of the paper's Table 1 that is nearest."""
 
-INFORMATIVE = 0.8
-"""A network whose error is above this share of the trivial predictor's has not learnt enough to say anything."""
+INFORMATIVE = 0.8  # a network with an error above this share of the trivial predictor's has not learnt enough
 
 TRAININGS = {"short": "short training", "long": "long training"}
 LENGTHS = {"short": "in short training", "long": "where both networks train until they stop improving"}

@@ -277,16 +277,13 @@ def baseline(name: str, task: Task) -> Baseline:
     columns = {"material_id": task.ids, "formula": task.formulas, "target": task.labels}
     tested = pd.DataFrame({name: values[test] for name, values in columns.items()} | {"prediction": fitted.predictions})
     errors = errors_of(tested, e.label)
+    about: dict[str, Any] = {key: getattr(e, key) for key in ("functional", "label", "data", "train_size", "seed")}
+    about |= {f"n_{part}": len(rows) for part, rows in vars(task.parts).items()}
     return Baseline(
         name=name,
         needs=model.needs,
-        functional=e.functional,
-        label=e.label,
-        data=e.data,
-        train_size=e.train_size,
-        seed=e.seed,
         split=asdict(e.split),
-        **{f"n_{part}": len(rows) for part, rows in vars(task.parts).items()},
+        **about,
         choices=dict(fitted.choices),
         mae=score(errors["error"])["test_mae"],
         errors=errors if model.learns else errors[:0],

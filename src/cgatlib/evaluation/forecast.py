@@ -123,16 +123,13 @@ def checks(runs: Sequence[Run], sizes: int = 4) -> list[Check]:
 
     Sizes, MAEs and test crystals are those of `Forecast.of`, whose errors are raised.
     """
-    maes: dict[int, list[float]] = {}
-    for run in runs:
-        maes.setdefault(int(run.metrics["n_train"]), []).append(float(run.metrics["test_mae"]))
-    known, found = sorted(maes), []
-    for place in range(sizes, len(known)):
-        before, size = known[place - sizes : place], known[place]
+    rows = pd.DataFrame([(run.metrics["n_train"], run.metrics["test_mae"]) for run in runs], columns=["n", "mae"])
+    maes, found = rows.groupby("n")["mae"].mean(), []
+    for place in range(sizes, len(maes)):
+        before, size, mae = maes.index[place - sizes : place], int(maes.index[place]), float(maes.iloc[place])
         forecast = Forecast.of([run for run in runs if run.metrics["n_train"] in before])
-        more = round((size - forecast.n_train) / forecast.share)
-        now, mae = (float(np.mean(maes[n])) for n in (before[-1], size))
-        found.append(Check(size, forecast.mae(more).value, mae, forecast.fall(more), 1 - mae / now))
+        more, fall = round((size - forecast.n_train) / forecast.share), 1 - mae / float(maes.iloc[place - 1])
+        found.append(Check(size, forecast.mae(more).value, mae, forecast.fall(more), fall))
     return found
 
 
