@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from cgatbook.build import build
 from cgatbook.notebooks import pages, read_notebooks
+from cgatbook.pages import FIGURES
 from cgatbook.printing import FLAGS, find_browser, print_book
 from cgatlib import CgatError
 
@@ -138,6 +139,12 @@ class TestFiles:
                 else:
                     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<svg"}[path.suffix])
         assert kinds.count(".csv") == kinds.count(".svg") == kinds.count(".png") > 5
+
+    def test_figures_are_numbered_through_the_book(self, html: Path) -> None:
+        texts = [(html / name).read_text() for name in NAMES]
+        found = [int(number) for text in texts for number in re.findall(r"<figcaption><b>Figure (\d+)\.", text)]
+        assert found == list(range(1, len(FIGURES) + 1))
+        assert any('href="#figure-curves"><span class="std std-ref">Figure' in text for text in texts)
 
     def test_size(self, html: Path) -> None:
         """Small enough to send; scripts once for all pages."""
@@ -262,6 +269,21 @@ class TestBrowser:
         page.get_by_role("button", name="Show code").click()
         assert code.locator("pre").is_visible()
         assert show("book/howto.html").locator("html.code-on").count() == 1  # one switch for all pages
+
+    def test_ledger_begins_with_ten_claims(self, show: Callable[..., Page]) -> None:
+        page = show("book/claims.html")
+        shown, total = page.locator("details.claim:visible"), page.locator("details.claim").count()
+        assert shown.count() == 10 < total
+        page.get_by_label("Verdict").select_option("holds")
+        assert 10 < shown.count() < total
+        page.get_by_label("Verdict").select_option("")
+        page.evaluate("location.hash = '#size-scaling'")  # a section of those left out
+        page.wait_for_timeout(200)
+        assert page.get_by_role("heading", name="Size scaling").is_visible()
+        assert shown.count() == total
+        page.get_by_label("show all").uncheck()
+        page.emulate_media(media="print")
+        assert shown.count() == total
 
     def test_rows_become_cards(self, show: Callable[..., Page]) -> None:
         """On a phone no cell of a table is behind a scroll, and each says what it is."""

@@ -57,7 +57,6 @@ def test_methods(real, tmp_path):
     errors, seconds = (others.by_target(found, what) for what in ("MAE", "seconds"))
     assert list(errors.index) == [
         "guess",
-        "trees on the composition",
         "ours, no transfer",
         "ours, only regression head",
         "ours, full transfer",
@@ -72,7 +71,6 @@ def test_methods(real, tmp_path):
     assert seconds.loc["Another"].item() == "1,234"
     assert "guess" not in seconds.index
     assert others.method_sentence(found).endswith("on 0 of 1 targets. Lower elsewhere: PBEsol volume: Another.")
-    assert (
-        others.method_sentence(found[found["method"] != "Another"])
-        == "Our full transfer has the lowest error on 1 of 1 targets."
+    assert others.method_sentence(found[found["method"] != "Another"]) == (
+        "Of all methods run on our splits, full transfer has the lowest error on 1 of 1 targets."
     )
