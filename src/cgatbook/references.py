@@ -3,18 +3,16 @@
 import re
 from typing import Any
 
-from sphinx.application import Sphinx
-
 _FIGURE = re.compile(r'<figure [^>]*id="(figure-[\w-]+)">.*?<figcaption><b>(Figure \d+)\.', re.S)
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
     app.connect("doctree-read", _register)
     return {"parallel_read_safe": True}
 
 
-def _register(app: Sphinx, page: Any) -> None:
+def _register(app: Any, page: Any) -> None:
     """Make every numbered figure of a page a label of Sphinx, with its number as the text of a link."""
     labels = app.env.get_domain("std").data["labels"]
     for node in page.findall(lambda node: node.tagname == "raw"):
