@@ -1,7 +1,7 @@
 """Processes that do not outlive the one that started them, and commands that can be stopped.
 
-Whatever a command writes is whole or not there, also when it is killed. One that is asked to stop therefore unwinds
-nothing, which could take as long as what it waits for: it says what comes next, ends its processes and ends.
+Whatever a command writes is whole or not there, also when it is killed. One that is asked to stop therefore cleans up
+nothing, which could take long: it says what comes next, ends its processes and ends.
 """
 
 import os
@@ -25,7 +25,7 @@ _WATCH = 0.5  # s between two looks at the parent
 
 
 def end_with(parent: int) -> None:
-    """End this process soon after `parent`, the process that started it, however that one ended."""
+    """End this process soon after `parent`, the process that started it, has ended in whatever way."""
 
     def watch() -> None:
         while os.getppid() == parent:

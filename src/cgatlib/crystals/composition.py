@@ -1,9 +1,8 @@
 """Compositions as numbers: element fractions, and statistics of the elements' tabulated properties.
 
-The tabulated properties are the 22 elemental attributes of Magpie (Ward et al., npj Comput. Mater. 2, 16028 (2016),
-doi:10.1038/npjcompumats.2016.28), taken from the data file of the ElementEmbeddings package; only that file is
-read, because importing the package pulls in its plotting stack. The statistics are those of its compositional
-featuriser, for all compositions at once.
+The properties are the 22 elemental attributes of Magpie (Ward et al., npj Comput. Mater. 2, 16028 (2016),
+doi:10.1038/npjcompumats.2016.28), from the data file of the ElementEmbeddings package (importing the package pulls in
+its plotting stack); the statistics are those of its compositional featuriser, for all compositions at once.
 """
 
 import re

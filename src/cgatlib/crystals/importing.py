@@ -1,7 +1,7 @@
 """The import: every source row by row through the checks into one table, what is not taken into the rejects file.
 
-Nothing of what was read is kept: rows are written in groups, ids seen are kept in a temporary database on disk, so
-the memory needed does not depend on the number of files or rows.
+Rows are written in groups, and ids seen are kept in a temporary database on disk, so that the memory needed does not
+depend on the number of files or rows. Tables that a plan declares are imported in the same way, once, and kept.
 """
 
 from __future__ import annotations
@@ -345,7 +345,7 @@ def join_sources(
 
 
 def _kept(kept: Path, entry: Mapping[str, Any], make: Callable[[Path], tuple[CrystalTable, pd.DataFrame]]) -> Source:
-    """What a folder keeps, made before if it is not there."""
+    """The table and rejects in a folder, which is made first if it is not there."""
 
     def write(folder: Path) -> None:
         folder.mkdir()

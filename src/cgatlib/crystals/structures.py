@@ -1,6 +1,6 @@
 """Structures of others as crystals: files of CIF, POSCAR and extxyz, objects and dictionaries of pymatgen, ASE, JARVIS.
 
-Of what cannot be read, the reason takes its place. Imports numpy only, so that processes that read files start quickly.
+The reason takes the place of a structure that cannot be read. pymatgen and ASE are imported when a file asks for them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å), ``numbers`` (one
 atomic number per site), ``frac_coords`` (3 per site), and one per label in the unit of ``PROPERTIES``, null where it is
 missing; perhaps a property under another functional (``band_gap@HSE``) and the numbers of space groups. Other columns
-are kept but count for nothing.
+are kept, but neither fingerprints nor graphs depend on them.
 """
 
 from __future__ import annotations
