@@ -24,12 +24,14 @@ from benchmarks.bench import DEMO, HERE, cells_of, say
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
-from cgatlib.inputs import GraphInputs, TargetStatistics, predict
+from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT, MODELS
 from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit
 
+COPIES = (0.005, 0.015, 0.03)  # Å, root mean square displacement of the copies that are trained on
+SHARE = 0.6  # of the batches that are made of displaced copies
 MOVED = 300  # test crystals whose description is changed
 BATCH = 64
 
@@ -61,10 +63,11 @@ _WIDE = GraphConfig(12, tolerance=1.0)  # pairs far enough for the rules of this
 
 @dataclass(frozen=True)
 class Rule:
-    """A way from crystals to graphs."""
+    """A way from crystals to graphs, and whether displaced copies are trained on."""
 
     graph: GraphConfig
     lists: Lists = shell_lists
+    copies: bool = False
 
     def pack(self, cells: Sequence[Cell]) -> PackedGraphs:
         """The graphs of crystals that all have one."""
@@ -74,13 +77,15 @@ class Rule:
         return graphs
 
 
-RULES = {
+_SINGLE = {
     "continuous ranks": Rule(GRAPHS["tiny"]),
     "whole shells of 1e-3 Å": Rule(GRAPHS["tiny-shells"]),
     "released code: shells of 1e-8 Å, cut at k": Rule(replace(GRAPHS["released"], neighbours=12)),
     "whole shells, 5 % wide": Rule(_WIDE, partial(relative_shells, 0.05)),
     "shells between gaps of 2 %": Rule(_WIDE, partial(gap_shells, 0.02)),
 }
+_COPIED = ("continuous ranks", "whole shells, 5 % wide")
+RULES = _SINGLE | {f"{name}, displaced copies": replace(_SINGLE[name], copies=True) for name in _COPIED}
 
 
 def displaced(cell: Cell, rms: float, rng: np.random.Generator) -> Cell:
@@ -112,14 +117,42 @@ def moved(cells: Sequence[Cell], name: str) -> list[Cell]:
     return [MOVES[name](cell, np.random.default_rng([0, place])) for place, cell in enumerate(cells)]
 
 
+@dataclass(frozen=True)
+class WithCopies:
+    """Training crystals, of which some batches are made of displaced copies."""
+
+    plain: GraphInputs
+    copies: Sequence[PackedGraphs]
+    places: np.ndarray  # (n,) of the rows in `copies`
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """(n,) in the label's unit."""
+        return self.plain.targets
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def inputs(self, rows: np.ndarray) -> Any:
+        """PyG batch of `rows`; which copy is taken follows from the rows."""
+        rng = np.random.default_rng(rows)
+        if rng.random() >= SHARE:
+            return self.plain.inputs(rows)
+        return self.copies[rng.integers(len(self.copies))].batch(self.places[rows])
+
+
 class Bench:
-    """A rule's graphs of one table, and of other descriptions of its test crystals."""
+    """A rule's graphs of one table: as they are, displaced copies, other descriptions of test crystals."""
 
     def __init__(self, table: CrystalTable, rule: Rule) -> None:
         cells, self.table, self.parts = cells_of(table), table, split(table.formulas, SplitConfig())
         self.rule, self.graphs = rule, rule.pack(cells)
         self.tested = np.random.default_rng(0).permutation(self.parts.test)[:MOVED]
         self.moved = {name: rule.pack(moved([cells[i] for i in self.tested], name)) for name in MOVES}
+        self.copies = [
+            rule.pack([displaced(cells[i], rms, np.random.default_rng([7, i])) for i in self.parts.train])
+            for rms in (COPIES if rule.copies else ())
+        ]
 
     def inputs(self, part: str, label: str, n: int | None = None) -> GraphInputs:
         """The first `n` crystals of a part that carry the label."""
@@ -129,8 +162,11 @@ class Bench:
 
     def measure(self, label: str, seed: int, steps: int) -> dict[str, Any]:
         """Train one network; its test error, the time of a step, and how far its predictions move."""
-        train, test = self.inputs("train", label), self.inputs("test", label)
+        plain, test = self.inputs("train", label), self.inputs("test", label)
         validation = self.inputs("validation", label, 1000)
+        train: Inputs = plain
+        if self.copies:
+            train = WithCopies(plain, self.copies, np.searchsorted(self.parts.train, plain.indices))
         config = TrainingConfig(steps, BATCH, learning_rate=3e-3, cycles=1, lowest=0.02, evaluations=10)
         continuous = self.rule.graph.ties == "continuous"
         torch.manual_seed(seed)

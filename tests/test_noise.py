@@ -54,7 +54,7 @@ def test_shells_of_relative_width_do_not_depend_on_the_size_of_a_crystal():
 
 
 def test_a_comparison_from_table_to_file(table, tmp_path):
-    name = "whole shells, 5 % wide"
+    name = "whole shells, 5 % wide, displaced copies"
     table.write(tmp_path / "pbe.parquet")
     out = tmp_path / "noise.json"
     options = ["--data", str(tmp_path), "--rules", name, "--labels", "e_form", "--seeds", "0", "--steps", "10"]
