@@ -25,7 +25,8 @@ from cgatlib.crystals.table import CrystalTable, table_metadata
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore, build_store
 from cgatlib.inputs import GraphInputs, TargetStatistics
-from cgatlib.model.cgat import CGAT, MODELS
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import MODELS
 from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 
 SIZES = {
     "paper": ModelConfig(),

@@ -25,7 +25,8 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, predict
-from cgatlib.model.cgat import CGAT, MODELS
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import MODELS
 from cgatlib.runs.provenance import provenance
 from cgatlib.splits import SplitConfig, split
 from cgatlib.training import TrainingConfig, fit

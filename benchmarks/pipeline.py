@@ -18,7 +18,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig, pairs_within, shell_lists
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.graphs.store import build_store
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 
 CHUNK = 500
 """Crystals that are packed at a time, as in the building of a store."""

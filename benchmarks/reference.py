@@ -20,7 +20,7 @@ from torch_geometric.utils import scatter, softmax
 
 from benchmarks.reference_graphs import ReleasedBatch
 from cgatlib import CgatError
-from cgatlib.model.cgat import ModelConfig, element_vectors
+from cgatlib.model.config import ModelConfig, element_vectors
 
 
 class HeadNetworks(nn.Module):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.reference import Reference
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import ModelConfig
 from cgatlib.model.released import released_weights
 
 _NAMES = (  # of parameters of `Reference` and of the released code, where they differ

@@ -25,7 +25,8 @@ from benchmarks.reference_weights import same_networks
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, PackedGraphs, pack
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import ModelConfig
 
 RELEASED = "released form"
 _TOLERANCE = 1e-12  # of outputs in double precision

@@ -31,7 +31,7 @@ from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack_lists
 from cgatlib.graphs.store import GraphStore
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs.provenance import provenance
 from cgatlib.training import TrainingConfig, TrainingLoop, fabric_of, kept_on
 

@@ -19,7 +19,7 @@ from cgatlib.cli import main
 from cgatlib.crystals.crystal import ATOMIC_NUMBERS, SYMBOLS, Crystal
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.release import release
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs

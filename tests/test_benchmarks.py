@@ -17,7 +17,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
 from cgatlib.graphs.store import build_store
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 K = 12

@@ -19,7 +19,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.store import GraphStore
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
 

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals.importing import ImportRequest, import_crystals
-from cgatlib.crystals.readers import ReadOptions, detect
+from cgatlib.crystals.labels import ReadOptions
+from cgatlib.crystals.readers import detect
 from cgatlib.crystals.table import CrystalTable
 
 LATTICE = [[3.0, 0.0, 0.0], [0.5, 3.2, 0.0], [0.0, 0.4, 3.5]]

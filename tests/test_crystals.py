@@ -8,7 +8,7 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import PROPERTIES, check, functional_name, reduced_formula
 from cgatlib.crystals.importing import ImportRequest, import_crystals
-from cgatlib.crystals.readers import ReadOptions
+from cgatlib.crystals.labels import ReadOptions
 from cgatlib.crystals.summary import describe
 from cgatlib.crystals.table import CrystalTable, joined
 from cgatlib.graphs.neighbours import GRAPHS

@@ -17,7 +17,8 @@ from cgatlib import CgatError, training
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.packing import PackedGraphs, pack
 from cgatlib.inputs import EmbeddingInputs, GraphInputs, TargetStatistics
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.store import Runs
 from cgatlib.splits import SplitConfig

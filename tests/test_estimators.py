@@ -20,7 +20,8 @@ from cgatlib.crystals.crystal import Crystal
 from cgatlib.ensemble import Ensemble
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.inputs import TargetStatistics
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import ModelConfig
 from cgatlib.predictor import ModelCard, Predictor
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs import experiment as experiments
 from cgatlib.runs.experiment import MEANING, Experiment, Run, file_digest, score
 from cgatlib.splits import SplitConfig

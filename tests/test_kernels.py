@@ -7,7 +7,8 @@ from torch.autograd import gradcheck
 
 from cgatlib.graphs.packing import pack
 from cgatlib.model import cgat, kernels
-from cgatlib.model.cgat import CGAT, ModelConfig, attention_sum, edge_fcnn, generated_network, plain_equations
+from cgatlib.model.cgat import CGAT, attention_sum, edge_fcnn, generated_network, plain_equations
+from cgatlib.model.config import ModelConfig
 from cgatlib.model.kernels import Rows
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -10,7 +10,8 @@ from cells import MOVES, perovskite, triclinic
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GRAPHS, RESOLUTION, GraphConfig
 from cgatlib.graphs.packing import pack
-from cgatlib.model.cgat import CGAT, MODELS, ModelConfig, element_vectors
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import MODELS, ModelConfig, element_vectors
 
 TINY = ModelConfig(8, 8, 2, 2, neighbours=12, output_widths=(20, 8), roost_steps=2)
 VARIANTS = {

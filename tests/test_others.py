@@ -69,6 +69,7 @@ def test_methods(real, tmp_path):
         "0.500",
     ]
     assert seconds.loc["Another"].item() == "1,234"
+    assert list(seconds.columns) == ["PBEsol volume"]
     assert "guess" not in seconds.index
     assert others.method_sentence(found).endswith("on 0 of 1 targets. Lower elsewhere: PBEsol volume: Another.")
     assert others.method_sentence(found[found["method"] != "Another"]) == (

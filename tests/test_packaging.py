@@ -29,7 +29,7 @@ from sklearn.svm import SVR
 import cgatlib
 from cgatbook.cli import EXTRA
 from cgatlib.graphs.neighbours import GRAPHS
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.recipes import _TRAINING
 
 ROOT = Path(__file__).parents[1]

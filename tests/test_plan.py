@@ -12,7 +12,7 @@ import yaml
 
 from cgatlib import CgatError
 from cgatlib.graphs.neighbours import GRAPHS
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.runs import plan_file
 from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.plan import Plan

@@ -14,7 +14,7 @@ from cgatlib.crystals.table import CrystalTable, read_table
 from cgatlib.evaluation.statistics import histogram_edges
 from cgatlib.figures.data import label_histograms
 from cgatlib.graphs.neighbours import GRAPHS
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 
 BULK = Property("bulk_modulus", "GPa", 0.0, 1000.0, title="Bulk modulus", symbol="$K$", text="K",
                 columns=("bulk_modulus", "k_vrh"), error_unit="GPa")  # fmt: skip

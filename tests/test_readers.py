@@ -19,7 +19,8 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.crystals import importing
 from cgatlib.crystals.importing import ImportRequest, import_crystals
-from cgatlib.crystals.readers import ReadOptions, detect
+from cgatlib.crystals.labels import ReadOptions
+from cgatlib.crystals.readers import detect
 from cgatlib.crystals.table import CrystalTable
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from cgatlib.cli import main
 from cgatlib.files import file_digest
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.plan import Plan, run_plan

@@ -10,7 +10,7 @@ import torch
 from cgatbook.stored import StoredResults
 from cgatbook.variants import change_text, cost, variant_table
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 
 SMALL = ModelConfig(8, 8, 2, 2, neighbours=6, output_widths=(8,), roost_steps=1, elements="one-hot")
 GRAPH = GraphConfig(neighbours=6, ties="deterministic")

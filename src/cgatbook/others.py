@@ -94,10 +94,11 @@ def method_errors(real: Archives, folder: Path) -> pd.DataFrame:
 
 
 def by_target(errors: pd.DataFrame, what: str) -> pd.DataFrame:
-    """A column of `method_errors` with a row a method and a column a target."""
+    """A column of `method_errors` with a row a method and a column a target, which names its unit with errors alone."""
     wide = errors.dropna(subset=what).pivot_table(what, "method", "target", aggfunc="first")
     order = [name for name in errors["method"].unique() if name in wide.index]
-    return wide.loc[order, errors["target"].unique()].rename_axis(None)
+    wide = wide.loc[order, errors["target"].unique()].rename_axis(None)
+    return wide.rename(columns=lambda target: target.partition(" / ")[0]) if what == "seconds" else wide
 
 
 def method_sentence(errors: pd.DataFrame) -> str:

@@ -13,7 +13,8 @@ from cgatlib.evaluation.comparison import Comparison
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import Cell, pack
-from cgatlib.model.cgat import CGAT, ModelConfig
+from cgatlib.model.cgat import CGAT
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs.schedule import one_thread
 
 

@@ -24,7 +24,7 @@ from cgatlib.crystals.structures import Candidate, candidates, read_files
 from cgatlib.files import holds_only, made_once, replacing
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.graphs.packing import PackedGraphs, pack
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.predictor import FILES, ModelCard, Predictor, load_network, reading_model, save_network
 from cgatlib.splits import Indices
 from cgatlib.transfer import form_of

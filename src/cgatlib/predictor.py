@@ -21,7 +21,7 @@ from cgatlib.files import holds_only
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.packing import PackedGraphs
 from cgatlib.inputs import GraphInputs, TargetStatistics, embed_all, predict
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.model.released import released_config, released_weights
 from cgatlib.splits import Indices
 from cgatlib.transfer import Form, Network, assembled

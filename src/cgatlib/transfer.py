@@ -22,7 +22,8 @@ from torch_geometric.data import Batch
 
 from cgatlib import CgatError
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, embed_all, in_one, mean_absolute_errors, predict
-from cgatlib.model.cgat import CGAT, ModelConfig, OutputNetwork
+from cgatlib.model.cgat import CGAT, OutputNetwork
+from cgatlib.model.config import ModelConfig
 from cgatlib.values import refuse_unknown
 
 Array = NDArray[np.float64]

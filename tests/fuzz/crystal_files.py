@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from cgatlib.cli import main
 from cgatlib.crystals.crystal import SYMBOLS, Crystal, check
 from cgatlib.crystals.importing import ImportRequest, import_crystals
-from cgatlib.crystals.readers import ReadOptions
+from cgatlib.crystals.labels import ReadOptions
 from cgatlib.crystals.structures import read_files
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS

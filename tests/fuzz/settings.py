@@ -15,7 +15,8 @@ from cgatlib.cli.models import _lines
 from cgatlib.crystals.crystal import Crystal
 from cgatlib.ensemble import load_model, released_models
 from cgatlib.inputs import EmbeddingInputs, TargetStatistics
-from cgatlib.model.cgat import CGAT, MODELS, OutputNetwork
+from cgatlib.model.cgat import CGAT, OutputNetwork
+from cgatlib.model.config import MODELS
 from cgatlib.predictor import Predictor, import_released, reading_model
 from cgatlib.runs.plan import Plan
 from cgatlib.runs.store import Runs

@@ -27,7 +27,7 @@ from cgatlib.ensemble import read_card, released_models
 from cgatlib.evaluation.comparison import OPEN_GAP_MAE, Scored, compare, score_interval
 from cgatlib.evaluation.statistics import Estimate, mean_interval
 from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.tested import GAP_THRESHOLD
 

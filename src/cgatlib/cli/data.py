@@ -101,7 +101,7 @@ def import_(
     from tqdm import tqdm
 
     from cgatlib.crystals.importing import ImportRequest, import_crystals
-    from cgatlib.crystals.readers import ReadOptions
+    from cgatlib.crystals.labels import ReadOptions
 
     rows = {name: request.pop(name) for name in ("allow_missing", "id_column", "structure_column")}
     options = ReadOptions(labels, **rows)

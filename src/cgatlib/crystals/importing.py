@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import Crystal, Reject, UnreadableFile, check, functional_name, labels_among
-from cgatlib.crystals.readers import FORMATS, VOLUME, Format, LabelPlan, ReadOptions, Row, detect
+from cgatlib.crystals.labels import VOLUME, LabelPlan, ReadOptions
+from cgatlib.crystals.readers import FORMATS, Format, Row, detect
 from cgatlib.crystals.table import (
     CrystalTable,
     is_crystal_table,

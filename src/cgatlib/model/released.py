@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cgatlib import CgatError
-from cgatlib.model.cgat import HFCNN, ModelConfig
+from cgatlib.model.cgat import HFCNN
+from cgatlib.model.config import ModelConfig
 
 Weights = Mapping[str, Tensor]
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from cgatlib import CgatError
 from cgatlib.files import code_digest, file_digest
 from cgatlib.graphs.neighbours import GraphConfig
-from cgatlib.model.cgat import ModelConfig
+from cgatlib.model.config import ModelConfig
 from cgatlib.runs.tested import errors_of
 from cgatlib.splits import SplitConfig
 from cgatlib.training import TrainingConfig

@@ -16,7 +16,7 @@ from cgatlib import CgatError
 from cgatlib.crystals.importing import Source, join_sources, load_source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
-from cgatlib.model.cgat import MODELS, ModelConfig
+from cgatlib.model.config import MODELS, ModelConfig
 from cgatlib.runs.experiment import Experiment, Run
 from cgatlib.runs.plan_file import Entry, Start, read_plan
 from cgatlib.runs.schedule import Pool

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import PROPERTIES, functional_name
 from cgatlib.graphs.neighbours import GRAPHS
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.training import TrainingConfig
 from cgatlib.transfer import STEPLESS, TransferConfig
 

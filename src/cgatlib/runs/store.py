@@ -15,7 +15,7 @@ from cgatlib.crystals.table import CrystalTable
 from cgatlib.files import locked
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.graphs.store import GraphStore, build_store, store_path
-from cgatlib.model.cgat import MODELS
+from cgatlib.model.config import MODELS
 from cgatlib.runs.experiment import MEANING, Experiment, Run, training_code
 from cgatlib.runs.schedule import Pool, local_pool, run_in_order
 from cgatlib.runs.trainer import train_run
