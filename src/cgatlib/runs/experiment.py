@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from cgatlib.ensemble import Ensemble
 
 _TRAINING_CODE = (
-    *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store", "model.cgat", "model.kernels"),
-    *("inputs", "splits", "training", "transfer", "runs.trainer"),
+    *("crystals.geometry", "graphs.neighbours", "graphs.packing", "graphs.store", "model.cgat"),
+    *("model.config", "model.kernels", "inputs", "splits", "training", "transfer", "runs.trainer"),
 )
 
 MEANING = 1
