@@ -43,8 +43,8 @@ peer: $(STAMP) ## Run another method on our splits, in its own environment: METH
 	@"$(PEERS)/$(METHOD)/bin/python" -m pip install --quiet --ignore-requires-python -r benchmarks/peers/requirements-$(METHOD).txt
 	@"$(PEERS)/$(METHOD)/bin/python" -m benchmarks.peers run --method "$(METHOD)"
 
-test: $(STAMP) ## Run the fast tests and show coverage
-	@$(BIN)/python -m pytest --cov
+test: $(STAMP) ## Run the fast tests [COVERAGE=1 to measure the lines they reach]
+	@$(BIN)/python -m pytest $(if $(COVERAGE),--cov)
 
 test-cpus: $(STAMP) ## Run the numerical tests with the kernels of other processors
 	@$(BIN)/python tests/processors.py
