@@ -43,7 +43,7 @@ def test_recipes(real):
     assert "1 of 2 beat plain full transfer beyond doubt: PBEsol volume / Å³/atom: labels" in others.recipe_sentence(
         found
     )
-    assert others.recipe_sentence(found.iloc[[0, 2]]).endswith("0 of 1 beat plain full transfer beyond doubt: none.")
+    assert others.recipe_sentence(found.iloc[[0, 2]]).endswith("none of 1 beat plain full transfer beyond doubt.")
 
 
 def test_methods(real, tmp_path):
@@ -63,7 +63,7 @@ def test_methods(real, tmp_path):
         "Another",
         "X, as published",
     ]
-    assert list(errors.columns) == ["PBEsol volume / Å³/atom"]
+    assert list(errors.columns) == ["PBEsol volume / Å³/atom, ours short"]
     assert errors.loc[["Another", "X, as published"]].to_numpy().ravel().tolist() == [
         "0.150\u00a0±\u00a00.071",
         "0.500",

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cgatbook.answers import answer, text_of, title_of
-from cgatbook.stored import Archives, Mae, StoredResults
+from cgatbook.stored import Archives, Mae, StoredResults, training_of
 from cgatlib.figures.style import MODES, QUANTITIES
 from cgatlib.runs.experiment import Run
 
@@ -54,8 +54,9 @@ def recipe_table(part: StoredResults) -> pd.DataFrame:
 def recipe_sentence(table: pd.DataFrame) -> str:
     """Which recipes of `recipe_table` beat plain full transfer beyond doubt."""
     better = table[table["recipe"] == "helps"]
-    found = "; ".join(f"{name} ({row['reduction / %']} % less)" for name, row in better.iterrows()) or "none"
-    return f"{len(better)} of {table['recipe'].count()} beat plain full transfer beyond doubt: {found}."
+    found = "; ".join(f"{name} ({row['reduction / %']} % less)" for name, row in better.iterrows())
+    count = f"{len(better) or 'none'} of {table['recipe'].count()} beat plain full transfer beyond doubt"
+    return f"{count}: {found}." if found else f"{count}."
 
 
 def method_errors(real: Archives, folder: Path) -> pd.DataFrame:
@@ -83,7 +84,7 @@ def method_errors(real: Archives, folder: Path) -> pd.DataFrame:
         rows += [
             {
                 "method": name,
-                "target": f"{title_of(run)} / {q.error_unit}",
+                "target": f"{title_of(run)} / {q.error_unit}, ours {training_of(run)}",
                 "error": mae.value,
                 "MAE": text_of(mae, q),
                 "seconds": None if math.isnan(seconds) else f"{seconds:,.0f}",

@@ -69,6 +69,7 @@ def open_members(path: Path) -> Generator[tuple[Any, BufferedIOBase], None, None
     with path.open("rb") as raw:
         try:
             archive = zipfile.ZipFile(raw)
+        # A version of the format that Python does not read is a NotImplementedError.
         except (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError) as error:
             size = path.stat().st_size
             raise UnreadableFile(f"{path} is truncated or no zip archive ({size} bytes): {error}") from error
