@@ -332,7 +332,7 @@ class TestTouch:
     def test_curves(self, html: Path, show: Callable[..., Page]) -> None:
         box = show(living(html, "curves")).locator(".touch:not(:has(.touch-cell)):has([aria-pressed])").first
         lines = box.locator("svg > path").count()
-        box.get_by_role("button", name="seed 0").press("Enter")
+        box.get_by_role("button", name="repeat 1").press("Enter")
         assert 0 < box.locator("svg > path").count() < lines
 
     @pytest.mark.parametrize("kind", ["budget", "crystals", "curves"])

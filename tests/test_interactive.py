@@ -73,13 +73,13 @@ def test_learning_curves():
     rows = {
         "panel": r"$E_\mathrm{form}$, PBE",
         "mode": "full",
-        "seed": [0, 0, 1, 1],
+        "seed": [10, 10, 20, 20],  # of two splits
         "step": [10, 20] * 2,
         "validation_mae": [4, 3, 5, 2.5],
     }
     data = carried(learning_curves(PICTURE, pd.DataFrame(rows), "eV"), "curves")
-    assert [(line["seed"], line["x"], line["y"]) for line in data["lines"]] == [
-        (0, [10, 20], [4, 3]),
-        (1, [10, 20], [5, 2.5]),
+    assert [(line["repeat"], line["x"], line["y"]) for line in data["lines"]] == [
+        (1, [10, 20], [4, 3]),
+        (2, [10, 20], [5, 2.5]),
     ]
     assert (list(data["modes"]), data["lines"][0]["panel"]) == (["full"], "Formation energy, PBE")

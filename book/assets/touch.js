@@ -348,7 +348,7 @@
   function curves(box, data) {
     const form = box.append("div").attr("class", "touch-form"), panels = [...new Set(data.lines.map((line) => line.panel))];
     const panel = choice(form, "Property and functional", panels, () => draw());
-    const seeds = [...new Set(data.lines.map((line) => line.seed))], on = new Set([...Object.keys(data.modes), ...seeds]);
+    const repeats = d3.sort(new Set(data.lines.map((line) => line.repeat))), on = new Set([...Object.keys(data.modes), ...repeats]);
     const bar = form.append("div").attr("class", "touch-bar");
     const switched = (key) => (pressed, button) => {
       on[pressed ? "add" : "delete"](key);
@@ -356,17 +356,17 @@
       draw();
     };
     Object.entries(data.modes).forEach(([mode, look]) => toggle(bar, look.name, true, switched(mode), look.colour));
-    seeds.forEach((seed) => toggle(bar, `seed ${seed}`, true, switched(seed)));
+    repeats.forEach((repeat) => toggle(bar, `repeat ${repeat}`, true, switched(repeat)));
     const svg = box.append("svg").attr("role", "img"), text = box.append("p").attr("aria-live", "polite");
     function draw() {
       const own = data.lines.filter((line) => line.panel === panels[panel.index]);
-      const shown = own.filter((line) => on.has(line.mode) && on.has(line.seed));
+      const shown = own.filter((line) => on.has(line.mode) && on.has(line.repeat));
       const x = d3.scaleLinear([0, d3.max(own, (line) => d3.max(line.x))], [0, 1]), y = d3.scaleLog(d3.extent(own.flatMap((line) => line.y)), [1, 0]);
       plot(svg, box.node().clientWidth, x, y, data.x, data.unit ? `Validation MAE (${data.unit})` : "Validation MAE");
       const path = svg.selectAll(null).data(shown).join("path").attr("fill", "none").attr("stroke-width", 1.6);
       path.attr("stroke", (line) => ink(data.modes[line.mode].colour)).attr("d", (line) => d3.line((_, i) => x(line.x[i]), (v) => y(v))(line.y));
       const ends = d3.rollups(shown, (v) => d3.mean(v, (line) => d3.min(line.y)), (line) => line.mode);
-      text.text("Lowest validation error, mean of the seeds shown: " + (ends.map(([mode, v]) => `${data.modes[mode].name} ${digits(v)}`).join(", ") || "none") + ` ${data.unit}`);
+      text.text("Lowest validation error, mean of the repeats shown: " + (ends.map(([mode, v]) => `${data.modes[mode].name} ${digits(v)}`).join(", ") || "none") + ` ${data.unit}`);
       svg.attr("aria-label", text.text());
     }
     draw();

@@ -119,7 +119,7 @@ def _cell(crystal: Crystal) -> dict[str, Any]:
 
 
 def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "step") -> HTML:
-    """Learning curves whose procedures and seeds a reader switches on and off.
+    """Learning curves whose procedures and repeats (seeds or splits) a reader switches on and off.
 
     Args:
         figure: the picture (`figures.learning_curves` in `pages.show_figure`).
@@ -130,7 +130,7 @@ def learning_curves(figure: HTML, curves: pd.DataFrame, unit: str, x: str = "ste
         {
             "panel": _in_words(str(panel)),
             "mode": mode,
-            "seed": int(seed),
+            "repeat": 1 + sorted(curves.loc[curves["panel"] == panel, "seed"].unique()).index(seed),
             "x": rows[x].tolist(),
             "y": _short(rows["validation_mae"]),
         }
