@@ -1,6 +1,6 @@
 """Time per crystal and memory from a thousand crystals to a million: `python -m benchmarks.growth`.
 
-Building graphs from a table on disk, random batches from the store, and training steps, each at each size in a process
+Building graphs of a table, random batches from the store, and training steps, each at each size in a process
 of its own. What grows with the number of crystals would show as a rising line.
 """
 
@@ -45,7 +45,7 @@ def write_crystals(path: Path, n: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     demo = CrystalTable.read(DEMO / "pbe.parquet")
     metadata = table_metadata(demo.functional, demo.labels, CRYSTALS)
-    schema = next(demo.chunks(1)).schema.with_metadata(metadata)
+    schema = demo.content.schema.with_metadata(metadata)
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         for start in range(0, n, len(demo)):
             order = rng.permutation(len(demo))[: n - start]
@@ -53,7 +53,7 @@ def write_crystals(path: Path, n: int, seed: int = 0) -> None:
 
 
 def _copies(originals: CrystalTable, start: int, rng: np.random.Generator) -> pa.Table:
-    table = next(originals.chunks(len(originals)))
+    table = originals.content
     n_atoms = table["n_atoms"].to_numpy()
     scale = np.repeat(rng.uniform(0.97, 1.03, len(table)), 9)
     shift = np.repeat(rng.random((len(table), 3)), n_atoms, axis=0).ravel()
@@ -69,7 +69,7 @@ def _copies(originals: CrystalTable, start: int, rng: np.random.Generator) -> pa
 
 
 def _building(table: Path, store: Path) -> tuple[float, int]:
-    crystals = CrystalTable.open(table)
+    crystals = CrystalTable.read(table)
     return _seconds(lambda: build_store(crystals, store, GRAPHS["tiny"])), len(crystals)
 
 

@@ -63,20 +63,18 @@ def test_metadata_state_functional_and_units(table, tmp_path):
     assert '"e_form": "eV/atom"' in content
 
 
-@pytest.fixture(params=["in memory", "on disk"])
-def read(request):
-    return CrystalTable.read if request.param == "in memory" else CrystalTable.open
-
-
-def test_the_functional_is_stated_or_given_and_never_guessed(table, tmp_path, read):
+def test_the_functional_is_stated_or_given_and_never_guessed(table, tmp_path):
     table.write(tmp_path / "stated.parquet")
-    assert (len(read(tmp_path / "stated.parquet", "pbe")), read(tmp_path / "stated.parquet").functional) == (3, "PBE")
+    assert (
+        len(CrystalTable.read(tmp_path / "stated.parquet", "pbe")),
+        CrystalTable.read(tmp_path / "stated.parquet").functional,
+    ) == (3, "PBE")
     with pytest.raises(CgatError, match="holds PBE data, but SCAN was asked for"):
-        read(tmp_path / "stated.parquet", "SCAN")
+        CrystalTable.read(tmp_path / "stated.parquet", "SCAN")
     pq.write_table(table.table, tmp_path / "t.parquet")
     with pytest.raises(CgatError, match=r"t\.parquet does not state its functional"):
-        read(tmp_path / "t.parquet")
-    assert read(tmp_path / "t.parquet", "r2scan").functional == "r2SCAN"
+        CrystalTable.read(tmp_path / "t.parquet")
+    assert CrystalTable.read(tmp_path / "t.parquet", "r2scan").functional == "r2SCAN"
 
 
 def test_other_columns_are_kept_and_are_not_labels(table, tmp_path):
@@ -96,7 +94,7 @@ def test_fingerprint_sees_a_formula_that_is_not_that_of_the_atoms(table, tmp_pat
     formulas = pa.array(["X", *table.formulas[1:]], pa.string())
     other = CrystalTable(table.table.set_column(1, table.table.schema.field("formula"), formulas), "PBE")
     other.write(tmp_path / "t.parquet")
-    assert CrystalTable.open(tmp_path / "t.parquet").fingerprint == other.fingerprint != table.fingerprint
+    assert CrystalTable.read(tmp_path / "t.parquet").fingerprint == other.fingerprint != table.fingerprint
 
 
 def test_fingerprint_ignores_the_writing_and_sees_the_content(table, tmp_path):
@@ -133,7 +131,10 @@ def test_select_keeps_order_and_functional(table):
             lambda t: t.set_column(4, "numbers", pa.array([[11.9, 17], [12, 8], [3, 9]])),
             "no crystal table: Float value",
         ),
-        (lambda t: t.set_column(3, "lattice", pa.array([[1.0] * 9, [1.0] * 8, [1.0] * 9])), "row 1 has a 'lattice'"),
+        (
+            lambda t: t.set_column(3, "lattice", pa.array([[1.0] * 9, [1.0] * 8, [1.0] * 9])),
+            "row 1 has a 'lattice' of the wrong length",
+        ),
     ],
 )
 def test_tables_of_another_kind_are_refused(table, tmp_path, change, message):
@@ -142,13 +143,13 @@ def test_tables_of_another_kind_are_refused(table, tmp_path, change, message):
         CrystalTable.read(tmp_path / "t.parquet", "PBE")
 
 
-def test_a_file_that_is_no_crystal_table_is_one_sentence(tmp_path, read):
+def test_a_file_that_is_no_crystal_table_is_one_sentence(tmp_path):
     (tmp_path / "t.parquet").write_text("hello")
     with pytest.raises(CgatError, match=r"cannot read .*t\.parquet as a parquet table"):
-        read(tmp_path / "t.parquet", "PBE")
+        CrystalTable.read(tmp_path / "t.parquet", "PBE")
     pq.write_table(pa.table({"material_id": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(CgatError, match="column 'formula' is missing"):
-        read(tmp_path / "t.parquet", "PBE")
+        CrystalTable.read(tmp_path / "t.parquet", "PBE")
 
 
 @pytest.mark.parametrize("metadata", [b"{", b"[]", b"\xff", b"[" * 3000, b'{"functional": 1}', b'{"functional": " "}'])
@@ -164,42 +165,6 @@ def test_only_a_table_of_ours_is_replaced(table, tmp_path):
     pq.write_table(table.table, tmp_path / "other.parquet")
     with pytest.raises(CgatError, match=r"other\.parquet exists and is not a crystal table: it is not replaced"):
         table.write(tmp_path / "other.parquet")
-
-
-# Tables that stay on disk: what is read piece by piece is what is read at once
-
-
-@pytest.fixture(params=[1000, 7], ids=["one row group", "many row groups"])
-def path(request, other_table, tmp_path):
-    whole = other_table.table.append_column("band_gap", pa.nulls(len(other_table)))
-    pq.write_table(whole, tmp_path / "t.parquet", row_group_size=request.param)
-    return tmp_path / "t.parquet"
-
-
-def test_a_table_on_disk_equals_the_one_in_memory(path, other_table):
-    file = CrystalTable.open(path, "pbesol")
-    assert (len(file), file.functional, file.labels) == (len(other_table), "PBEsol", other_table.labels)
-    assert "band_gap" not in file.labels  # it has no value
-    assert file.fingerprint == CrystalTable.read(path, "PBEsol").fingerprint == other_table.fingerprint
-    assert "table" not in vars(file)  # nothing so far has read it whole
-    assert file.crystal(3).formula == other_table.formulas[3]
-
-
-def test_chunks_are_the_rows_in_order(path, other_table):
-    parts = list(CrystalTable.open(path, "PBEsol").chunks(10))
-    assert max(map(len, parts)) <= 10
-    whole = pa.concat_tables(parts)
-    assert whole.equals(pa.concat_tables(other_table.chunks(10)))
-    assert whole.column_names == [*other_table.table.column_names[:6], *other_table.labels]
-
-
-def test_a_bad_row_is_named_by_its_place_in_the_file(other_table, tmp_path):
-    table = other_table.table
-    lattices = table["lattice"].to_pylist()
-    lattices[23] = lattices[23][:-1]
-    pq.write_table(table.set_column(3, table.schema.field(3), pa.array(lattices)), tmp_path / "t.parquet")
-    with pytest.raises(CgatError, match="row 23 has a 'lattice' of the wrong length"):
-        list(CrystalTable.open(tmp_path / "t.parquet", "PBEsol").chunks(10))
 
 
 # One crystal
@@ -360,9 +325,9 @@ def test_labels_of_another_functional_come_back_from_a_file(both, tmp_path):
     both.write(tmp_path / "both.parquet")
     file, request = tmp_path / "both.parquet", {"functional": "PBE", "options": ReadOptions(allow_missing=True)}
     import_crystals(ImportRequest([file], tmp_path / "again.parquet", **request))
-    for found in (CrystalTable.read(file), CrystalTable.open(file), CrystalTable.read(tmp_path / "again.parquet")):
+    for found in (CrystalTable.read(file), CrystalTable.read(tmp_path / "again.parquet")):
         assert set(both.labels) <= set(found.labels)
-    assert CrystalTable.open(file).fingerprint == CrystalTable.read(file).fingerprint == both.fingerprint
+    assert CrystalTable.read(file).fingerprint == both.fingerprint
     assert describe(both)["labels"]["band_gap@HSE"]["unit"] == "eV"
 
 

@@ -241,7 +241,7 @@ def test_a_run_on_a_gpu_gives_what_the_cpu_gives(experiment, table_paths, tmp_pa
 def run_on(folder: Path, experiment: Experiment, table: Path, stored: Mapping[str, Run] | None = None, **where) -> Run:
     """The run, made where it is said."""
     root = folder / "-".join(["runs", *(str(value) for value in where.values())])
-    tables = {experiment.data: CrystalTable.open(table)}
+    tables = {experiment.data: CrystalTable.read(table)}
     return Runs(root, tables, folder / "graphs", stored or {}, **where).get(experiment)
 
 

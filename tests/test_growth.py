@@ -53,7 +53,7 @@ def test_tasks_say_how_much_they_did(table, tmp_path):
     with benchmark._peak_memory(every=0.001) as peak:
         spent, crystals = benchmark._building(table, store)
     assert spent > 0
-    assert crystals == len(CrystalTable.open(table)) == 150
+    assert crystals == len(CrystalTable.read(table)) == 150
     assert peak["resident"] > peak["own"] > 1e7
     assert benchmark._batches(table, store, batches=2)[1] == 2 * benchmark.BATCH
     assert benchmark._training(table, store, steps=2)[1] == 2 * benchmark.BATCH

@@ -1,4 +1,4 @@
-"""The crystal table: one schema, units and functional in the file's metadata, in memory or read from disk in pieces.
+"""The crystal table: one schema, with units and functional in the file's metadata.
 
 Columns: ``material_id``, ``formula`` (reduced), ``n_atoms``, ``lattice`` (9 numbers, row vectors, Å), ``numbers`` (one
 atomic number per site), ``frac_coords`` (3 per site), and one per label in the unit of ``PROPERTIES``, null where it is
@@ -45,8 +45,6 @@ _TYPES = {
 CORE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 _TYPES[SPACE_GROUP] = pa.int16()  # labels are float64
 _SYMMETRY_TOLERANCE = 0.01  # Å; how far an atom may lie from where a symmetry puts it: pymatgen's default
-_BUFFER = 1 << 20  # bytes of a column that are read at a time
-_ROWS = 8192  # rows of a column that are decoded at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,35 +52,30 @@ class CrystalTable:
     """Crystals of one functional.
 
     Attributes:
-        rows: an arrow table, or a parquet file that is read in pieces as long as its rows are asked for in order.
+        table: core columns, label columns and any others that the file brought.
         functional: e.g. ``PBE``; from the file's metadata or stated by the user, never guessed.
         source: where the rows came from, in words.
     """
 
-    rows: pa.Table | Path
+    table: pa.Table
     functional: str
     source: str = ""
 
-    @cached_property
-    def table(self) -> pa.Table:
-        """All rows in memory: core columns, label columns and any others the file brought."""
-        return to_core(self.rows, read_parquet(self.rows)) if isinstance(self.rows, Path) else self.rows
-
     def __len__(self) -> int:
-        return int(pq.read_metadata(self.rows).num_rows if isinstance(self.rows, Path) else self.rows.num_rows)
+        return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[Crystal]:
         return (self.crystal(i) for i in range(len(self)))
 
     @cached_property
-    def _columns(self) -> list[str]:
-        return list(pq.read_schema(self.rows).names if isinstance(self.rows, Path) else self.rows.column_names)
-
-    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of the label columns that hold at least one value, as `labels_among` orders them."""
-        carried = labels_among(self._columns)
-        return tuple(name for name in carried if any(part.null_count < len(part) for part in self._column(name)))
+        return tuple(n for n in labels_among(self.table.column_names) if self.table[n].null_count < len(self))
+
+    @property
+    def content(self) -> pa.Table:
+        """Core columns, labels and space groups if there are any: what fingerprints and graphs depend on."""
+        return self.table.select([*CORE_SCHEMA.names, *_counted(self.labels, self.table.column_names)])
 
     @cached_property
     def ids(self) -> list[str]:
@@ -98,10 +91,6 @@ class CrystalTable:
     def space_groups(self) -> list[int]:
         """Numbers of the space groups, one per row; `CgatError` where the table does not have them."""
         return space_groups_in(self.table, "the table")
-
-    @property
-    def _counted(self) -> list[str]:
-        return counted(self.labels, self._columns)
 
     @cached_property
     def _arrays(self) -> tuple[list[tuple[NDArray[np.int64], NDArray[Any]]], dict[str, NDArray[np.float64]]]:
@@ -128,72 +117,25 @@ class CrystalTable:
 
         A formula counts only where it is not that of the row's atoms: it is what splits go by.
         """
-        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.functional, self._counted]).encode())
-        written = "["
-        for ids in self._column("material_id"):
-            if len(ids):
-                digest.update(f"{written}{json.dumps(ids.to_pylist())[1:-1]}".encode())
-                written = ", "
-        digest.update(b"]" if written == ", " else b"[]")
+        content = self.content
+        counted = content.column_names[len(CORE_SCHEMA) :]
+        digest = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.functional, counted]).encode())
+        digest.update(json.dumps(self.ids).encode())
         for name, kind in (("lattice", "<f8"), ("numbers", "<u1"), ("frac_coords", "<f8")):
-            end = np.zeros(1, dtype="<i8")
-            digest.update(end.tobytes())
-            for part in self._column(name):
-                ends = end + _flatten(part)[0][1:]
-                digest.update(ends.astype("<i8").tobytes())
-                end = ends[-1:] if len(ends) else end
-            for part in self._column(name):
-                digest.update(_flatten(part)[1].astype(kind).tobytes())
-        for name in self._counted:
-            for part in self._column(name):
-                digest.update(np.isnan(_floats(part)).tobytes())
-            for part in self._column(name):
-                digest.update(np.nan_to_num(_floats(part), nan=0.0).astype("<f8").tobytes())
-        for other in self._other_formulas():
-            digest.update(json.dumps(other).encode())
+            ends, values = _flatten(content[name])
+            digest.update(ends.astype("<i8").tobytes() + values.astype(kind).tobytes())
+        for name in counted:
+            values = _floats(content[name])
+            digest.update(np.isnan(values).tobytes() + np.nan_to_num(values, nan=0.0).astype("<f8").tobytes())
+        ends, numbers = _flatten(content["numbers"])
+        for row, formula in enumerate(self.formulas):
+            if formula != reduced_formula(numbers[ends[row] : ends[row + 1]]):
+                digest.update(json.dumps((row, formula)).encode())
         return digest.hexdigest()[:16]
-
-    def _other_formulas(self) -> Iterator[tuple[int, str]]:
-        """Rows whose formula is not that of their atoms, and what it is."""
-        first = 0
-        for formulas, numbers in zip(self._column("formula"), self._column("numbers"), strict=True):
-            ends, atoms = _flatten(numbers)
-            known = len(atoms) and 1 <= atoms.min() <= atoms.max() <= len(SYMBOLS) and np.diff(ends).min() > 0
-            for row, formula in enumerate(formulas.to_pylist()):
-                if not known or formula != reduced_formula(atoms[ends[row] : ends[row + 1]]):
-                    yield first + row, formula or ""
-            first += len(formulas)
-
-    def chunks(self, rows: int) -> Iterator[pa.Table]:
-        """The rows in order, at most `rows` at a time, with core columns, labels and space groups; checked."""
-        first = 0
-        for part in self._parts([*CORE_SCHEMA.names, *self._counted], rows):
-            yield to_core(self.rows, part, first) if isinstance(self.rows, Path) else part
-            first += len(part)
-
-    def _column(self, name: str) -> Iterator[pa.ChunkedArray]:
-        for part in self._parts([name], _ROWS):
-            try:
-                yield part[name].cast(_TYPES.get(name, pa.float64()))
-            except (pa.ArrowException, ValueError) as error:
-                raise CgatError(f"{self.rows} is no crystal table: {first_line(error)}") from error
-
-    def _parts(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
-        if not isinstance(self.rows, Path):
-            chosen = self.rows.select(list(columns))
-            yield from (chosen.slice(start, rows) for start in range(0, len(self), rows))
-            return
-        try:
-            # Without these two, columns are read whole.
-            with pq.ParquetFile(self.rows, buffer_size=_BUFFER, pre_buffer=False) as file:
-                for batch in file.iter_batches(rows, columns=list(columns)):
-                    yield pa.Table.from_batches([batch])
-        except PARQUET_ERRORS as error:
-            raise CgatError(f"{self.rows} is damaged: {first_line(error)}") from error
 
     def select(self, indices: Sequence[int] | NDArray[np.integer]) -> CrystalTable:
         """Return the rows ``indices`` in that order."""
-        return replace(self, rows=self.table.take(pa.array(np.asarray(indices, np.int64))))
+        return replace(self, table=self.table.take(pa.array(np.asarray(indices, np.int64))))
 
     def write(self, path: str | Path) -> None:
         """Write parquet (zstd) with the metadata; the name appears only once the file is whole.
@@ -201,7 +143,7 @@ class CrystalTable:
         Raises:
             CgatError: something else than a crystal table of ours has that name, or it cannot be written.
         """
-        metadata = table_metadata(self.functional, labels_among(self._columns), self.source)
+        metadata = table_metadata(self.functional, labels_among(self.table.column_names), self.source)
         with replacing(Path(path), "a crystal table", is_crystal_table) as part:
             pq.write_table(self.table.replace_schema_metadata(metadata), part, compression="zstd")
 
@@ -220,21 +162,15 @@ class CrystalTable:
         """
         path = Path(path)
         table = read_parquet(path)
-        origin = _origin(path, table.schema, functional)
+        written, source = stated(path, table.schema)
+        functional = written if functional is None else functional_name(functional)
+        if functional is None:
+            raise CgatError(f"{path} does not state its functional; name it, e.g. --functional PBE")
+        if written not in (None, functional):
+            raise CgatError(f"{path} holds {written} data, but {functional} was asked for")
         for ours, theirs in (labels or {}).items():
             table = renamed(path, table, ours, theirs)
-        return cls(to_core(path, table), *origin)
-
-    @classmethod
-    def open(cls, path: str | Path, functional: str | None = None) -> CrystalTable:
-        """As `read`, but only the schema is looked at; rows stay on disk and are checked when they are read."""
-        path = Path(path)
-        try:
-            schema = pq.read_schema(path)
-        except PARQUET_ERRORS as error:
-            raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
-        to_core(path, schema.empty_table())
-        return cls(path, *_origin(path, schema, functional))
+        return cls(to_core(path, table), functional, source or path.name)
 
     @classmethod
     def from_crystals(cls, crystals: Iterable[Crystal], functional: str, source: str = "") -> CrystalTable:
@@ -285,16 +221,16 @@ def with_space_groups(table: CrystalTable) -> CrystalTable:
     if SPACE_GROUP in table.table.column_names:
         return table
     numbers = pa.array([_space_group(crystal) for crystal in table], pa.int16())
-    return replace(table, rows=table.table.append_column(SPACE_GROUP, numbers))
+    return replace(table, table=table.table.append_column(SPACE_GROUP, numbers))
 
 
 def _space_group(crystal: Crystal) -> int:
     from pymatgen.core import Lattice, Structure
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+    from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
 
     structure = Structure(Lattice(crystal.lattice), crystal.numbers.tolist(), crystal.frac_coords)
     try:
-        return int(SpacegroupAnalyzer(structure, _SYMMETRY_TOLERANCE).get_space_group_number())
+        return int(structure.get_space_group_info(_SYMMETRY_TOLERANCE)[1])
     except SymmetryUndeterminedError as error:
         raise CgatError(f"the space group of {crystal.material_id} cannot be determined: {error}") from error
 
@@ -336,7 +272,7 @@ def is_crystal_table(path: Path) -> bool:
         return False
 
 
-def counted(labels: Iterable[str], columns: Iterable[str]) -> list[str]:
+def _counted(labels: Iterable[str], columns: Iterable[str]) -> list[str]:
     """Columns that count besides the core: labels, and space groups where they are among `columns`."""
     return [*labels, *({SPACE_GROUP} & set(columns))]
 
@@ -373,13 +309,13 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
-def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
-    """Order and cast the columns: core, labels, then the others as they are; `first` is the number of the first row.
+def to_core(path: Path, table: pa.Table) -> pa.Table:
+    """Order and cast the columns: core, labels, then the others as they are.
 
     Raises:
         CgatError: a core column is missing, has nulls, or values of another type or length, or an element is unknown.
     """
-    known = counted(labels_among(table.column_names), table.column_names)
+    known = _counted(labels_among(table.column_names), table.column_names)
     for name in (*CORE_SCHEMA.names, *known):
         if (times := table.column_names.count(name)) > 1 or (times == 0 and name in CORE_SCHEMA.names):
             raise CgatError(f"{path} is no crystal table: column {name!r} is {'there twice' if times else 'missing'}")
@@ -397,11 +333,11 @@ def to_core(path: Path, table: pa.Table, first: int = 0) -> pa.Table:
     for name, expected in (("lattice", 9), ("numbers", n_atoms), ("frac_coords", 3 * n_atoms)):
         wrong = np.flatnonzero(np.diff(_flatten(table[name])[0]) != expected)
         if len(wrong):
-            raise CgatError(f"{path} is no crystal table: row {first + wrong[0]} has a {name!r} of the wrong length")
+            raise CgatError(f"{path} is no crystal table: row {wrong[0]} has a {name!r} of the wrong length")
     offsets, numbers = _flatten(table["numbers"])
     odd = np.flatnonzero((numbers < 1) | (numbers > len(SYMBOLS)))
     if len(odd):
-        row = first + np.searchsorted(offsets, odd[0], side="right") - 1
+        row = np.searchsorted(offsets, odd[0], side="right") - 1
         raise CgatError(f"{path} is no crystal table: row {row} has atomic number {numbers[odd[0]]}, not 1 to 103")
     return table
 
@@ -413,17 +349,6 @@ def read_parquet(path: Path) -> pa.Table:
             return file.read()
     except PARQUET_ERRORS as error:
         raise CgatError(f"cannot read {path} as a parquet table: {first_line(error)}") from error
-
-
-def _origin(path: Path, schema: pa.Schema, given: str | None) -> tuple[str, str]:
-    """Functional and source of a table; the functional is stated by the file's metadata or given."""
-    written, source = stated(path, schema)
-    if given is None and written is None:
-        raise CgatError(f"{path} does not state its functional; name it, e.g. --functional PBE")
-    functional = written or functional_name(given or "")
-    if given is not None and functional_name(given) != functional:
-        raise CgatError(f"{path} holds {written} data, but {functional_name(given)} was asked for")
-    return functional, source or path.name
 
 
 def renamed(path: Path, table: pa.Table, ours: str, theirs: str) -> pa.Table:

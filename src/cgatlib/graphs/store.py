@@ -166,7 +166,8 @@ def _pack_rows(rows: pa.Table, config: GraphConfig) -> Packed:
 
 def packed_chunks(table: "CrystalTable", config: GraphConfig, workers: int) -> Iterator[tuple[pa.Table, Packed]]:
     """Rows of a table with their graphs, in order; no more of them are held than keep the workers busy."""
-    chunks = table.chunks(_CHUNK)
+    content = table.content
+    chunks = (content.slice(start, _CHUNK) for start in range(0, len(content), _CHUNK))
     workers = min(workers, math.ceil(len(table) / _CHUNK))
     if workers < 2:
         yield from ((rows, _pack_rows(rows, config)) for rows in chunks)
@@ -197,7 +198,6 @@ def build_store(
     Crystals without a graph (an atom has too few neighbours) are listed with the reason in ``out/rejects.csv``.
 
     Args:
-        table: the crystals; one that was opened on disk is never read whole.
         out: folder to make; a store of the same table, configuration and code is kept, another store is replaced.
         config: how a crystal becomes a graph. workers: processes.
 
