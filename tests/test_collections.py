@@ -78,7 +78,7 @@ def matpes_document(structure, **changes):
 
 def test_lemat(lemat, imported):
     path = lemat(lemat_row(), lemat_row(immutable_id="agm-2", species_at_sites=["K", "Br"]))
-    assert detect(path).name == "lemat"
+    assert detect(path) == "lemat"
     report, table, _ = imported(path)
     assert (report.taken, report.functional, report.labels) == (2, "PBE", {"volume_per_atom": 2})
     assert (table.ids, table.formulas) == (["agm-1", "agm-2"], ["NaCl", "KBr"])

@@ -83,8 +83,8 @@ def holds_only(folder: Path, *names: str, optional: Collection[str] = ()) -> boo
 def replacing(out: Path, what: str, recognised: Callable[[Path], bool]) -> Iterator[Path]:
     """A temporary path that takes the place of `out` when the block ends, and is removed when it fails.
 
-    The block writes a file or makes a folder there, and holds whatever takes long: a wrong `out` is refused before it
-    starts, and other processes with the same `out` wait until it ends. A replacement is told on standard error.
+    The block does the work and writes its file or folder there. A wrong `out` is refused before the block starts, other
+    processes with the same `out` wait until it ends, and a replacement is told on standard error.
 
     Args:
         out: file or folder; its parent folders are made. what: it is, with its article, for messages.

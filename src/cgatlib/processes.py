@@ -1,7 +1,7 @@
 """Processes that do not outlive the one that started them, and commands that can be stopped.
 
-Whatever a command writes is whole or not there, also when it is killed. One that is asked to stop therefore cleans up
-nothing, which could take long: it says what comes next, ends its processes and ends.
+A command's outputs are whole or not there even when it is killed. Asked to stop, it therefore cleans up nothing: it
+says what comes next, ends its processes, and ends at once.
 """
 
 import os
@@ -49,7 +49,7 @@ class Processes(ProcessPoolExecutor):
         super().__init__(workers, get_context("spawn"), _start, (os.getpid(), threads))
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """As ever; Ctrl-C, which a terminal sends to the whole group, stays blocked in the processes."""
+        """Submit a call; a process started for it ignores Ctrl-C, which a terminal sends to the whole group."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super().submit(fn, *args, **kwargs)

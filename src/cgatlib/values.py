@@ -20,11 +20,10 @@ def _types(kind: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[T], values: Any, where: str) -> T:
-    """A dataclass, those in it included, from a dictionary as `dataclasses.asdict` gives it; lists become tuples.
+    """A dataclass, with those in it, from a dictionary as `dataclasses.asdict` gives it; lists become tuples.
 
-    Whole numbers pass for floats; nothing else passes for something else, NaN and infinity for nothing. A dataclass
-    that got fields after values of it had been stored says in ``EARLIER`` what they are for values without them: what
-    held at that time, whatever their defaults become.
+    A whole number is taken for a float; values of any other type, NaN and infinity are refused. ``EARLIER`` of a
+    dataclass holds what its later fields are in values that were stored before it had them.
 
     Args:
         where: name of the values, for messages.
@@ -53,8 +52,8 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else from_plain(kind, value, where)
-    if origin in (Union, UnionType):
-        return _one_of(args, value, where)
+    if origin in (Union, UnionType):  # of one type and None
+        return None if value is None else _typed(next(k for k in args if k is not NoneType), value, where)
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
@@ -68,19 +67,6 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return value
     name = " or ".join(map(repr, args)) if origin is Literal else getattr(kind, "__name__", str(kind))
     raise CgatError(f"{where} must be {name}, not {_short(value)}")
-
-
-def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    refusals = []
-    for kind in kinds:
-        if kind is not NoneType:
-            try:
-                return _typed(kind, value, where)
-            except CgatError as error:
-                refusals.append(str(error))
-    raise CgatError(" or ".join(refusals))
 
 
 def _short(value: Any) -> str:

@@ -42,7 +42,7 @@ def _check_search(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]
     n, volume = len(frac_coords), abs(float(np.linalg.det(lattice)))
     if not volume >= 1e-3 * n:
         return f"zero volume: {volume:.3g} Å³"
-    spacing = plane_spacings(lattice)
+    spacing = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)  # of the lattice planes, (3,) Å
     images = n * np.prod(np.ptp(frac_coords, axis=0) + 2 * NEIGHBOUR_RADIUS / spacing + 2)
     pairs = n * n * 4 / 3 * math.pi * NEIGHBOUR_RADIUS**3 / volume
     boxes = np.prod(np.ptp(frac_coords @ lattice, axis=0) + 2)  # of 1 Å, each as large in memory as ten pairs
@@ -53,8 +53,3 @@ def _check_search(lattice: NDArray[np.float64], frac_coords: NDArray[np.float64]
             "(is it the reduced cell?)"
         )
     return None
-
-
-def plane_spacings(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances (3,) Å between opposite faces of the cell."""
-    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0), dtype=np.float64)

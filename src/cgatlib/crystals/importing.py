@@ -226,7 +226,7 @@ class _Source:
 def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source | None:
     """Look at the start of a source; one that cannot be read at all becomes a failure."""
     try:
-        fmt = FORMATS[request.format] if request.format else detect(path)
+        fmt = FORMATS[request.format or detect(path)]
         return _Source(path, fmt, fmt.plan(path, request.options), fmt.functional(path))
     except (UnreadableFile, OSError) as error:
         failures.append(_failure(path, error))
@@ -234,7 +234,7 @@ def _open(path: Path, request: ImportRequest, failures: list[Reject]) -> _Source
 
 
 def _failure(path: Path, error: UnreadableFile | OSError) -> Reject:
-    sentence = str(error) if isinstance(error, UnreadableFile) else f"{path} cannot be opened (byte 0): {error}"
+    sentence = error if isinstance(error, UnreadableFile) else f"{path} cannot be opened (byte 0): {error}"
     return Reject("", f"{FAILURE}: {sentence}", str(path))
 
 
@@ -306,11 +306,8 @@ def load_source(name: str, entry: Mapping[str, Any], data: Path, cache: Path) ->
             and declaration.
 
     Raises:
-        CgatError: file or functional is missing, or the file cannot be imported.
+        CgatError: there is no such file, or it cannot be imported.
     """
-    for key in ("file", "functional"):
-        if key not in entry:
-            raise CgatError(f"source {name} does not state its {key}")
     file = data / entry["file"]
     if not file.is_file():
         raise CgatError(f"source {name}: {file} does not exist")

@@ -10,11 +10,11 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -150,7 +150,7 @@ def _json_items(path: Path, key: str, options: ReadOptions, record: Callable[[An
 
 
 def _named_rows(path: Path, items: JsonItems) -> Iterator[Any]:
-    """Records as they are; rows of a split table with their names, and the id that follows from their place alone."""
+    """Records as they are; rows of a split table by column, with their ids, which follow from their places alone."""
     count, columns, ids = 0, None, None
     for item in items:
         if not count and items.header:
@@ -370,49 +370,44 @@ def _parquet_rows(
 # The formats by name, and how a source's format is told
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """A format: which labels and functional a source of it states, and how it is read row by row."""
 
-    name: str
     plan: Callable[[Path, ReadOptions], LabelPlan]
     read: Callable[[Path, ReadOptions, LabelPlan], Iterator[Row]]
     functional: Callable[[Path], str | None] = lambda path: None
 
 
 FORMATS: dict[str, Format] = {
-    f.name: f
-    for f in (
-        Format("alexandria", partial(plan_json, always=("e_form", "e_above_hull")), read_alexandria),
-        Format("jarvis", plan_json, read_json),
-        Format("json", plan_json, read_json),
-        Format("jsonl", plan_json, read_lines),
-        Format("csv", plan_csv, read_csv),
-        Format("folder", plan_folder, read_folder),
-        Format("parquet", plan_parquet, read_parquet, stated_functional),
-        Format("lemat", plan_lemat, read_lemat, lemat_functional),
-    )
+    "alexandria": Format(partial(plan_json, always=("e_form", "e_above_hull")), read_alexandria),
+    "jarvis": Format(plan_json, read_json),
+    "json": Format(plan_json, read_json),
+    "jsonl": Format(plan_json, read_lines),
+    "csv": Format(plan_csv, read_csv),
+    "folder": Format(plan_folder, read_folder),
+    "parquet": Format(plan_parquet, read_parquet, stated_functional),
+    "lemat": Format(plan_lemat, read_lemat, lemat_functional),
 }
 
 
-def detect(path: Path) -> Format:
-    """Tell the format of a source by its suffix and its columns or, for JSON, its first 64 KiB.
+def detect(path: Path) -> str:
+    """Name of a source's format, told by its suffix and its columns or, for JSON, its first 64 KiB.
 
     Raises:
         CgatError: it cannot be told, or an archive or parquet file is damaged.
     """
     if path.is_dir():
         if (path / INDEX).is_file():
-            return FORMATS["folder"]
+            return "folder"
         raise CgatError(f"{path} is a folder without {INDEX}; name the files in it instead")
     suffix = next((s for s in reversed(path.suffixes[-2:]) if s not in (".bz2", ".gz")), "")
     if suffix == ".parquet":
         with _open_parquet(path) as file:
-            return FORMATS["lemat" if set(LEMAT) <= set(file.schema_arrow.names) else "parquet"]
+            return "lemat" if set(LEMAT) <= set(file.schema_arrow.names) else "parquet"
     if suffix in (".csv", ".jsonl"):
-        return FORMATS[suffix.removeprefix(".")]
+        return suffix.removeprefix(".")
     if suffix in (".json", ".zip"):
-        return FORMATS[_json_kind(path)]
+        return _json_kind(path)
     raise CgatError(f"the format of {path} is not known by its name; give --format: {', '.join(FORMATS)}")
 
 

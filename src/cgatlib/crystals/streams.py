@@ -126,7 +126,7 @@ class CsvRows:
             raise UnreadableFile(f"{path} cannot be read at line 1 (byte 0): {error}") from error
 
     def __iter__(self) -> Iterator[list[str] | BadRow]:
-        """Yield rows with a field for each column, and a `BadRow` for others and for lines up to the next whole row.
+        """Yield rows with a field for each column; of other rows, and of lines up to the next whole one, a `BadRow`.
 
         Raises:
             UnreadableFile: the text is cut, or the next whole row is too far away.

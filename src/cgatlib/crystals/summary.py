@@ -67,10 +67,10 @@ def element_counts(table: CrystalTable) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Shift:
-    """A number of each crystal in the table `TableSummary.reference` against the same crystal's in this one.
+    """How a quantity changes from the table `TableSummary.reference` to this one, over the crystals of both.
 
     Args:
-        crystals: that have both. means: in the reference, and here.
+        crystals: their number. means: in the reference, and here.
         excess: first over second mean, minus 1, with its 95 % interval (value, low, high), formulas being redrawn.
     """
 
@@ -194,10 +194,8 @@ def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableS
 
 
 def _summary(source: Source, edges: Mapping[str, list[float]], reference: CrystalTable) -> TableSummary:
-    table, reasons = (
-        source.table,
-        source.rejects["reason"].str.split(":").str[0],
-    )  # behind it stands the row's own value
+    table = source.table
+    reasons = source.rejects["reason"].str.split(":").str[0]  # behind the colon stands the row's own value
     return TableSummary(
         fingerprint=table.fingerprint,
         functional=table.functional,
