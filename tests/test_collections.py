@@ -96,7 +96,7 @@ def test_rows_of_lemat_that_are_not_taken(lemat, imported):
         "undecodable structure: ValueError": {"cartesian_site_positions": [[0.0, 0.0, 0.0]]},
         "undecodable structure: LinAlgError": {"lattice_vectors": [[1.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]},
         "undecodable structure: TypeError": {"species_at_sites": None},
-        "id missing": {"immutable_id": None},
+        "id missing: no text or whole number under immutable_id": {"immutable_id": None},
     }
     rows = [lemat_row(immutable_id=f"bad-{i}") | change for i, change in enumerate(bad.values())]
     report, table, rejects = imported(lemat(lemat_row(), *rows))

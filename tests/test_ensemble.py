@@ -71,6 +71,10 @@ def test_members_give_what_their_runs_gave(model, table, seed_runs):
         np.testing.assert_allclose(again["prediction"], run.predictions["prediction"], rtol=1e-5, atol=1e-6)
 
 
+def test_a_model_is_one_line_where_it_is_shown(model):
+    assert repr(model) == "<model of e_form (PBE), 2 networks>"
+
+
 def test_every_crystal_keeps_its_row_and_says_why_it_has_no_prediction(model):
     crystals = [UNSEEN, GOOD, OVERLAP, INFINITE, GOOD, LARGE, SPARSE]
     found = model.predict(crystals, ids=list("abcdefg"))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -179,6 +180,28 @@ def test_csv_cut_inside_a_quoted_field(imported, cif, make_crystal, tmp_path):
     report, table, _ = imported(path)
     assert table is None
     assert report.failures[0].startswith(f"{path} is truncated: it ends inside line")
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "t.csv"), ("\t", "t.tsv")])
+def test_csv_as_spreadsheets_write_it(imported, cif, make_crystal, tmp_path, separator, name):
+    rows = [["material_id", "e_form", "cif"], *([f"mp-{e}", e, cif(make_crystal())] for e in ("-2.5", "-2,5"))]
+    with (tmp_path / name).open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    _, table, rejects = imported(tmp_path / name)
+    assert table.label("e_form").tolist() == [-2.5]
+    assert rejects[0]["reason"].endswith("'-2,5', whose decimal sign should be a point")
+
+
+def test_parquet_as_pandas_writes_it(imported, cif, make_crystal, tmp_path):
+    crystal, path = make_crystal(), tmp_path / "p.parquet"
+    columns = {"id": ["a", "b", None], "relaxed": [cif(crystal), "no cif", cif(crystal)], "bandgap": [1.5, 0.0, 0.0]}
+    pd.DataFrame(columns).to_parquet(path)
+    _, table, rejects = imported(path, options={"structure_column": "relaxed"})
+    assert table.label("band_gap").tolist() == [1.5]
+    assert [row["reason"].split(":")[0] for row in rejects] == ["undecodable CIF", "id missing"]
+    pd.DataFrame(columns).rename(columns={"relaxed": "structure"}).to_parquet(path)
+    assert imported(path)[1].ids == ["a"]
+    assert "no column 'cell'; it has: 'id'" in imported(path, options={"structure_column": "cell"})[0].failures[0]
 
 
 def test_csv_columns_of_other_names(imported, structure_dict, make_crystal, write_csv):
@@ -676,6 +699,8 @@ def test_sources_of_an_unknown_kind(tmp_path):
         detect(tmp_path / "x.txt")
     with pytest.raises(CgatError, match=r"folder without id_prop.csv"):
         detect(tmp_path)
+    with pytest.raises(CgatError, match=r"x\.cif is a single structure without labels; name its folder"):
+        detect(tmp_path / "x.cif")
     with pytest.raises(CgatError, match="unknown label 'ef'; known: e_form"):
         ReadOptions({"ef": "x"})
 

@@ -13,7 +13,7 @@ import pytest
 from cgatlib import CgatError
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import load_model
-from cgatlib.recipes import BEST, RECIPES, CGATRegressor, Plan, training_of, tune
+from cgatlib.recipes import BEST, RECIPES, CGATRegressor, Plan, table_of, training_of, tune
 from cgatlib.runs.experiment import Run
 from cgatlib.runs.store import Runs
 from cgatlib.splits import split
@@ -147,6 +147,13 @@ def test_a_model_is_tuned_in_memory(model_folder, table, models, mine, capfd):
         tune(start, crystals, values[1:], "e_form", "kernel")
     with pytest.raises(CgatError, match="the form 'kernel', from which nothing can start"):
         tune(model, crystals, values, "e_form")
+
+
+def test_values_that_are_missing_or_no_numbers(table):
+    crystals = list(table)[:2]
+    assert np.isnan(table_of(crystals, [None, 1.0], "e_form", "HSE").label("e_form")).tolist() == [True, False]
+    with pytest.raises(CgatError, match="the values of e_form are not numbers: could not convert string"):
+        table_of(crystals, ["low", 1.0], "e_form", "HSE")
 
 
 def test_few_crystals_are_for_the_kernel(model_folder, table, caplog):

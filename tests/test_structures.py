@@ -159,14 +159,14 @@ def test_structures_that_pymatgen_refuses_in_its_own_way(tmp_path):
 def test_what_is_no_file_or_too_long_says_so(tmp_path, monkeypatch):
     (tmp_path / "a.cif").mkdir()
     (tmp_path / "b.cif").write_text("x" * 101)
-    (tmp_path / "c.cif").write_bytes(b"\xff")
+    (tmp_path / "c.cif").write_bytes(b"data_x # G\xf6del")
     monkeypatch.setattr("cgatlib.crystals.structures.LARGEST_ENTRY", 100)
     reasons = [reason for _, reason in read_files(sorted(tmp_path.iterdir()))]
     assert reasons[:2] == [
         "undecodable file: it is a folder or a device",
         "undecodable file: it has more than 100 characters",
     ]
-    assert reasons[2].startswith("undecodable file: 'utf-8' codec can't decode")
+    assert reasons[2].startswith("undecodable CIF: ")
 
 
 def test_names_that_are_not_utf_8_can_be_printed(tmp_path):

@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 _CHUNK = 500  # crystals packed at a time, while other processes read on
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ensemble:
     """Networks as one model.
 
@@ -52,6 +52,10 @@ class Ensemble:
     members: tuple[Predictor, ...]
     card: EnsembleCard | None = None
     estimators: tuple[Estimator, ...] = ()
+
+    def __repr__(self) -> str:
+        """What is predicted; weights and card would fill pages of a notebook."""
+        return f"<model of {', '.join(self.labels)} ({self.members[0].card.functional}), {len(self.members)} networks>"
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:

@@ -167,7 +167,7 @@ def tune(
     Args:
         model: one whose card says how its members were trained, of a form without a kernel.
         structures: pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files.
-        values: (n,) of the label, in its unit; NaN where one is missing. functional: that they come from.
+        values: (n,) of the label, in its unit; NaN or None where one is missing. functional: that they come from.
         label: property to learn. recipe: a name of `RECIPES`; by default the best for so many crystals.
         known: (n,) values of the same property by a cheaper functional; the difference to them is learnt, and
             predictions then ask for them (``predict(structures, known={label: values})``).
@@ -198,8 +198,12 @@ def table_of(
     names, found = candidates(structures, known=None if known is None else {label: known})
     if len(values) != len(found):
         raise CgatError(f"{len(values)} values of {label} were given for {len(found)} structures")
+    try:
+        numbers = np.asarray(values, dtype=np.float64)  # of None, NaN
+    except (TypeError, ValueError) as error:
+        raise CgatError(f"the values of {label} are not numbers: {error}") from error
     labelled: list[Candidate] = []
-    for crystal, value in zip(found, values, strict=True):
+    for crystal, value in zip(found, numbers, strict=True):
         if isinstance(crystal, Crystal) and not np.isnan(value):
             crystal = replace(crystal, labels={label: float(value)} | crystal.labels)
         labelled.append(crystal)

@@ -129,7 +129,8 @@ def _number(name: str, value: object) -> float:
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise BadRow(f"label not a number: {name} = {str(value)[:40]!r}") from None
+        hint = ", whose decimal sign should be a point" if "," in str(value) else ""
+        raise BadRow(f"label not a number: {name} = {str(value)[:40]!r}{hint}") from None
     if not math.isfinite(number):
         raise BadRow(f"label not a number: {name} = {number}")
     return number

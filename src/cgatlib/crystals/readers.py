@@ -55,7 +55,7 @@ def _row(where: str, row: Any, ids: Sequence[str], labels: LabelPlan, read: Call
         return Reject("", str(row) if isinstance(row, BadRow) else odd, where)
     values = [v for v in map(row.get, ids) if isinstance(v, str | int) and not isinstance(v, bool) and str(v).strip()]
     if not values:
-        return Reject("", "id missing", where)
+        return Reject("", f"id missing: no text or whole number under {' or '.join(ids)}", where)
     material_id = str(values[0]).strip()
     if _HALF.search(material_id):
         return Reject(material_id, "undecodable id: not UTF-8", where)
@@ -272,14 +272,32 @@ LEMAT = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 
 
 def plan_parquet(path: Path, options: ReadOptions) -> LabelPlan:
-    """Labels among the columns; only our own names are known."""
+    """Labels among the columns; where structures are in one column, as pandas writes them, those of a CSV file."""
+    if whole := _structure_column(path, options):
+        return LabelPlan.make(options, columns=_parquet_columns(path, _id_column(path, options), whole))
     columns = _parquet_columns(path, options.id_column or "material_id", *CORE)
     return LabelPlan.make(options, {name: (name,) for name in labels_among([*PROPERTIES, *columns])}, columns=columns)
 
 
 def read_parquet(path: Path, options: ReadOptions, labels: LabelPlan) -> Iterator[Row]:
-    """Rows of a table with the core columns, whatever the types of its numbers."""
+    """Rows of a table with the core columns, whatever the types of its numbers, or with a column of structures."""
+    if whole := _structure_column(path, options):
+        read = partial(_structure_in, keys=[whole])
+        return _parquet_rows(path, labels, _id_column(path, options), [whole], read)
     return _parquet_rows(path, labels, options.id_column or "material_id", CORE, _core_geometry)
+
+
+def _structure_column(path: Path, options: ReadOptions) -> str | None:
+    """The column of structures that is asked for, or of a table without the core columns; None where there is none."""
+    columns = _parquet_columns(path)
+    if options.structure_column or set(CORE) <= set(columns):
+        return options.structure_column
+    return next((name for name in options.structures if name in columns), None)
+
+
+def _id_column(path: Path, options: ReadOptions) -> str:
+    columns = _parquet_columns(path)
+    return next((name for name in options.ids if name in columns), options.ids[0])
 
 
 def stated_functional(path: Path) -> str | None:
@@ -399,15 +417,19 @@ def detect(path: Path) -> str:
     if path.is_dir():
         if (path / INDEX).is_file():
             return "folder"
-        raise CgatError(f"{path} is a folder without {INDEX}; name the files in it instead")
+        raise CgatError(f"{path} is a folder without {INDEX}, where each line is a file's name and its values")
     suffix = next((s for s in reversed(path.suffixes[-2:]) if s not in (".bz2", ".gz")), "")
     if suffix == ".parquet":
         with _open_parquet(path) as file:
             return "lemat" if set(LEMAT) <= set(file.schema_arrow.names) else "parquet"
-    if suffix in (".csv", ".jsonl"):
-        return suffix.removeprefix(".")
+    if suffix in (".csv", ".tsv"):
+        return "csv"
+    if suffix == ".jsonl":
+        return "jsonl"
     if suffix in (".json", ".zip"):
         return _json_kind(path)
+    if parser_of(path):
+        raise CgatError(f"{path} is a single structure without labels; name its folder, with the values in {INDEX}")
     raise CgatError(f"the format of {path} is not known by its name; give --format: {', '.join(FORMATS)}")
 
 

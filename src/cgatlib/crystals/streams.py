@@ -111,6 +111,8 @@ def text_lines(path: Path, stream: Any) -> Iterator[str]:
 class CsvRows:
     """Rows of a CSV text, whose first is the header; where a quote is broken, reading goes on at the next whole row.
 
+    The separator is that of comma, semicolon (as many Excels write it) and tab that its first line has most of.
+
     Attributes:
         header: names of the columns. line: the last one that was read.
     """
@@ -118,7 +120,9 @@ class CsvRows:
     def __init__(self, path: Path, stream: Any) -> None:
         csv.field_size_limit(LARGEST_ENTRY)  # the default of 128 k is less than the CIF of a large cell
         self.path, self.line = path, 0
-        self._lines, self._again = text_lines(path, stream), deque[str]()
+        self._lines = text_lines(path, stream)
+        self._again = deque([first := next(self._lines, "")])
+        self._separator = max(",;\t", key=first.count)
         self._spent = 0  # characters since the last whole row
         try:
             self.header = self._record()[0]
@@ -159,7 +163,7 @@ class CsvRows:
         """One row and the lines it stands in, none at the end; of a broken one, all but the first are read again."""
         lines: list[str] = []
         try:
-            return next(csv.reader(self._feed(lines), strict=True), []), lines
+            return next(csv.reader(self._feed(lines), delimiter=self._separator, strict=True), []), lines
         except csv.Error:
             self._unread(lines[1:])
             raise

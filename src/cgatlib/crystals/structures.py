@@ -42,7 +42,7 @@ _COUNTS = re.compile(r"^[ \t]*([\d_]+(?:[ \t]+[\d_]+)*)[ \t\r]*$|:[A-Z]:(\d+)", 
 
 
 def atomic_number(species: str) -> int:
-    """Atomic number of a symbol, decorated or not; `BadRow` beyond Lr and of D and T, which are not taken for H."""
+    """Atomic number of a symbol, decorated or not; `BadRow` beyond Lr and of D and T, which pymatgen itself calls H."""
     match = _SPECIES.fullmatch(species)
     symbol = match.group(1) if match else species
     if symbol not in ATOMIC_NUMBERS:
@@ -187,9 +187,9 @@ def read_structure(path: Path) -> Geometry:
     try:
         if not path.is_file() and path.exists():
             raise BadRow("undecodable file: it is a folder or a device")
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:  # names of authors and remarks may be in Latin-1
             text = file.read(LARGEST_ENTRY + 1)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise BadRow(f"undecodable file: {error}") from error
     if len(text) > LARGEST_ENTRY:
         raise BadRow(f"undecodable file: it has more than {LARGEST_ENTRY:,} characters")
