@@ -9,8 +9,9 @@ from cgatlib import CgatError
 from cgatlib.crystals.crystal import PROPERTIES, check, functional_name, reduced_formula
 from cgatlib.crystals.importing import ImportRequest, import_crystals
 from cgatlib.crystals.labels import ReadOptions
+from cgatlib.crystals.sources import joined
 from cgatlib.crystals.summary import describe
-from cgatlib.crystals.table import CrystalTable, joined
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS
 from cgatlib.graphs.packing import pack
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cgatlib import CgatError
-from cgatlib.crystals.table import CrystalTable, joined
+from cgatlib.crystals.sources import joined
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.ensemble import load_model
 from cgatlib.predictor import Predictor
 from cgatlib.runs import store as stores

@@ -7,7 +7,8 @@ import pytest
 
 from cgatlib import CgatError
 from cgatlib.crystals.crystal import SYMBOLS
-from cgatlib.crystals.table import CrystalTable, with_space_groups
+from cgatlib.crystals.sources import with_space_groups
+from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.store import build_store
 from cgatlib.splits import SplitConfig, groups_of, split, training_subset
 

@@ -11,7 +11,7 @@ from benchmarks.peers.tasks import TARGETS, Task
 from cgatlib import CgatError
 from cgatlib.crystals.composition import composition_features
 from cgatlib.crystals.crystal import PROPERTIES
-from cgatlib.crystals.importing import load_source
+from cgatlib.crystals.sources import load_source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.store import GraphStore
 from cgatlib.runs.experiment import Experiment

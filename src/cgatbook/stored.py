@@ -12,8 +12,8 @@ import yaml
 from IPython.display import HTML
 
 from cgatbook.pages import ORIGINS, provenance_box
+from cgatbook.summaries import TableSummary
 from cgatlib import CgatError
-from cgatlib.crystals.summary import TableSummary
 from cgatlib.evaluation.baselines import Baseline, read_baselines
 from cgatlib.evaluation.comparison import Comparison, Scored, Seeds, compare, over_splits
 from cgatlib.figures.style import QUANTITIES

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +44,6 @@ _TYPES = {
 }
 CORE_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 _TYPES[SPACE_GROUP] = pa.int16()  # labels are float64
-_SYMMETRY_TOLERANCE = 0.01  # Å; how far an atom may lie from where a symmetry puts it: pymatgen's default
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,56 +182,6 @@ class CrystalTable:
 
 
 read_table = CrystalTable.read  # the name that `cgatlib` hands out
-
-
-def joined(tables: Sequence[CrystalTable], labels: Sequence[Collection[str]]) -> CrystalTable:
-    """All rows of several tables of different functionals, those of one id and one geometry in one.
-
-    A structure that was relaxed again under another functional keeps a row of its own, under the same id.
-
-    Args:
-        tables: the first gives the functional. A label of another functional is called ``label@FUNCTIONAL``.
-        labels: which labels are taken of each table; `CgatError` where two tables give one of a crystal two values.
-    """
-    functional = tables[0].functional
-    found: dict[tuple[str, bytes], Crystal] = {}
-    for table, taken in zip(tables, labels, strict=True):
-        names = {label: _joined_name(label, table.functional, functional) for label in taken}
-        for crystal in table:
-            named = {names[label]: value for label, value in crystal.labels.items() if label in names}
-            geometry = (crystal.lattice, crystal.numbers, crystal.frac_coords)
-            key = crystal.material_id, b"".join(array.tobytes() for array in geometry)
-            known = found[key].labels if key in found else {}
-            for name in named.keys() & known.keys():
-                if named[name] != known[name]:
-                    raise CgatError(f"{crystal.material_id} has two values of {name}: {known[name]} and {named[name]}")
-            found[key] = replace(crystal, labels=known | named)
-    return CrystalTable.from_crystals(found.values(), functional, "; ".join(table.source for table in tables))
-
-
-def _joined_name(label: str, functional: str, new: str) -> str:
-    """What a label of a table of one functional is called in a table of another."""
-    name, _, stated = label.partition("@")
-    return name if (stated or functional) == new else f"{name}@{stated or functional}"
-
-
-def with_space_groups(table: CrystalTable) -> CrystalTable:
-    """The same table with the numbers of the space groups, which are determined here unless it has them."""
-    if SPACE_GROUP in table.table.column_names:
-        return table
-    numbers = pa.array([_space_group(crystal) for crystal in table], pa.int16())
-    return replace(table, table=table.table.append_column(SPACE_GROUP, numbers))
-
-
-def _space_group(crystal: Crystal) -> int:
-    from pymatgen.core import Lattice, Structure
-    from pymatgen.symmetry.analyzer import SymmetryUndeterminedError
-
-    structure = Structure(Lattice(crystal.lattice), crystal.numbers.tolist(), crystal.frac_coords)
-    try:
-        return int(structure.get_space_group_info(_SYMMETRY_TOLERANCE)[1])
-    except SymmetryUndeterminedError as error:
-        raise CgatError(f"the space group of {crystal.material_id} cannot be determined: {error}") from error
 
 
 def space_groups_in(table: pa.Table, where: str) -> list[int]:

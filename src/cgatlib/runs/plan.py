@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cgatlib import CgatError
-from cgatlib.crystals.importing import Source, join_sources, load_source
+from cgatlib.crystals.sources import Source, join_sources, load_source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig
 from cgatlib.model.config import MODELS, ModelConfig
