@@ -26,6 +26,10 @@ def table(make_crystal):
     return CrystalTable.from_crystals(crystals, "pbe")
 
 
+def test_a_table_is_one_line_where_it_is_shown(table):
+    assert repr(table) == "CrystalTable(functional='PBE', source='')"
+
+
 def test_rows_come_back_as_they_went_in(table, make_crystal):
     expected = make_crystal("b", numbers=(12, 8), a=4.2, e_form=-3.0)
     crystal = table.crystal(1)

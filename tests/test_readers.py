@@ -102,6 +102,12 @@ def test_older_entries_with_other_names(imported, write_json, alexandria_entry):
     assert report.labels == {"e_form": 1, "volume_per_atom": 1}
 
 
+def test_an_id_may_stand_outside_the_data(imported, write_json, alexandria_entry):
+    path = write_json([alexandria_entry(mat_id=None) | {"entry_id": "mine"}])
+    assert imported(path)[2][0]["reason"].startswith("id missing: no text or whole number under material_id or mat_id")
+    assert imported(path, options={"id_column": "entry_id"})[1].ids == ["mine"]
+
+
 def test_oxidation_states_are_no_obstacle(imported, write_json, alexandria_entry):
     entry = alexandria_entry()
     first, second = entry["structure"]["sites"]

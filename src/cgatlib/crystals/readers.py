@@ -100,12 +100,13 @@ def read_alexandria(path: Path, options: ReadOptions, labels: LabelPlan) -> Iter
     """Entries of one file or archive, one at a time; no pymatgen object is made."""
 
     def record(entry: Any) -> Any:
-        """Labels, id and structure side by side."""
+        """Labels, id and structure side by side; an id may stand outside the data, as ``entry_id`` does."""
         if not isinstance(entry, Mapping):
             return entry
         if not isinstance(data := entry.get("data"), Mapping):
             return BadRow("undecodable entry: no dictionary under 'data'")
-        return {**data, **{name: entry[name] for name in options.structures if name in entry}}
+        outside = {name: entry[name] for name in options.ids if name in entry}
+        return {**outside, **data, **{name: entry[name] for name in options.structures if name in entry}}
 
     return _records(_json_items(path, "entries", options, record), labels, options)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class CrystalTable:
         source: where the rows came from, in words.
     """
 
-    table: pa.Table
+    table: pa.Table = field(repr=False)  # pages of a notebook
     functional: str
     source: str = ""
 
