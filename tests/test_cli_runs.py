@@ -1,6 +1,7 @@
 """``cgatlib runs list|show|verify|archive|remove``."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,21 @@ def test_verify_goes_on_after_a_run_that_cannot_be_read(runs, root):
     text = invoke("verify", "--runs", root, code=1).output
     assert f"{second.path.name}: curve.parquet is missing" in text
     assert first.path.name in text
+
+
+def test_verify_reads_the_summaries_of_tables(tmp_path):
+    stored = Path(__file__).parents[1] / "data/runs/tables"
+    shutil.copytree(stored, tmp_path / "tables")
+    assert "0 runs checked, 0 problems" in invoke("verify", "--runs", tmp_path).stdout
+    first, second, *_ = sorted((tmp_path / "tables").iterdir())
+    first.write_text("{")
+    content = json.loads(second.read_text())
+    name = next(iter(content["labels"]))
+    second.write_text(json.dumps(content | {"kept": 3}))
+    text = invoke("verify", "--runs", tmp_path, code=1).stdout
+    assert f"{first}: the summary of table {first.stem} cannot be read" in text
+    assert f"{second}: the summary of table {second.stem} cannot be read: {name} has" in text
+    assert "0 runs checked, 2 problems" in text
 
 
 # Archives

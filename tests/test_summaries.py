@@ -12,12 +12,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cgatbook.summaries import TableSummary, distributions, summarise
 from cgatlib import CgatError
 from cgatlib.cli import main
 from cgatlib.crystals.sources import Source
 from cgatlib.crystals.table import CrystalTable
 from cgatlib.evaluation.statistics import histogram_edges
+from cgatlib.evaluation.summaries import TableSummary, distributions, summarise
 from cgatlib.figures.data import label_histograms
 
 NO_REJECTS = pd.DataFrame({"material_id": [], "reason": [], "source": []}, dtype=str)

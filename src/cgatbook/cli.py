@@ -129,7 +129,7 @@ def summarise(root: Path, profile: str, data: Path) -> None:
       cgatlib book summarise --profile mp --data path/to/tables
     """
     from cgatbook.notebooks import effective_values, read_notebooks, read_profile
-    from cgatbook.summaries import summarise as summarise_tables
+    from cgatlib.evaluation.summaries import summarise as summarise_tables
     from cgatlib.runs.plan import Plan
 
     values = effective_values(read_notebooks(root), read_profile(root, profile), {}).values()

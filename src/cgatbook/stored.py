@@ -12,10 +12,10 @@ import yaml
 from IPython.display import HTML
 
 from cgatbook.pages import ORIGINS, provenance_box
-from cgatbook.summaries import TableSummary
 from cgatlib import CgatError
 from cgatlib.evaluation.baselines import Baseline, read_baselines
 from cgatlib.evaluation.comparison import Comparison, Scored, Seeds, compare, over_splits
+from cgatlib.evaluation.summaries import TableSummary
 from cgatlib.figures.style import QUANTITIES
 from cgatlib.runs.archive import RunArchive, find_runs
 from cgatlib.runs.experiment import Run

@@ -1,4 +1,4 @@
-"""`python -m fuzz.kills`: commands killed at random moments and started again.
+"""`python -m fuzz.kills`: commands killed at random moments and started again, and three at a time on one output.
 
 After a kill the same command must end as if nothing had happened: the same files with the same content, none that the
 kill left, no process either. Commands run in forks of this process, which has imported what takes long, so that kills
@@ -30,7 +30,7 @@ import psutil
 
 from cgatlib.cli import main
 
-SLOW = ("papermill", "cgatbook.build", "cgatlib.crystals.importing", "cgatlib.runs.archive")
+SLOW = ("papermill", "cgatbook.build", "cgatlib.crystals.importing", "cgatlib.runs.archive", "cgatlib.release")
 """What is imported once, before commands are forked; not above, where each process that one starts would do so too."""
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 TOKEN = "CGATLIB_KILLS"  # in the environment of everything that a command starts
@@ -84,6 +84,11 @@ COMMANDS = [
     Command("transfer", f"transfer scan.parquet --from base {QUICK} --out out", ["scan.parquet", "base"]),
     Command("sweep", "sweep plan.json --data . --workers {workers}", ["plan.json", "pbe.parquet", "scan.parquet"]),
     Command("book", "book build --root book", ["book"]),
+]
+TOGETHER = [
+    *COMMANDS[:3],
+    Command("predict", "predict --model base pbe.parquet --out out.csv", ["base", "pbe.parquet"]),
+    Command("release", "model release runs/[0-9a-f]* --table pbe.parquet --out out", ["runs", "pbe.parquet"]),
 ]
 
 
@@ -207,6 +212,18 @@ class Killing:
             names = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
             self.report.findings.append(f"{where}: not what an undisturbed command leaves: {', '.join(names)}")
 
+    def together(self, command: Command) -> None:
+        """Three at once on one output: what they leave is what one leaves."""
+        expected, folder = self.undisturbed(command), self._folder(command)
+        started = [Started(command, folder, folder.with_suffix(f".{i}.log")) for i in range(3)]
+        codes = [one.wait() for one in started]
+        texts = [one.log.read_text() for one in started]
+        self.report.ends[f"three at once: {command.name}: {sorted(map(str, codes))}"] += 1
+        if 0 not in codes or not {*codes} <= {0, 2} or any("Traceback" in text for text in texts):
+            self.report.findings.append(f"three at once, {command.name}: {codes}: {_last(texts)}")
+        if _contents(folder) != expected:
+            self.report.findings.append(f"three at once, {command.name}: they leave something else than one does")
+
     def _folder(self, command: Command) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self.root, prefix=command.name))
         for name in command.inputs:
@@ -233,7 +250,7 @@ class Killing:
         if code is None:
             self.report.findings.append(f"{where}: still there a minute after")
         elif number != signal.SIGKILL and code != 0 and began and (code != 128 + number or not told):
-            self.report.findings.append(f"{where}: exit code {code}: {_last(text)}")
+            self.report.findings.append(f"{where}: exit code {code}: {_last([text])}")
         self.report.ends["had ended" if code == 0 else f"{number.name}: exit code {code}"] += 1
         until = time.monotonic() + ALONE
         while (left := started.left()) and time.monotonic() < until:
@@ -251,11 +268,11 @@ class Killing:
         code = started.wait()
         text = started.log.read_text()
         if code != 0 or "Traceback" in text:
-            self.report.findings.append(f"{where}: started again, exit code {code}: {_last(text)}")
+            self.report.findings.append(f"{where}: started again, exit code {code}: {_last([text])}")
 
 
-def _last(text: str) -> str:
-    return " ".join(text.split())[-300:]
+def _last(texts: Sequence[str]) -> str:
+    return " | ".join(" ".join(text.split())[-300:] for text in texts)
 
 
 def _names(folder: Path) -> set[str]:
@@ -326,8 +343,8 @@ def _rows(scale: float, suffix: str) -> Iterator[dict[str, Any]]:
 CATIONS, ANIONS = "Li Na K Rb Mg Ca Sr Ba".split(), "F Cl Br O S Se".split()
 
 
-def run_kills(kills: int, seed: int, seconds: float = 1e9) -> Report:
-    """Kill that many commands, or as many as begin within `seconds`."""
+def run_kills(kills: int, seed: int, seconds: float = 1e9, together: Sequence[Command] = TOGETHER) -> Report:
+    """Kill that many commands, or as many as begin within `seconds`, then run three at a time."""
     for name in SLOW:
         import_module(name)
     import_module("torch").set_num_threads(1)
@@ -338,6 +355,8 @@ def run_kills(kills: int, seed: int, seconds: float = 1e9) -> Report:
             if time.monotonic() > until:
                 break
             killing.kill(COMMANDS[case % len(COMMANDS)], case)
+        for command in together:
+            killing.together(command)
         return killing.report
 
 

@@ -97,17 +97,17 @@ def verify(root: Path) -> None:
     """Check that no file was changed and that each run's metrics follow from what is stored.
 
     Metrics follow from the predictions to nine digits in a run's folder, and from the errors to six in an archive.
-    Baselines beside an archive are checked, too. Ends with exit code 1 when something is wrong.
+    Baselines beside an archive and summaries of tables are checked, too. Ends with exit code 1 when something is wrong.
 
     \b
     Example:
       cgatlib runs verify --runs data/runs
     """
     from cgatlib.evaluation.baselines import baseline_problems
+    from cgatlib.evaluation.summaries import summary_problems
     from cgatlib.runs.archive import RunArchive, find_archives, run_folders
 
-    count = 0
-    bad: list[str] = []
+    count, bad = 0, [f"{path}: {problem}" for path, problem in summary_problems(root)]
     places: list[Run | RunArchive] = [*run_folders(root), *find_archives(root)]
     for place in places:
         try:

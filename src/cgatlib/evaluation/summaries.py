@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -123,10 +123,22 @@ class TableSummary:
             found = TypeAdapter(cls).validate_json(text, strict=True)
             if found.fingerprint != fingerprint:
                 raise ValueError(f"it is of table {found.fingerprint}")
+            for name, label in found.labels.items():
+                if not (binned := sum(label.crystals)) <= label.count <= len(found):
+                    raise ValueError(f"{name} has {binned} crystals in its bins, {label.count} values of {len(found)}")
         except (OSError, ValueError) as error:
             why = " ".join(str(error).split())
             raise CgatError(f"the summary of table {fingerprint} cannot be read: {why}") from error
         return found
+
+
+def summary_problems(stored: Path) -> Iterator[tuple[Path, str]]:
+    """Summaries among the stored results of a folder that cannot be read or whose counts contradict each other."""
+    for path in sorted((stored / FOLDER).glob("*.json")):
+        try:
+            TableSummary.read(stored, path.stem)
+        except CgatError as error:
+            yield path, str(error)
 
 
 def summarise(sources: Mapping[str, Source], reference: str) -> dict[str, TableSummary]:
