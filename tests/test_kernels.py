@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from cgatlib.graphs.packing import pack
 from cgatlib.model import cgat, kernels
-from cgatlib.model.cgat import CGAT, attention_sum, edge_fcnn, generated_network, plain_equations
+from cgatlib.model.cgat import CGAT, softmax, sum_over_edges
 from cgatlib.model.config import ModelConfig
 from cgatlib.model.kernels import Rows
 
@@ -44,12 +44,19 @@ def messages() -> tuple:
 
 
 CASES = {
-    "edges": (edge_fcnn, edge_arguments),
-    "generated": (
-        generated_network,
-        lambda: (random(6, 4), random(3, 6, 4), random(3, 4, 4, 4), random(3, 4, 4), random(3, 6, 4)),
+    "edge_fcnn": edge_arguments,
+    "generated_network": lambda: (
+        random(6, 4),
+        random(3, 6, 4),
+        random(3, 4, 4, 4),
+        random(3, 4, 4),
+        random(3, 6, 4),
     ),
 }
+
+
+def attention_sum(s, m, weight, receiver, n, epsilon=1e-16) -> torch.Tensor:
+    return sum_over_edges(softmax(s, receiver, n, weight, epsilon) * m, receiver, n)
 
 
 def value_and_gradients(function, arguments) -> list[torch.Tensor]:
@@ -63,37 +70,32 @@ def value_and_gradients(function, arguments) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_kernel_equals_its_equation(name):
-    function, make = CASES[name]
-    arguments = make()
-    fast = value_and_gradients(function, arguments)
-    with plain_equations():
-        plain = value_and_gradients(function, arguments)
+    arguments = CASES[name]()
+    fast, plain = (value_and_gradients(getattr(module, name), arguments) for module in (kernels, cgat))
     for a, b in zip(fast, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_kernels_gradient_is_the_numerical_one(name):
-    function, make = CASES[name]
-    arguments = make()
-    if function is edge_fcnn:
-        tables, rows, *weights = arguments
-        assert gradcheck(lambda *tensors: edge_fcnn(tensors[4:], rows, *tensors[:4]), (*weights, *tables))
+    if name == "edge_fcnn":
+        tables, rows, *weights = edge_arguments()
+        assert gradcheck(lambda *tensors: kernels.edge_fcnn(tensors[4:], rows, *tensors[:4]), (*weights, *tables))
     else:
-        assert gradcheck(function, arguments)
+        assert gradcheck(kernels.generated_network, CASES[name]())
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 10])
 def test_it_does_not_matter_how_many_heads_share_the_cache(at_once, monkeypatch):
     arguments = edge_arguments()
-    expected = value_and_gradients(edge_fcnn, arguments)
+    expected = value_and_gradients(kernels.edge_fcnn, arguments)
     monkeypatch.setattr(kernels, "_CACHE", at_once * EDGES * 4)
-    for a, b in zip(value_and_gradients(edge_fcnn, arguments), expected, strict=True):
+    for a, b in zip(value_and_gradients(kernels.edge_fcnn, arguments), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(("edge_update", "condition"), [("plain", "damped"), ("attention", "difference")])
-def test_the_network_is_its_equations(edge_update, condition, table, tiny_graph):
+def test_the_network_is_its_equations(edge_update, condition, table, tiny_graph, monkeypatch):
     config = ModelConfig(8, 6, 2, 3, 4, "whole", (16, 8), edge_update=edge_update, condition=condition, roost_steps=2)
     network = CGAT(config)
     torch.nn.init.constant_(network.output.scales, 0.5)
@@ -105,9 +107,9 @@ def test_the_network_is_its_equations(edge_update, condition, table, tiny_graph)
         return [value.detach(), *torch.autograd.grad(value.square().sum(), list(network.parameters()))]
 
     fast = gradients()
-    with plain_equations():
-        plain = gradients()
-    for a, b in zip(fast, plain, strict=True):
+    for name in CASES:
+        monkeypatch.setattr(kernels, name, getattr(cgat, name))
+    for a, b in zip(fast, gradients(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
@@ -167,5 +169,5 @@ def test_sums_over_the_edges_of_a_part_however_many(edges, parts, in_pieces):
 
 
 def test_a_kernel_has_the_signature_of_its_equation():
-    for name in ("edge_fcnn", "generated_network"):
+    for name in CASES:
         assert getattr(cgat, name).__annotations__ == getattr(kernels, name).__annotations__

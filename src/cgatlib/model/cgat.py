@@ -1,19 +1,18 @@
 """The crystal graph attention network in the order of the paper, in plain operations.
 
 Equation numbers are those of Hoffmann et al., Digital Discovery 2, 1368 (2023), section IV B; the network is that of
-Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, C atom width, D edge width, h hidden
-width. The functions marked `faster` are what the equations say; what runs is their fast form in
-`cgatlib.model.kernels`, unless `plain_equations` asks for them. Initial weights are drawn as in the released code.
+Schmidt et al., Sci. Adv. 7, eabi7948 (2021). Symbols: G graphs, N nodes, E edges, R distinct edge features, C atom
+width, D edge width, h hidden width. `edge_fcnn` and `generated_network` are written here as what they mean; the network
+calls the functions of the same names in `cgatlib.model.kernels`, which are faster and tested to be equal. Initial
+weights are drawn as in the released code.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, wraps
+from functools import cached_property
 from itertools import pairwise
-from typing import ParamSpec, TypeVar, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,35 +24,7 @@ from cgatlib.model import kernels
 from cgatlib.model.config import ModelConfig, element_vectors
 from cgatlib.model.kernels import Rows
 
-P = ParamSpec("P")
-R = TypeVar("R")
-_plain: ContextVar[bool] = ContextVar("plain", default=False)
-
-
-@contextmanager
-def plain_equations() -> Iterator[None]:
-    """Compute as the equations are written here: slowly, with automatic differentiation."""
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
-
-
-def faster(kernel: Callable[P, R]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let `kernel`, which returns the same for the same arguments, stand in for the decorated equation."""
-
-    def decorate(equation: Callable[P, R]) -> Callable[P, R]:
-        @wraps(equation)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return equation(*args, **kwargs) if _plain.get() else kernel(*args, **kwargs)
-
-        return call
-
-    return decorate
-
-
-# FCNN: the networks with one hidden layer of equations 1a, 1c, 2a, 2c, 2d, of the composition and of the pooling
+# FCNN: the networks with one hidden layer, of 1a, 1c, 2a, 2c, 2d, of the composition and of the pooling
 
 
 def fcnn(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> tuple[Tensor, ...]:
@@ -71,7 +42,6 @@ def fcnn(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) ->
     return (hidden @ w_out + b_out.unsqueeze(2)).transpose(1, 2).unbind()
 
 
-@faster(kernels.edge_fcnn)
 def edge_fcnn(
     tables: Sequence[Tensor], rows: Rows, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
 ) -> tuple[Tensor, ...]:
@@ -103,7 +73,7 @@ class MultiHeadFCNN(nn.Module):
 
     def on_edges(self, tables: Sequence[Tensor], rows: Rows) -> tuple[Tensor, ...]:
         """`edge_fcnn` with these weights."""
-        return edge_fcnn(tables, rows, self.w_in, self.b_in, self.w_out, self.b_out)
+        return kernels.edge_fcnn(tables, rows, self.w_in, self.b_in, self.w_out, self.b_out)
 
 
 def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
@@ -137,30 +107,32 @@ class Edges:
         return Rows((self.sender, self.feature, self.receiver), (self.n_nodes, self.n_features, self.n_nodes))
 
 
-def attention_sum(s: Tensor, m: Tensor, weight: Tensor, receiver: Tensor, n: int, epsilon: float = 1e-16) -> Tensor:
-    """Sum of messages weighted by a softmax of their scores over the edges of each receiver.
+def softmax(s: Tensor, receiver: Tensor, n: int, weight: Tensor, epsilon: float = 1e-16) -> Tensor:
+    """1b: a_ij = w_ij exp(s_ij) / sum_j w_ij exp(s_ij), summed over the edges that arrive at i.
 
     Args:
-        s: (E, heads, C) scores, or (E, heads, 1) where one score holds for all channels. m: (E, heads, C) messages.
-        weight: (E,) how many times each edge counts. receiver: (E,) node that the edge arrives at.
-        n: number of receivers N; one without edges gets zeros.
-        epsilon: next to the largest term of the sum, which is 1, as in the released code.
+        s: (E, heads, C) scores, or (E, heads, 1) where one score holds for all channels.
+        receiver: (E,) node i of each edge. n: number of receivers. weight: (E,) how many times each edge counts.
+        epsilon: added to the sum, whose largest term is 1, as in the released code.
 
     Returns:
-        (N, heads, C).
+        The shape of s, in single precision at least: sums over edges do not survive half precision.
     """
-    exact = torch.promote_types(s.dtype, torch.float32)  # sums over edges do not survive half precision
-    s, m = s.to(exact), m.to(exact)
+    s = s.to(torch.promote_types(s.dtype, torch.float32))
     index = receiver.view(-1, 1, 1).expand_as(s)
     top = s.new_full((n, *s.shape[1:]), -torch.inf).scatter_reduce(0, index, s.detach(), "amax")  # so that exp is <= 1
     exp = weight.view(-1, 1, 1) * torch.exp(s - top.index_select(0, receiver))
     total = exp.new_full(top.shape, epsilon).index_add(0, receiver, exp)
-    a = exp / total.index_select(0, receiver)  # 1b: a_ij = exp(s_ij) / sum_j exp(s_ij)
-    return m.new_zeros(n, *m.shape[1:]).index_add(0, receiver, a * m)  # in 1d: sum_j a_ij m_ij
+    return exp / total.index_select(0, receiver)
+
+
+def sum_over_edges(x: Tensor, receiver: Tensor, n: int) -> Tensor:
+    """sum_j x_ij, (n, heads, C), from (E, heads, C); zeros for a receiver without edges."""
+    return x.new_zeros(n, *x.shape[1:]).index_add(0, receiver, x)
 
 
 class NodeUpdate(nn.Module):
-    """Equations 1a to 1d."""
+    """Equations 1a to 1d: what is added to every h_i."""
 
     def __init__(self, config: ModelConfig, step: int) -> None:
         super().__init__()
@@ -171,20 +143,21 @@ class NodeUpdate(nn.Module):
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor, change: Tensor) -> Tensor:
         """h_(t+1) - h_t, (N, C), from h_t (N, C), e (R, D), h_0 and h_t - h_(t-1) (N, C)."""
         s, m = self.fcnn.on_edges((h, e, h), edges.receiver_first)  # 1a, 1c: (E, heads, C)
-        am = attention_sum(s, m, edges.count, edges.receiver, len(h))  # 1b: (N, heads, C)
-        return self.hfcnn(am.mean(1), initial, change)  # 1d: HFCNN of the mean over the heads
+        a = softmax(s, edges.receiver, len(h), edges.count)  # 1b: (E, heads, C)
+        am = sum_over_edges(a * m, edges.receiver, len(h))  # 1d: sum_j a_ij m_ij, (N, heads, C)
+        return self.hfcnn(am.mean(1), initial, change)  # 1d: HFCNN of the mean over the heads, (N, C)
 
 
 # HFCNN of equation 1d: a network whose weights another network generates
 
 
-@faster(kernels.generated_network)
 def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> Tensor:
-    """Four layers, with weights of its own for every row n: theta_n = sum_k w[.., k] z_n[k] + v.
+    """Four linear layers, layer normalisation and tanh between them, with weights of its own for every row n.
+
+    These are theta_n[o, i] = sum_k w[o, i, k] z_n[k] + v[o, i].
 
     Args:
-        x: (N, C). z: (layers, N, C) what generates the weights. w: (layers, C, C, C). v: (layers, C, C).
-        b: (layers, N, C), the generated biases.
+        x: (N, C). z: (layers, N, C). w: (layers, C, C, C). v: (layers, C, C). b: (layers, N, C), the biases.
 
     Returns:
         (N, C).
@@ -198,10 +171,10 @@ def generated_network(x: Tensor, z: Tensor, w: Tensor, v: Tensor, b: Tensor) -> 
 
 
 class HFCNN(nn.Module):
-    """HFCNN_theta: a network of four layers whose weights another network generates for every row.
+    """HFCNN_theta: the weights of `generated_network`, which other networks generate for every row.
 
-    Generated layers 1 to 3 are followed by a layer normalisation and tanh. Each generated layer has its own generator:
-    four times (linear, tanh), then linear to the weights and biases.
+    Each of the four generated layers has its own generator: four times (linear, tanh), then linear to its weights and
+    biases.
     """
 
     layers = 4
@@ -222,11 +195,11 @@ class HFCNN(nn.Module):
         for weight, bias in zip(self.w_hidden, self.b_hidden, strict=True):
             z = torch.tanh(torch.baddbmm(bias, z, weight))  # (layer, N, width)
         b = torch.baddbmm(self.b_bias.unsqueeze(1), z, self.w_bias.mT)  # (layer, N, width)
-        return generated_network(x, z, self.w_weight, self.b_weight, b)
+        return kernels.generated_network(x, z, self.w_weight, self.b_weight, b)
 
 
 class Conditioned(nn.Module):
-    """HFCNN with the conditioning of the released code or of the paper."""
+    """HFCNN generated from what the released code or what the paper says."""
 
     def __init__(self, width: int, step: int, condition: str) -> None:
         super().__init__()
@@ -248,7 +221,7 @@ class Conditioned(nn.Module):
 
 
 class PlainEdgeUpdate(nn.Module):
-    """e <- e + FCNN(e), what remains of equations 2a to 2d in the released code: one row per shell rank."""
+    """e <- e + FCNN(e), all that the released code computes of equations 2a to 2d: one row per rank."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -276,12 +249,12 @@ class AttentionEdgeUpdate(nn.Module):
     def forward(self, h: Tensor, e: Tensor, edges: Edges, initial: Tensor) -> tuple[Tensor, Edges]:
         """New edge features (E, D) and the edges that refer to them; `initial` (R, D) is e_0 by rank."""
         s, m = self.fcnn.on_edges((h, e, h), edges.sender_first)  # 2a, 2c: (E, heads, D)
-        am = torch.softmax(s, dim=1) * m  # 2b: a_ij, normalised over the heads
+        a = torch.softmax(s, dim=1)  # 2b: over the heads
         if isinstance(self.update, Conditioned):
             condition = initial[edges.rank]
-            update = self.update(am.mean(1), condition, condition)
+            update = self.update((a * m).mean(1), condition, condition)
         else:
-            update = self.update(am.flatten(1)).squeeze(1)  # 2d: the heads side by side
+            update = self.update((a * m).flatten(1)).squeeze(1)  # 2d: FCNN of the heads side by side, (E, D)
         own = torch.arange(len(update), device=h.device)
         return e[edges.feature] + update, replace(edges, feature=own, n_features=len(own))
 
@@ -313,8 +286,10 @@ class Composition(nn.Module):
         rows = Rows((receiver, sender), (len(x), len(x)))
         for score, message, weight in zip(self.scores, self.messages, weights, strict=True):
             (s,), (m,) = (cast(MultiHeadFCNN, fcnn).on_edges((x, x), rows) for fcnn in (score, message))
-            x = x + attention_sum(s, m, weight.index_select(0, sender), receiver, len(x), self.epsilon).squeeze(1)
-        return attention_sum(self.pool(x), x.unsqueeze(1), last, graph, n_graphs, self.epsilon).squeeze(1)
+            a = softmax(s, receiver, len(x), weight.index_select(0, sender), self.epsilon)  # (pairs, 1, 1)
+            x = x + sum_over_edges(a * m, receiver, len(x)).squeeze(1)
+        a = softmax(self.pool(x), graph, n_graphs, last, self.epsilon)  # (M, 1, 1)
+        return sum_over_edges(a * x.unsqueeze(1), graph, n_graphs).squeeze(1)
 
 
 def _fractions(batch: Batch, n_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -349,8 +324,9 @@ class Pooling(nn.Module):
 
     def forward(self, h: Tensor, composition: Tensor, batch: Batch, n_graphs: int) -> Tensor:
         """(G, heads * C), or (G, C) for the mean of the heads."""
-        s = self.score(torch.cat([h, composition.index_select(0, batch.batch)], dim=1))
-        pooled = attention_sum(s, self.message(h), batch.multiplicity.to(h.dtype), batch.batch, n_graphs)
+        s = self.score(torch.cat([h, composition.index_select(0, batch.batch)], dim=1))  # (N, heads, C)
+        a = softmax(s, batch.batch, n_graphs, batch.multiplicity.to(h.dtype))
+        pooled = sum_over_edges(a * self.message(h), batch.batch, n_graphs)  # (G, heads, C)
         return pooled.mean(1) if self.mean else pooled.flatten(1)
 
 
@@ -378,10 +354,7 @@ class OutputNetwork(nn.Module):
 
 
 class CGAT(nn.Module):
-    """Crystal graph attention network: from a batch of graphs to normalised (value, log standard deviation).
-
-    It has a pair of these for each of its `labels`.
-    """
+    """Crystal graph attention network: from a batch of graphs to `labels` pairs (value, log standard deviation)."""
 
     elements: Tensor
 
@@ -425,5 +398,5 @@ class CGAT(nn.Module):
         return self.pooling(h, self.composition(self.elements, batch, n_graphs), batch, n_graphs)
 
     def forward(self, batch: Batch) -> Tensor:
-        """(G, 2 labels): of each label value and log standard deviation, in units of the label's standard deviation."""
+        """(G, 2 labels): value and log standard deviation of each label, normalised by `TargetStatistics`."""
         return self.output(self.embed(batch))
