@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from cgatbook import notebooks as source
 from cgatbook.executing import execute, reusable
-from cgatbook.notebooks import Notebook, Profile, pages
+from cgatbook.notebooks import Notebook, Profile, Values, pages
 from cgatbook.pages import code_text
 from cgatlib import CgatError
 from cgatlib.runs.provenance import code_version
@@ -94,26 +94,40 @@ def staged(
     values = source.effective_values(notebooks, _with_data(chosen, data), source.parse_overrides(overrides))
     wanted = {source.find_notebook(notebooks, name).name for name in only} or set(notebooks)
     echo(f"Profile {chosen.name}: {chosen.about}")
+    with _only_build(root):
+        executed = {}
+        for number, (name, notebook) in enumerate(notebooks.items(), start=1):
+            line = f"[{number}/{len(notebooks)}] {name} ..."
+            cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
+            executed[name] = _executed(root, notebook, values[name], cached, name in wanted, force, line, echo)
+        yield _stage(root, notebooks, executed, chosen)
+
+
+@contextmanager
+def _only_build(root: Path) -> Iterator[None]:
+    """Keep other builds of this book out; `CgatError` where one is running."""
     (root / "_build").mkdir(exist_ok=True)
     try:
         lock = FileLock(root / "_build" / "lock").acquire(timeout=0)
     except Timeout as error:
         raise CgatError(f"another build of the book in {root} is running; wait for it to end") from error
     with lock:
-        executed = {}
-        for number, (name, notebook) in enumerate(notebooks.items(), start=1):
-            cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
-            done = None if force and name in wanted else reusable(root, notebook, values[name], cached)
-            line = f"[{number}/{len(notebooks)}] {name} ..."
-            if done is None and name in wanted:
-                echo(line)
-                start = time.monotonic()
-                done = execute(root, notebook, values[name], cached)
-                echo(f"{line} {time.monotonic() - start:.0f} s")
-            else:
-                echo(f"{line} {'left out' if done is None else 'unchanged'}")
-            executed[name] = done
-        yield _stage(root, notebooks, executed, chosen)
+        yield
+
+
+def _executed(
+    root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool, line: str, echo: Echo
+) -> Any | None:
+    """The executed notebook, as it was kept where nothing has changed; none where it has and is not `wanted`."""
+    done = None if force and wanted else reusable(root, notebook, values, cached)
+    if done is not None or not wanted:
+        echo(f"{line} {'left out' if done is None else 'unchanged'}")
+        return done
+    echo(line)
+    start = time.monotonic()
+    done = execute(root, notebook, values, cached)
+    echo(f"{line} {time.monotonic() - start:.0f} s")
+    return done
 
 
 def _with_data(profile: Profile, data: Path | None) -> Profile:
