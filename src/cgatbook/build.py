@@ -97,9 +97,14 @@ def staged(
     with _only_build(root):
         executed = {}
         for number, (name, notebook) in enumerate(notebooks.items(), start=1):
-            line = f"[{number}/{len(notebooks)}] {name} ..."
             cached = root / "_build" / "executed" / chosen.name / f"{name}.ipynb"
-            executed[name] = _executed(root, notebook, values[name], cached, name in wanted, force, line, echo)
+            kept = None if force and name in wanted else reusable(root, notebook, values[name], cached)
+            line = f"[{number}/{len(notebooks)}] {name} ..."
+            if kept is None and name in wanted:
+                kept = _executed(root, notebook, values[name], cached, line, echo)
+            else:
+                echo(f"{line} {'left out' if kept is None else 'unchanged'}")
+            executed[name] = kept
         yield _stage(root, notebooks, executed, chosen)
 
 
@@ -115,14 +120,8 @@ def _only_build(root: Path) -> Iterator[None]:
         yield
 
 
-def _executed(
-    root: Path, notebook: Notebook, values: Values, cached: Path, wanted: bool, force: bool, line: str, echo: Echo
-) -> Any | None:
-    """The executed notebook, as it was kept where nothing has changed; none where it has and is not `wanted`."""
-    done = None if force and wanted else reusable(root, notebook, values, cached)
-    if done is not None or not wanted:
-        echo(f"{line} {'left out' if done is None else 'unchanged'}")
-        return done
+def _executed(root: Path, notebook: Notebook, values: Values, cached: Path, line: str, echo: Echo) -> Any:
+    """Execute a notebook, with a line before it and one that says how long it took."""
     echo(line)
     start = time.monotonic()
     done = execute(root, notebook, values, cached)
