@@ -117,7 +117,7 @@ class RunArchive(Mapping[str, Run]):
 
     @cached_property
     def _errors(self) -> tuple[pa.Table, dict[str, int], dict[str, int]]:
-        """The table of errors, and of each run, whose rows lie together, the first row and their number."""
+        """The errors of all runs; by run the first of its rows, which lie together; by run their number."""
         table = read_parquet(self.path / "errors.parquet")
         keys = table["key"].to_pandas()
         return table, dict(zip(keys[::-1], keys.index[::-1], strict=True)), keys.value_counts().to_dict()

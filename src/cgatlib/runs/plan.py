@@ -145,8 +145,7 @@ class Plan:
         return list(found.values()), undecided
 
     def _rates(self, store: Runs | None, guess: bool = False) -> Rates:
-        """The learning rate of every entry, each looked for once; an open one is the first, to `guess` or without a
-        store."""
+        """Gives the learning rate of an entry; where its trials are missing, the first if `guess` or without store."""
 
         @cache
         def rates(name: str) -> float:

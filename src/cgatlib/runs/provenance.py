@@ -27,8 +27,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def code_version() -> dict[str, Any]:
-    """``version`` of this package, ``sources`` (`source_digest`), and outside a git checkout None: ``commit`` (short
-    hash) and ``dirty`` (tracked or new files differ from that commit)."""
+    """``version`` of this package, its ``sources`` (`source_digest`), ``commit`` (short hash) and ``dirty`` (files
+    differ from that commit); the last two are None outside a git checkout."""
     tracked = _git("ls-files", "--error-unmatch", __file__)  # an installed copy may lie inside some other checkout
     commit = _git("rev-parse", "--short=12", "HEAD") if tracked else None
     status = _git("status", "--porcelain", ":/") if commit else None

@@ -195,7 +195,7 @@ class _Queue(Executor):
 
 
 def _jobs_ended(seconds: float, running: Collection[Any]) -> Collection[Future[None]]:
-    """As `first_ended`, looking every few seconds; whoever has ended gets its result: none, or why it failed."""
+    """As `first_ended`, looking every few seconds; sets the result of each job that has ended, or why it failed."""
     while not (ended := [future for future in running if future.job.done()]):
         time.sleep(seconds)
     for future in ended:

@@ -33,7 +33,7 @@ def digests(ids: Iterable[str], formulas: Iterable[str]) -> NDArray[np.uint64]:
 
 
 def errors_of(predictions: pd.DataFrame, label: str) -> pd.DataFrame:
-    """The errors of `Run.predictions`; from their targets follow errors, and of a band gap its kind, nothing else."""
+    """The errors of `Run.predictions`; of a target they keep no more than whether a band gap is that of a metal."""
     predictions = predictions.sort_values("material_id")
     target, prediction = (predictions[name].to_numpy(np.float64) for name in ("target", "prediction"))
     formulas = predictions["formula"].to_numpy(dtype=str)
