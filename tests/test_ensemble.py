@@ -72,7 +72,7 @@ def test_members_give_what_their_runs_gave(model, table, seed_runs):
 
 
 def test_a_model_is_one_line_where_it_is_shown(model):
-    assert repr(model) == "<model of e_form (PBE), 2 networks>"
+    assert repr(model) == "<model of e_form (PBE), members: 2>"
 
 
 def test_every_crystal_keeps_its_row_and_says_why_it_has_no_prediction(model):

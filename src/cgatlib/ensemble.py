@@ -55,7 +55,7 @@ class Ensemble:
 
     def __repr__(self) -> str:
         """What is predicted; weights and card would fill pages of a notebook."""
-        return f"<model of {', '.join(self.labels)} ({self.members[0].card.functional}), {len(self.members)} networks>"
+        return f"<model of {', '.join(self.labels)} ({self.members[0].card.functional}), members: {len(self.members)}>"
 
     @property
     def trunks(self) -> dict[tuple[str, ...], tuple[Predictor, ...]]:
@@ -83,12 +83,14 @@ class Ensemble:
         """Predict for pymatgen Structures, ASE Atoms, `Crystal` objects or paths of files (one, or several).
 
         Args:
-            ids: one for each. known: where the model learnt from pairs, the value of each by the cheaper functional,
-                e.g. ``{"band_gap": gaps}``.
+            structures: one or several.
+            ids: one for each.
+            known: where the model learnt from pairs, the value of each by the cheaper functional, e.g.
+                ``{"band_gap": gaps}``.
 
         Returns:
-            One row per structure, in order: ``material_id`` (of `ids`, of the Crystal, the path, or counted from 0),
-            ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
+            A row for each structure, in order, with ``material_id`` (of `ids`, of the Crystal, the path, or counted
+            from 0), ``prediction`` (mean of the members), ``uncertainty`` (two thirds of the errors are expected to be
             smaller), ``unit``, ``note``. What cannot be judged (an unseen element, overlapping atoms, ...) has no
             prediction and the reason as its note; what else lies outside the training data is predicted and noted. Of
             several labels, the middle three columns are there for each, such as ``prediction_e_form``.
@@ -105,6 +107,8 @@ class Ensemble:
         """`predict` for structure files (id = stem) and parquet tables, which `workers` processes read.
 
         Args:
+            paths: of the files.
+            workers: processes.
             known: where the model learnt from pairs, the column of each label's known values, if not that of training.
 
         Raises:

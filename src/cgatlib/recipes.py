@@ -264,7 +264,9 @@ class CGATRegressor(RegressorMixin, _OfStructures):
         label: property to learn, of `cgatlib.crystals.crystal.PROPERTIES`.
         recipe: of `cgatlib.recipes.RECIPES`; None takes the best that is known.
         functional: that the values come from, for the card.
-        steps, learning_rate, batch_size: of the training; None takes what the recipe has.
+        steps: of the training, as the next two; None takes what the recipe has.
+        learning_rate: the highest.
+        batch_size: crystals in a step.
         random_state: seed of the members.
 
     Attributes:

@@ -127,7 +127,9 @@ def _series(rows: pd.DataFrame, against: str, look: Mode, *, filled: bool = True
     fit = bootstrap(curve_points(rows, against), noise)
     if len(distinct) <= _LAST:
         return replace(series, fit=fit)
-    last = bootstrap(curve_points(rows[rows[against] >= distinct[-_LAST]], against), noise)
+    if noise is not None:  # points taken from a line have one slope
+        return replace(series, fit=fit, floor=fit_with_floor(fit.points))
+    last = bootstrap(curve_points(rows[rows[against] >= distinct[-_LAST]], against))
     return replace(series, fit=fit, last=last, floor=fit_with_floor(fit.points))
 
 

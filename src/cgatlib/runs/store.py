@@ -28,7 +28,7 @@ PLAIN = {"steps": 3000, "batch_size": 128, "learning_rate": 1e-3, "cycles": 1}
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a folder, and the means to make those that are missing.
+    """The runs of a folder, and the means to make those that are missing::
 
         runs = Runs("runs")
         base = runs.train(pbe, ["e_form", "band_gap"], model="small", steps=1000)
@@ -40,11 +40,14 @@ class Runs:
     ``KEY-CODE``, with the first digits of the code that made it, and that code finds it there.
 
     Args:
-        root: the folder. cache: that of the graphs, ``root/.graphs`` by default.
+        root: the folder.
+        tables: by fingerprint; `train`, `transfer` and `add` register more.
+        cache: folder of the graphs, ``root/.graphs`` by default.
         stored: runs to use as they are, by key, whatever code made them: of an archive or of other folders. Others can
             start from those that have weights.
-        accelerator, devices: where one run is trained, as `cgatlib.training.fabric_of` names them.
-        tables: by fingerprint; `train`, `transfer` and `add` register more. silent: show no progress.
+        accelerator: where one run is trained: ``cpu``, ``cuda`` or ``mps``.
+        devices: how many of them train it together.
+        silent: show no progress.
     """
 
     root: Path = Path("runs")
@@ -68,7 +71,8 @@ class Runs:
 
         Args:
             table: the crystals, of which a tenth each is kept for validation and for the test.
-            labels: property to learn, or properties that one network learns. model: size of the network.
+            labels: property to learn, or properties that one network learns.
+            model: size of the network, a name of `cgatlib.model.config.MODELS`.
             settings: ``seed``, ``train_size``, ``split`` as in `Experiment`, and fields of `TrainingConfig`.
 
         Raises:
@@ -82,7 +86,10 @@ class Runs:
         """Continue a run on other crystals or another property, with its configuration and split.
 
         Args:
-            table, label: as of `train`. source: the run to start from. mode: of `TransferConfig`.
+            table: the crystals, divided as those of the source.
+            source: the run to start from.
+            label: property to learn, or properties.
+            mode: a mode of `TransferConfig`, e.g. ``full`` or ``head``.
             settings: those of `train`, and fields of `TransferConfig`.
 
         Raises:
