@@ -232,9 +232,10 @@ def error_table(real: Archives, rows: Sequence[Mapping[str, str]], among: Stored
 
 
 def lowest(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[int, int]]:
-    """Positions of the lowest error of each row of an error table among `columns`."""
+    """Positions of the lowest error, as it is printed, of each row of an error table among `columns`."""
     values = frame[[name for name in columns if name in frame]].map(lambda cell: float(cell.split("\u00a0")[0]))
-    return [(row, frame.columns.get_loc(name)) for row, name in enumerate(values.idxmin(axis=1))]
+    best = values.eq(values.min(axis=1), axis=0).to_numpy()
+    return [(int(row), frame.columns.get_loc(values.columns[column])) for row, column in np.argwhere(best)]
 
 
 def published_errors(published: pd.DataFrame, label: str, functional: str) -> pd.DataFrame:

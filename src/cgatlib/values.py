@@ -52,8 +52,8 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else from_plain(kind, value, where)
-    if origin in (Union, UnionType):  # of one type and None
-        return None if value is None else _typed(next(k for k in args if k is not NoneType), value, where)
+    if origin in (Union, UnionType):
+        return _one_of(args, value, where)
     if origin is tuple and isinstance(value, list | tuple):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         if len(kinds) == len(value):
@@ -67,6 +67,19 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return value
     name = " or ".join(map(repr, args)) if origin is Literal else getattr(kind, "__name__", str(kind))
     raise CgatError(f"{where} must be {name}, not {_short(value)}")
+
+
+def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and NoneType in kinds:
+        return None
+    refusals = []
+    for kind in kinds:
+        if kind is not NoneType:
+            try:
+                return _typed(kind, value, where)
+            except CgatError as error:
+                refusals.append(str(error))
+    raise CgatError(" or ".join(refusals))
 
 
 def _short(value: Any) -> str:
