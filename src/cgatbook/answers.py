@@ -160,14 +160,13 @@ def unlike_sentence(real: Archives) -> str:
     """Whether full transfer between unlike properties fails, as the paper says."""
     found = [answer(real.of(f"{pair}-full", none), f"{pair}-full", none) for pair, none in UNLIKE.items()]
     better = [one for one in found if one.verdict == "helps"]
-    texts = " and ".join(f"{percent(one.comparison.reduction.value)} % ({one.name})" for one in found)
-    texts += f" {LENGTHS['short']}" if any(one.training == "short" for one in found) else ""
+    each = (f"{percent(one.comparison.reduction.value)} % ({one.name}: {one.verdict})" for one in found)
+    how = "short" if any(one.training == "short" for one in found) else "long"
+    text = f"full transfer lowers the error by {' and '.join(each)} {LENGTHS[how]}."
     begin = "The paper finds transfer between volume and formation energy no better than none"
     if len(better) == len(found):
-        return f"{begin}; that does not hold here: full transfer lowers the error by {texts}."
-    if better:
-        return f"{begin}; that holds here for one direction only ({texts})."
-    return f"{begin}; so do we ({texts})."
+        return f"{begin}; that does not hold here: {text}"
+    return f"{begin}; that holds here in one direction: {text}" if better else f"{begin}; so do we: {text}"
 
 
 def control_sentence(real: Archives) -> str:
