@@ -167,7 +167,7 @@ def _rows(name: str, data: bytes) -> int | None:
     data = unpack(data)
     if ".jsonl" in name:
         return sum(bool(line.strip()) for line in data.split(b"\n"))
-    text = data.decode()
+    text = data.decode("utf-8", "replace" if ".csv" in name else "strict")  # a remark may hold any byte
     if ".csv" in name:
         return sum(bool(row) for row in csv.reader(io.StringIO(text, newline=""), strict=True)) - 1
     value = json.loads(text)

@@ -125,7 +125,7 @@ class CsvRows:
         self._separator = max(",;\t", key=first.count)
         self._spent = 0  # characters since the last whole row
         try:
-            self.header = self._record()[0]
+            self.header = [name.strip() for name in self._record()[0]]
         except csv.Error as error:
             raise UnreadableFile(f"{path} cannot be read at line 1 (byte 0): {error}") from error
 
