@@ -1,9 +1,11 @@
 """Rules for neighbour lists compared: test error, cost, and how far predictions move with the description of a crystal.
 
     python -m benchmarks.noise --data FOLDER    # pbe.parquet of the demo set by default
+    python -m benchmarks.noise --data FOLDER --model pbe --out benchmarks/noise_pbe.json
 
 Every rule has networks of the same size and length of training, one for each property and seed. Those of the package
-are `GraphConfig`'s; the others are defined here, for comparison alone.
+are `GraphConfig`'s; the others are defined here, for comparison alone. With `--model`, a released model of PBE data is
+measured instead, on test crystals of the table that it learnt from.
 """
 
 import argparse
@@ -21,14 +23,17 @@ import numpy as np
 import torch
 
 from benchmarks.bench import DEMO, HERE, cells_of, say
+from cgatlib.crystals.crystal import Crystal
 from cgatlib.crystals.table import CrystalTable
+from cgatlib.ensemble import load_model
 from cgatlib.graphs.neighbours import GRAPHS, GraphConfig, shell_lists
 from cgatlib.graphs.packing import Cell, Lists, PackedGraphs, pack
 from cgatlib.inputs import GraphInputs, Inputs, TargetStatistics, predict
 from cgatlib.model.cgat import CGAT
 from cgatlib.model.config import MODELS
+from cgatlib.runs.experiment import Experiment
 from cgatlib.runs.provenance import provenance
-from cgatlib.splits import SplitConfig, split
+from cgatlib.splits import SplitConfig, groups_of, split
 from cgatlib.training import TrainingConfig, fit
 
 COPIES = (0.005, 0.015, 0.03)  # Å, root mean square displacement of the copies that are trained on
@@ -188,6 +193,30 @@ class Bench:
         return {"test_mae": mae, "change": change, "milliseconds_per_step": 1e3 * spent}
 
 
+def model_rows(name: str, table: CrystalTable) -> list[dict[str, Any]]:
+    """How far the predictions of a released model move, by property, on test crystals of its own table."""
+    model = load_model(name)
+    if model.card is None or model.card.data["fingerprint"] != table.fingerprint:
+        raise SystemExit(f"the model {name} did not learn from a table of fingerprint {table.fingerprint}")
+    config = Experiment.from_dict(model.card.members[0].experiment).split
+    test = split(groups_of(table, config), config).test
+    crystals = [table.crystal(row) for row in np.random.default_rng(0).permutation(test)[:MOVED]]
+
+    def predicted(crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
+        frame = model.predict(crystals)
+        one = len(model.labels) == 1
+        return {label: frame["prediction" if one else f"prediction_{label}"].to_numpy() for label in model.labels}
+
+    before, cells = predicted(crystals), [(c.lattice, c.numbers, c.frac_coords) for c in crystals]
+    rows = {label: {"label": label, "test_mae": a.errors.mae, "change": {}} for label, a in model.card.accuracy.items()}
+    for move in MOVES:
+        new = zip(crystals, moved(cells, move), strict=True)
+        after = predicted([replace(c, lattice=cell[0], frac_coords=cell[2]) for c, cell in new])
+        for label, row in rows.items():
+            row["change"][move] = float(np.abs(after[label] - before[label]).mean() / row["test_mae"])
+    return list(rows.values())
+
+
 def main(given: list[str] | None = None) -> None:
     """Measure, and store row by row."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -196,10 +225,16 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--labels", nargs="+", default=["e_form", "volume_per_atom"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--model", help="a released model of PBE data instead")
     parser.add_argument("--out", type=Path, default=HERE / "noise.json")
     options = parser.parse_args(given)
     torch.set_num_threads(1)
     table, rows = CrystalTable.read(options.data / "pbe.parquet", "PBE"), []
+    if options.model:
+        content = {"model": options.model, "table": table.fingerprint, "crystals": MOVED, "provenance": provenance()}
+        content |= {"rows": model_rows(options.model, table)}
+        options.out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        return
     about = {"table": table.fingerprint, "source": table.source, "steps": options.steps, "batch": BATCH, "moved": MOVED}
     for name in options.rules:
         bench = Bench(table, RULES[name])

@@ -526,7 +526,7 @@ class TestRealBuild:
         write_notebook(root, "02_second", "raise ZeroDivisionError('too small')")
         with pytest.raises(CgatError) as caught:
             build(root, "ci")
-        assert 'notebook 02_second failed in code cell 3 (\'print("sum of sizes"' in str(caught.value)
+        assert 'notebook 02_second failed in code cell 2 (\'print("sum of sizes"' in str(caught.value)
         assert "ZeroDivisionError: too small" in str(caught.value)
         assert (html / "index.html").read_text() == "previous"
         assert (root / "_build" / "executed" / "ci" / "01_first.ipynb").is_file()  # a rerun resumes here
