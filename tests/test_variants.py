@@ -1,6 +1,7 @@
 """The comparison of the released code with the printed equations."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from cgatbook.stored import StoredResults
-from cgatbook.variants import change_text, cost, variant_table
+from cgatbook.variants import NOISE_BOUNDS, change_text, cost, noise_rows, noise_sentence, noise_table, variant_table
 from cgatlib.graphs.neighbours import GraphConfig
 from cgatlib.model.config import ModelConfig
 
+ROOT = Path(__file__).parents[1]
 SMALL = ModelConfig(8, 8, 2, 2, neighbours=6, output_widths=(8,), roost_steps=1, elements="one-hot")
 GRAPH = GraphConfig(neighbours=6, ties="deterministic")
 
@@ -70,3 +72,12 @@ def test_the_table_compares_with_its_first_row(cells, results):
     assert table.index.tolist() == ["as released", "wide edges"]
     assert table["test MAE / meV/atom"].tolist() == ["250.0\u00a0±\u00a070.7", "125.0\u00a0±\u00a035.4"]
     assert table["change"].tolist() == ["–", "-50.0% [-50.0%, -50.0%]"]
+
+
+def test_noise_of_rules_and_of_the_released_model():
+    moves, released = noise_rows(ROOT / "benchmarks/noise.json"), ROOT / "benchmarks/noise_pbe.json"
+    table = noise_table(moves, released)
+    assert len(table) == moves.groupby(["label", "rule"]).ngroups + 4  # properties of the model
+    assert (table.loc["Volume / Å³/atom: continuous ranks", list(NOISE_BOUNDS)].astype(float) < [3, 15, 3]).all()
+    missed = sum((table[move].tail(4).astype(float) > 100 * bound).sum() for move, bound in NOISE_BOUNDS.items())
+    assert f"keeps {12 - missed} of 12 bounds" in noise_sentence(released)
