@@ -89,8 +89,8 @@ class RegressorOfRows(OfRows, CGATRegressor):
         tags.regressor_tags.poor_score = True  # of the numbers that the targets depend on, a compound keeps little
         return tags
 
-    def predict(self, X):
-        return super().predict(compounds(X))
+    def predict(self, X, return_std=False, known=None):
+        return super().predict(compounds(X), return_std, known)
 
 
 def exceptions(estimator) -> dict[str, str]:

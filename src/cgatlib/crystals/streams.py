@@ -40,6 +40,7 @@ _HEADER = ("columns", "index")
 _NAMES = 1000
 _DEPTH, _BRACKETS = 1000, 500_000  # json decodes no more at a time; a large cell has 30,000
 _FAILED, _OTHER = 1000, 100  # characters that a value counts at least, when the next entry is looked for among others
+_LINES = 500  # of the text before an error, of which json counts the lines, one in so many counts
 
 
 @contextmanager
@@ -297,7 +298,8 @@ class JsonItems:
             try:
                 value = self._value()
             except (ValueError, RecursionError) as error:
-                left -= max(_FAILED, getattr(error, "pos", 0) - bracket)
+                at = getattr(error, "pos", 0)
+                left -= max(_FAILED, at - bracket, at // _LINES)
                 start = bracket + 1
             else:
                 start = self._pos
