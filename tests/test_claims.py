@@ -443,7 +443,7 @@ def test_rows_are_complete_without_script():
         "cgatlib sweep data/plans/plan.yaml",
         "<svg",
         'class="stated"',
-        ">+100%<",
+        ">+100\N{NO-BREAK SPACE}%<",
     ):
         assert part in html, part
     assert "An input returned:</strong> what was put in" in ledger.rows(judged(), PAPER, "data").data

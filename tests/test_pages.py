@@ -25,6 +25,12 @@ def test_table() -> None:
     assert '<span class="badge-paper">paper</span>' in html
 
 
+def test_numbers_are_typeset() -> None:
+    assert pages.words("E_hull: -34% [-40 %, 1e-5], PBE-1 & 2-3") == (
+        "<i>E</i><sub>hull</sub>: \N{MINUS SIGN}34\N{NO-BREAK SPACE}% [\N{MINUS SIGN}40\N{NO-BREAK SPACE}%, 1e-5], PBE-1 &amp; 2-3"
+    )
+
+
 @pytest.mark.parametrize(("name", "title"), [("answer", "<b>Figure 1.</b> "), ("demo", "")])
 def test_figure_is_numbered_and_self_contained(name: str, title: str) -> None:
     figure = Figure()

@@ -80,4 +80,5 @@ def test_noise_of_rules_and_of_the_released_model():
     assert len(table) == moves.groupby(["label", "rule"]).ngroups + 4  # properties of the model
     assert (table.loc["Volume / Å³/atom: continuous ranks", list(NOISE_BOUNDS)].astype(float) < [3, 15, 3]).all()
     missed = sum((table[move].tail(4).astype(float) > 100 * bound).sum() for move, bound in NOISE_BOUNDS.items())
-    assert f"keeps {12 - missed} of 12 bounds" in noise_sentence(released)
+    assert "0.02 Å 15 %" in noise_sentence(released)
+    assert f"keeps {12 - missed} of 12" in noise_sentence(released)

@@ -90,7 +90,7 @@ def show_figure(figure: "Figure", name: str, caption: str, alt: str, data: pd.Da
     return HTML(
         f'<figure class="cgat-figure" id="figure-{escape(name)}">'
         + svg.replace('<svg style="', named, 1)
-        + f"<figcaption>{title}{caption}</figcaption>"
+        + f"<figcaption>{title}{typeset(caption)}</figcaption>"
         f'<div class="cgat-downloads">Download: {links}</div></figure>'
     )
 
@@ -107,34 +107,41 @@ def show_table(frame: pd.DataFrame, caption: str, bold: Sequence[tuple[int, int]
         caption: says what is compared, with units.
         bold: (row, column) positions to emphasise.
     """
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
-    corner = f'<th scope="col">{escape(str(frame.index.name))}</th>' if frame.index.name else "<td></td>"
+    head = "".join(f'<th scope="col">{words(name)}</th>' for name in frame.columns)
+    corner = f'<th scope="col">{words(frame.index.name)}</th>' if frame.index.name else "<td></td>"
     rows = []
     for i, (label, row) in enumerate(frame.iterrows()):
         inner = "".join(_cell(cell, (i, j) in bold) for j, cell in enumerate(row))
-        rows.append(f'<tr><th scope="row">{_html(label)}</th>{inner}</tr>')
+        rows.append(f'<tr><th scope="row">{words(label)}</th>{inner}</tr>')
     return HTML(
         '<div class="cgat-table" tabindex="0">'  # what may scroll must be reachable by keyboard
-        f"<table><caption>{caption}</caption><thead><tr>{corner}{head}</tr></thead>"
+        f"<table><caption>{typeset(caption)}</caption><thead><tr>{corner}{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
-def _html(value: Any) -> str:
-    """A value as HTML; the name of an origin becomes its badge."""
+def words(value: Any) -> str:
+    """A value as HTML, typeset; the name of an origin becomes its badge."""
     origin = next((key for key, name in BADGES.items() if name == value), None)
-    return badge(origin) if origin else escape(str(value))
+    return badge(origin) if origin else typeset(escape(str(value)))
+
+
+def typeset(text: str) -> str:
+    """HTML with energies as symbols, a true minus, and % that stays with its number."""
+    text = re.sub(r"(?<![\w.,/^_)-])-(?=\d)", "\N{MINUS SIGN}", text)
+    text = re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r"\bE_(hull|form)", r"<i>E</i><sub>\1</sub>", text)
 
 
 def _cell(cell: Any, bold: bool) -> str:
-    text = "–" if pd.isna(cell) else _html(cell)
-    words = ' class="words"' if text[:1].isalpha() or text[:1] == "<" else ""  # words to the left, numbers to the right
-    return f"<td{words}><strong>{text}</strong></td>" if bold else f"<td{words}>{text}</td>"
+    text = "–" if pd.isna(cell) else words(cell)
+    side = ' class="words"' if text[:1].isalpha() or text[:1] == "<" else ""  # words to the left, numbers to the right
+    return f"<td{side}><strong>{text}</strong></td>" if bold else f"<td{side}>{text}</td>"
 
 
 def listed(sentences: Iterable[str]) -> HTML:
     """Sentences (HTML) that code had to write, as a list."""
-    return HTML("<ul>" + "".join(f"<li>{sentence}</li>" for sentence in sentences) + "</ul>")
+    return HTML("<ul>" + "".join(f"<li>{typeset(sentence)}</li>" for sentence in sentences) + "</ul>")
 
 
 def folded(title: str, parts: Iterable[HTML], profile: str, *origins: str) -> HTML:
@@ -175,4 +182,4 @@ def code_text(version: Mapping[str, Any]) -> str:
 
 def note(text: str) -> HTML:
     """A sentence that code had to write, because it depends on the data."""
-    return HTML(f"<p>{_html(text)}</p>")
+    return HTML(f"<p>{words(text)}</p>")

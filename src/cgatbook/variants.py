@@ -111,7 +111,7 @@ def noise_table(moves: pd.DataFrame, released: Path) -> pd.DataFrame:
 
 
 def noise_sentence(released: Path) -> str:
-    """Which of the bounds the released model keeps; its argument is that of `noise_table`."""
+    """The bounds, and which of them the released model keeps; its argument is that of `noise_table`."""
     content = json.loads(released.read_text())
     found = [
         (QUANTITIES[row["label"]].title, move, share)
@@ -119,5 +119,7 @@ def noise_sentence(released: Path) -> str:
         for move, share in row["change"].items()
     ]
     missed = [f"{title}, {move} ({100 * share:.1f} %)" for title, move, share in found if share > NOISE_BOUNDS[move]]
-    kept = f"The released model {content['model']} keeps {len(found) - len(missed)} of {len(found)} bounds"
-    return f"{kept}; it misses: {'; '.join(missed)}." if missed else f"{kept}."
+    bounds = ", ".join(f"{move} {100 * bound:.0f} %" for move, bound in NOISE_BOUNDS.items())
+    kept = f"Bounds were set before ({bounds} of the test MAE): the released model {content['model']} keeps "
+    kept += f"{len(found) - len(missed)} of {len(found)}"
+    return f"{kept} and misses {'; '.join(missed)}." if missed else f"{kept}."

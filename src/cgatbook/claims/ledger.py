@@ -4,7 +4,6 @@ A row is a `details` element. ``book/assets/ledger.js`` adds search and filters,
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -15,6 +14,7 @@ from cgatbook.claims import between, conclusions, data, sizes, within
 from cgatbook.claims.evidence import Evidence
 from cgatbook.claims.paper import place_text
 from cgatbook.claims.verdict import MEANING, SECTIONS, Axis, Claim, Effect, Finding, Outcome, Verdict
+from cgatbook.pages import words
 from cgatbook.published import PublishedNumbers
 
 SOURCES = {"DFT": "DFT labels", "surrogate": "surrogate labels", "paper": "printed numbers", "none": "no labels"}
@@ -81,7 +81,7 @@ def _row(claim: Claim, verdict: Verdict, paper: PublishedNumbers) -> str:
     cases = [f.outcome for f in findings].count(outcome)
     of = f' <span class="cases">{cases} of {len(findings)} cases</span>' if len(findings) > 1 else ""
     title, page = SECTIONS[claim.section]
-    tested = f"<p>{_words(claim.tested)}</p>" if claim.tested else ""
+    tested = f"<p>{words(claim.tested)}</p>" if claim.tested else ""
     items = "".join(f"<li>{_finding(claim, finding)}</li>" for finding in findings)
     links = (
         f'<p>Figures: <a href="{page}.html">{title}</a>. Link to this claim: <a href="#{claim.id}">{claim.id}</a>.</p>'
@@ -90,8 +90,8 @@ def _row(claim: Claim, verdict: Verdict, paper: PublishedNumbers) -> str:
         f'<details class="claim" id="{claim.id}" data-verdict="{outcome.name.lower()}" data-section="{claim.section}" '
         f'data-data="{" ".join(sorted({f.data for f in findings}))}"><summary>'
         f'<span class="claim-verdict">{_chip(outcome)}{of}</span>'
-        f'<span class="claim-text">{_words(paper.fill(claim.sentence))} <small>{escape(claim.place)}</small></span>'
-        f'<span class="claim-found">{_words(verdict.deciding.text)}</span>{_plot(findings)}</summary>'
+        f'<span class="claim-text">{words(paper.fill(claim.sentence))} <small>{escape(claim.place)}</small></span>'
+        f'<span class="claim-found">{words(verdict.deciding.text)}</span>{_plot(findings)}</summary>'
         f'<div class="claim-evidence">{tested}<ul>{items}</ul>{_repeat(findings)}{links}</div></details>'
     )
 
@@ -105,10 +105,10 @@ def _finding(claim: Claim, f: Finding) -> str:
     between = " against " if "; against " in f.procedure else ", "
     entries = between.join(f"<code>{escape(name)}</code>" for name in f.entries[:2])
     more = f" and {len(f.entries) - 2} more" if len(f.entries) > 2 else ""
-    circular = f" <strong>An input returned:</strong> {_words(f.circular)}." if f.circular else ""
+    circular = f" <strong>An input returned:</strong> {words(f.circular)}." if f.circular else ""
     badge = f'<span class="badge-{f.data.lower()}">{SOURCES[f.data]}</span>'
-    text = "; ".join(_words(part) for part in parts if part)
-    return f"{_chip(f.outcome)} {_words(f.text)}.{circular}<br><small>{badge} {text} {entries}{more}</small>"
+    text = "; ".join(words(part) for part in parts if part)
+    return f"{_chip(f.outcome)} {words(f.text)}.{circular}<br><small>{badge} {text} {entries}{more}</small>"
 
 
 def _repeat(findings: Iterable[Finding]) -> str:
@@ -163,14 +163,8 @@ def _tick(value: float, axis: Axis) -> str:
         return f"×{math.exp(value):.2g}"
     if value == 0:
         return "0"
-    text = f"{value:+.{0 if abs(value) >= 0.1 else 1}%}" if axis == "share" else f"{value:+.2g}"
-    return text.replace("-", "−")
+    return words(f"{value:+.{0 if abs(value) >= 0.1 else 1}%}" if axis == "share" else f"{value:+.2g}")
 
 
 def _chip(outcome: Outcome) -> str:
     return f'<span class="chip {outcome.name.lower()}">{outcome}</span>'
-
-
-def _words(text: str) -> str:
-    """Text as HTML, with energies as symbols."""
-    return re.sub(r"\bE_(hull|form)", r"<i>E</i><sub>\1</sub>", escape(text))
