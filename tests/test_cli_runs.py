@@ -192,7 +192,7 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
     stated.write_text(json.dumps({"about": "One run", "tables": tables, "runs": {"plain": run | {"seeds": [0, 1]}}}))
     for options in (["--plan", plan, "--data", table_paths[0].parent], ["--plan", stated]):
         result = invoke("archive", "--runs", root, "--out", tmp_path / "some", *options)
-        assert f"not archived, as it is not in {root}: plain seed 1" in result.stderr
+        assert "not archived, as it is not there: plain seed 1" in result.stderr
         assert set(RunArchive(tmp_path / "some")) == {runs[0].path.name}
     assert (
         "does not state its fingerprint"
@@ -202,6 +202,13 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
     stated.write_text(json.dumps({"about": "Two", "tables": tables, "runs": {"plain": run, "later": later}}))
     invoke("archive", "--runs", root, "--out", tmp_path / "with", "--plan", stated, "--weights")
     assert [path.name for path in (tmp_path / "with" / "weights").iterdir()] == [runs[0].path.name]
+    again = run | {"steps": 3, "learning_rate": {"of": "plain"}}  # its trials are in the archive alone
+    stated.write_text(json.dumps({"about": "Rate", "tables": tables, "runs": {"plain": run, "again": again}}))
+    experiment = replace(runs[0].experiment, training=replace(runs[0].experiment.training, steps=3))
+    graphs = tmp_path / "graphs"
+    key = Runs(tmp_path / "new", {table.fingerprint: table}, graphs).get_all([experiment])[0].experiment.key
+    invoke("archive", "--runs", tmp_path / "new", "--out", tmp_path / "with", "--plan", stated)
+    assert set(RunArchive(tmp_path / "with")) == {runs[0].path.name, key}
 
 
 def test_nothing_to_archive_is_an_error(tmp_path):

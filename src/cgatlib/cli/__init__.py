@@ -1,5 +1,6 @@
 """The ``cgatlib`` command. Imports that take long happen inside the commands, so that ``--help`` is quick."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,10 @@ from cgatlib.processes import stoppable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
+
+# On a machine that does other work as well, threads that wait by counting keep those they wait for from running: a fit
+# took ten times as long. OpenMP reads this when torch is loaded. On an idle machine it costs a tenth at most.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _RESUMED = {"train", "transfer", "forecast", "sweep", "book", "data fetch"}
 """Commands that keep what they had finished when they are stopped."""

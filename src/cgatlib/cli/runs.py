@@ -147,7 +147,8 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
     found = _find(root)
     wanted = {key: run.experiment for key, run in found.items()}
     if plan_file is not None:
-        wanted = _planned(plan_file, data, root, found)
+        before = RunArchive(out) if (out / "archive.json").is_file() else {}
+        wanted = _planned(plan_file, data, root, {**before, **found})
     archived = {key: run for key, run in found.items() if key in wanted}
     sources = {e.source.key for e in wanted.values() if e.source is not None} if weights else set()
     written = RunArchive.write(out, archived.values(), sources & archived.keys())
@@ -156,7 +157,7 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
 
 
 def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Experiment"]:
-    """The experiments of a plan by key; those that are not there are told."""
+    """The experiments of a plan by key, with rates that `found` decides; those that are not in it are told."""
     from cgatlib.runs.plan import Plan
     from cgatlib.runs.store import Runs
 
@@ -166,7 +167,7 @@ def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "R
     wanted = {planned.experiment.key: planned for planned in plan.outline(Runs(root, stored=found))}
     for key, planned in wanted.items():
         if key not in found:
-            click.echo(f"not archived, as it is not in {root}: {planned}", err=True)
+            click.echo(f"not archived, as it is not there: {planned}", err=True)
     return {key: planned.experiment for key, planned in wanted.items()}
 
 
