@@ -127,10 +127,10 @@ def words(value: Any) -> str:
 
 
 def typeset(text: str) -> str:
-    """HTML with energies as symbols, a true minus, and % that stays with its number."""
+    """HTML with symbols for energies and sizes, a true minus, and % that stays with its number."""
     text = re.sub(r"(?<![\w.,/^_)-])-(?=\d)", "\N{MINUS SIGN}", text)
     text = re.sub(r"(?<=\d) ?%", "\N{NO-BREAK SPACE}%", text)
-    return re.sub(r"\bE_(hull|form)", r"<i>E</i><sub>\1</sub>", text)
+    return re.sub(r"\b([EN])_(hull|form|equiv|cross)\b", r"<i>\1</i><sub>\2</sub>", text)
 
 
 def _cell(cell: Any, bold: bool) -> str:
@@ -145,9 +145,9 @@ def listed(sentences: Iterable[str]) -> HTML:
 
 
 def folded(title: str, parts: Iterable[HTML], profile: str, *origins: str) -> HTML:
-    """What a page trained itself, for the reader to open: figures, tables and sentences below a line with badges."""
+    """Figures, tables, sentences for the reader to open, below a line with badges, and the profile if it trained them."""
     body = "".join(part.data for part in parts)
-    head = f"{badge(*origins)} {escape(title)} (profile {escape(profile)})"
+    head = f"{badge(*origins)} {escape(title)}" + (f" (profile {escape(profile)})" if profile else "")
     return HTML(f'<details class="cgat-live"><summary>{head}</summary>{body}</details>')
 
 
