@@ -145,7 +145,7 @@ def listed(sentences: Iterable[str]) -> HTML:
 
 
 def folded(title: str, parts: Iterable[HTML], profile: str, *origins: str) -> HTML:
-    """Figures, tables, sentences for the reader to open, below a line with badges, and the profile if it trained them."""
+    """What a reader may open: figures, tables and sentences below a line with badges, and the profile if any."""
     body = "".join(part.data for part in parts)
     head = f"{badge(*origins)} {escape(title)}" + (f" (profile {escape(profile)})" if profile else "")
     return HTML(f'<details class="cgat-live"><summary>{head}</summary>{body}</details>')
