@@ -494,3 +494,4 @@ def test_quantities_have_units_of_errors_and_numbers_a_minus():
     assert set(QUANTITIES) == {"e_above_hull", "e_form", "volume_per_atom", "band_gap"}
     assert quantity("e_form").error_factor == 1000
     assert number(-0.5, ".2f") == "−0.50"
+    assert number(-0.0001, ".2f") == "0.00"

@@ -12,6 +12,7 @@ from cgatbook.scaling_cells import (
     ratio_text,
     scaling_row,
     size_text,
+    slope_sentence,
     starts_of,
 )
 from cgatlib import CgatError
@@ -62,6 +63,9 @@ class TestCells:
         assert cells["N_cross"].startswith("1.2 k")  # (500 / 60)^(1 / 0.3)
         assert "n at 43 meV/atom, full" in cells
         assert "n at 43 meV/atom, full" not in scaling_row(points, energy=False)
+        assert "no gain is seen" not in slope_sentence(points, "Volume")
+        flat = points.assign(mae=points["mae"].where(points["mode"] == "none", np.tile([30.0, 31.0], 8)))
+        assert slope_sentence(flat, "Volume").endswith("from 100 to 800 crystals no gain is seen.")
 
     def test_held_out_cells(self) -> None:
         sizes = np.array([100.0, 200, 400, 800])

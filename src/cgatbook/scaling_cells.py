@@ -108,11 +108,13 @@ def size_text(estimate: Estimate) -> str:
 def slope_sentence(points: pd.DataFrame, title: str) -> str:
     """What transfer saves: slopes and the size at which no transfer would be as good, from rows as in `scaling_row`."""
     cells = scaling_row(points, False)
-    largest = short_count(points["train_size"].max())
+    sizes, full = points["train_size"], scaling.bootstrap(curve_points(points[points["mode"] == "full"]))
+    largest = short_count(sizes.max())
+    flat = f" With full transfer the slope may be zero: from {sizes.min()} to {largest} crystals no gain is seen."
     return (
         f"{title}: the error falls with the slope {cells['slope, none']} without and {cells['slope, full']} with full "
         f"transfer. A network without transfer would need {cells['N_equiv']} crystals to match the best transferred "
-        f"one, which had {largest}."
+        f"one, which had {largest}." + (flat if full.slope.low <= 0 else "")
     )
 
 

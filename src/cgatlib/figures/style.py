@@ -166,8 +166,9 @@ def panel_titles(axes: Iterable[Axes], titles: Sequence[str]) -> None:
 
 
 def number(value: float, spec: str) -> str:
-    """Format with a minus sign instead of a hyphen."""
-    return format(value, spec).replace("-", "−")
+    """Format with a minus sign instead of a hyphen, and without one where only zeros are left."""
+    text = format(value, spec)
+    return text.replace("-", "−") if text.strip("-0.") else text.lstrip("-")
 
 
 def save_figure(figure: Figure, data: pd.DataFrame, folder: Path, name: str) -> dict[str, Path]:
