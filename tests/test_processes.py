@@ -119,3 +119,12 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
         "with stoppable(lambda: ''):\n    os.kill(os.getpid(), signal.SIGINT)\n"
     )
     assert subprocess.run([sys.executable, script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "2000"), ("5", "5")])
+def test_commands_let_threads_wait_without_counting_unless_told_otherwise(given: str | None, used: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    code = "import os, cgatlib.cli; print(os.environ['GOMP_SPINCOUNT'])"
+    env |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == used
