@@ -44,7 +44,7 @@ def scaling_row(points: pd.DataFrame, energy: bool) -> dict[str, str]:
 
     `points` are rows of `in_units` without transfer and with full transfer from one pre-training set.
     """
-    none, full = (scaling.bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
+    none, full = _two_lines(points)
     cells = {
         "slope, none": with_interval(none.slope, 3),
         "slope, full": with_interval(full.slope, 3),
@@ -107,15 +107,21 @@ def size_text(estimate: Estimate) -> str:
 
 def slope_sentence(points: pd.DataFrame, title: str) -> str:
     """What transfer saves: slopes and the size at which no transfer would be as good, from rows as in `scaling_row`."""
-    cells = scaling_row(points, False)
-    sizes, full = points["train_size"], scaling.bootstrap(curve_points(points[points["mode"] == "full"]))
-    largest = short_count(sizes.max())
-    flat = f" With full transfer the slope may be zero: from {sizes.min()} to {largest} crystals no gain is seen."
+    none, full = _two_lines(points)
+    smallest, largest = points["train_size"].min(), short_count(points["train_size"].max())
+    flat = f" With full transfer the slope may be zero: from {smallest} to {largest} crystals no gain is seen."
     return (
-        f"{title}: the error falls with the slope {cells['slope, none']} without and {cells['slope, full']} with full "
-        f"transfer. A network without transfer would need {cells['N_equiv']} crystals to match the best transferred "
-        f"one, which had {largest}." + (flat if full.slope.low <= 0 else "")
+        f"{title}: the error falls with the slope {with_interval(none.slope, 3)} without and "
+        f"{with_interval(full.slope, 3)} with full transfer. A network without transfer would need "
+        f"{size_text(scaling.equivalent_size(none, full))} crystals to match the best transferred one, which had "
+        f"{largest}." + (flat if full.slope.low <= 0 else "")
     )
+
+
+def _two_lines(points: pd.DataFrame) -> tuple[ScalingFit, ScalingFit]:
+    """The lines without transfer and with full transfer."""
+    none, full = (scaling.bootstrap(curve_points(points[points["mode"] == mode])) for mode in ("none", "full"))
+    return none, full
 
 
 def grid_fits(
