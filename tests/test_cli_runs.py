@@ -192,7 +192,7 @@ def test_only_the_runs_of_a_plan_are_archived(runs, root, tmp_path, table_paths,
     stated.write_text(json.dumps({"about": "One run", "tables": tables, "runs": {"plain": run | {"seeds": [0, 1]}}}))
     for options in (["--plan", plan, "--data", table_paths[0].parent], ["--plan", stated]):
         result = invoke("archive", "--runs", root, "--out", tmp_path / "some", *options)
-        assert "not archived, as it is not there: plain seed 1" in result.stderr
+        assert f"not archived, as it is not in {root} and was not before: plain seed 1" in result.stderr
         assert set(RunArchive(tmp_path / "some")) == {runs[0].path.name}
     assert (
         "does not state its fingerprint"

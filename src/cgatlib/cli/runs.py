@@ -142,13 +142,15 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
     Example:
       cgatlib runs archive --runs runs --out data/runs/functionals --plan plan.yaml --weights
     """
-    from cgatlib.runs.archive import RunArchive
+    from cgatlib.runs.archive import RunArchive, find_runs
 
     found = _find(root)
     wanted = {key: run.experiment for key, run in found.items()}
     if plan_file is not None:
-        before = RunArchive(out) if (out / "archive.json").is_file() else {}
-        wanted = _planned(plan_file, data, root, {**before, **found})
+        known = (
+            find_runs(root, out) if (out / "archive.json").is_file() else found
+        )  # may hold the runs that chose rates
+        wanted = _planned(plan_file, data, root, known)
     archived = {key: run for key, run in found.items() if key in wanted}
     sources = {e.source.key for e in wanted.values() if e.source is not None} if weights else set()
     written = RunArchive.write(out, archived.values(), sources & archived.keys())
@@ -156,18 +158,18 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
     click.echo(f"{len(archived)} runs archived: {out} ({len(written)} runs, {size / 1e6:.2f} MB)")
 
 
-def _planned(plan_file: Path, data: Path | None, root: Path, found: dict[str, "Run"]) -> dict[str, "Experiment"]:
-    """The experiments of a plan by key, with rates that `found` decides; those that are not in it are told."""
+def _planned(plan_file: Path, data: Path | None, root: Path, known: dict[str, "Run"]) -> dict[str, "Experiment"]:
+    """The experiments of a plan by key, with rates that `known` decides; those that are not in it are told."""
     from cgatlib.runs.plan import Plan
     from cgatlib.runs.store import Runs
 
     plan = Plan.read(plan_file)
     if data is not None:
         plan = plan.open(data, root / ".tables")
-    wanted = {planned.experiment.key: planned for planned in plan.outline(Runs(root, stored=found))}
+    wanted = {planned.experiment.key: planned for planned in plan.outline(Runs(root, stored=known))}
     for key, planned in wanted.items():
-        if key not in found:
-            click.echo(f"not archived, as it is not there: {planned}", err=True)
+        if key not in known:
+            click.echo(f"not archived, as it is not in {root} and was not before: {planned}", err=True)
     return {key: planned.experiment for key, planned in wanted.items()}
 
 
