@@ -147,9 +147,8 @@ def archive(root: Path, out: Path, plan_file: Path | None, data: Path | None, we
     found = _find(root)
     wanted = {key: run.experiment for key, run in found.items()}
     if plan_file is not None:
-        known = (
-            find_runs(root, out) if (out / "archive.json").is_file() else found
-        )  # may hold the runs that chose rates
+        # the archive may hold the runs that chose the rates
+        known = find_runs(root, out) if (out / "archive.json").is_file() else found
         wanted = _planned(plan_file, data, root, known)
     archived = {key: run for key, run in found.items() if key in wanted}
     sources = {e.source.key for e in wanted.values() if e.source is not None} if weights else set()
