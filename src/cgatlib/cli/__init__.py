@@ -16,8 +16,8 @@ from cgatlib.processes import stoppable
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoints
 
-# On a machine that does other work as well, threads that wait by counting keep those they wait for from running: a fit
-# took ten times as long. OpenMP reads this when torch is loaded. On an idle machine it costs a tenth at most.
+# On a machine that does other work as well, threads that wait by counting keep those they wait for from running. OpenMP
+# reads this when torch is loaded. Training with two threads on an idle machine becomes a little slower by it.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _RESUMED = {"train", "transfer", "forecast", "sweep", "book", "data fetch"}
