@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from cgatbook import others
-from cgatbook.stored import Archives, MissingRunsError, StoredResults
+from cgatbook.stored import Archives, MissingRunsError, StoredResults, training_of
 
 ROOT = Path(__file__).parents[1]
 NAMES = {  # recipe -> runs of another plan that stand in for it
@@ -75,3 +75,14 @@ def test_methods(real, tmp_path):
     assert others.method_sentence(found[found["method"] != "Another"]) == (
         "Of all methods run on our splits, full transfer has the lowest error on 1 of 1 targets."
     )
+
+
+def test_our_runs_of_a_target_are_of_one_archive():
+    pairs = [[f"data/plans/{name}.yaml", f"data/runs/{name}"] for name in ("converged", "real_data")]
+    long, short = Archives.open(ROOT, pairs).parts
+    scratch = {key for key, run in long.archive.items() if run.experiment.transfer.mode == "none"}
+    kept = {key: run for key, run in long.archive.items() if key not in scratch or run.experiment.functional == "PBE"}
+    lacking = StoredResults(long.plan, kept)
+    assert lacking.has("volume-r2scan-sizes-full")  # which must not stand beside a short run without transfer
+    ours = others._ours(Archives((lacking, short)), "volume-r2scan-sizes", 4000)
+    assert {training_of(run) for runs in ours.values() for run in runs} == {"short"}

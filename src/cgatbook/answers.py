@@ -20,7 +20,7 @@ from cgatlib.evaluation.comparison import (
     leakage_ratio,
     score_interval,
 )
-from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES
+from cgatlib.figures.style import FUNCTIONAL_NAMES, MODES, QUANTITIES, number
 from cgatlib.runs.experiment import Run, score
 from cgatlib.runs.plan import Plan
 
@@ -92,7 +92,7 @@ def title_of(run: Run) -> str:
 
 def percent(share: float) -> str:
     """A share in percent, without the sign of it."""
-    return f"{100 * share:.0f}".replace("-", "−")
+    return number(100 * share, ".0f")
 
 
 def trivial_error(part: StoredResults, entry: str) -> float:

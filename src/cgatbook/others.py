@@ -71,8 +71,7 @@ def method_errors(real: Archives, folder: Path) -> pd.DataFrame:
         peers = [json.loads(path.read_text()) for path in sorted((folder / target).glob("*.json"))]
         if not peers:
             continue
-        entries = {mode: f"{start}-{mode}" for mode in ("none", "head", "full")}
-        ours = {mode: _ours(real, entry, size) for mode, entry in entries.items() if _known(real, entry)}
+        ours = _ours(real, start, size)
         run = ours["full"][0]
         guess = pd.Series([run.metrics["test_mad"] for run in ours["full"]]).mean()
         found = {"guess": (Mae(guess, math.nan), math.nan)}
@@ -113,12 +112,15 @@ def method_sentence(errors: pd.DataFrame) -> str:
     return f"Of all methods run on our splits, full transfer has the lowest error on {count}.{end}"
 
 
-def _known(real: Archives, entry: str) -> bool:
-    return any(entry in part.plan.entries for part in real.parts) and real.has(entry)
-
-
-def _ours(real: Archives, entry: str, size: int | None) -> list[Run]:
-    return [run for run in real.of(entry).runs(entry) if size in (None, run.experiment.train_size)]
+def _ours(real: Archives, start: str, size: int | None) -> dict[str, list[Run]]:
+    """Our runs by mode, all of one archive, so that they were trained alike; at one size where there are several."""
+    part = real.of(f"{start}-none", f"{start}-full")
+    entries = {mode: f"{start}-{mode}" for mode in ("none", "head", "full")}
+    return {
+        mode: [run for run in part.runs(entry) if size in (None, run.experiment.train_size)]
+        for mode, entry in entries.items()
+        if entry in part.plan.entries and part.has(entry)
+    }
 
 
 def _over(maes: Iterable[float]) -> Mae:
